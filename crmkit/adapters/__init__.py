@@ -1,0 +1,1 @@
+"""Source and Gateway base classes, and the HTTP client they are given."""

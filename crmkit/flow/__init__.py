@@ -1,0 +1,1 @@
+"""The way through, in order: sync, ingest, decide, render, deliver."""

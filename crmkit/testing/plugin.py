@@ -1,0 +1,1 @@
+"""The pytest plugin: a network guard and databases for tests."""

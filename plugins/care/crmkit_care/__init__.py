@@ -1,0 +1,1 @@
+"""What to tell a buyer about an order, and when."""

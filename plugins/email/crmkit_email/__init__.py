@@ -1,0 +1,1 @@
+"""Mail out: one module per way to send it, each an entry point `email.<slug>`."""

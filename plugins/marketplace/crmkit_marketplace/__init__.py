@@ -1,0 +1,1 @@
+"""Where orders come from: one module per marketplace, each an entry point `marketplace.<slug>`."""
