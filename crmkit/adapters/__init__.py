@@ -1,1 +1,6 @@
-"""Source and Gateway base classes, and the HTTP client they are given."""
+"""What an adapter is: the base classes a vendor's plugin fills in, and the HTTP client it is handed.
+
+- `source`: reads a shop, a mailbox, a survey tool, and yields records in pages
+- `gateway`: delivers messages over one vendor
+- `http`: the client an adapter is given, and the one place that turns HTTP into errors
+"""

@@ -1,0 +1,18 @@
+"""The small core: rules and shapes, pure. No session, no socket, no clock of its own. Imports no other room.
+
+In the order data flows:
+
+- `errors`: the error tree, named by what happens next
+- `money`: decimal amounts and their minor units
+- `records`: what comes in: canonical facts that adapters yield
+- `version`: how two versions of one record become one row, whatever order they came in
+- `customer`: profiles, identities, addresses, consent; who is who
+- `order`: orders, lines, parcels, payments, refunds, returns, reviews
+- `lifecycle`: the stage and cycle a customer is in
+- `events`: what is told to handlers
+- `interaction`: the append-only log, the work that is pending on it, and timers
+- `actions`: what a handler may ask for
+- `message`: the outbox, its states and reasons, attempts and receipts
+- `account`: shops and their cursors, runs and quarantine
+- `hooks`: the extension surface on one screen
+"""

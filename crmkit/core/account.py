@@ -1,0 +1,108 @@
+"""Accounts (shops, sources), how far each was read, what was refused, and the runs that did it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from crmkit.core.columns import Json, UtcTime
+
+
+class AccountRow(SQLModel, table=True):
+    """One configured use of an adapter. Its number outlives its name: keys use the number, so a section may be renamed.
+
+    What happened at a shop before `announce_from` is history and announces nothing.
+    """
+
+    __tablename__ = "account"
+    __table_args__ = (UniqueConstraint("adapter", "vendor_account"),)
+
+    id: int = Field(primary_key=True)
+    name: str = Field(unique=True)
+    kind: str
+    adapter: str
+    vendor_account: str | None = None
+    announce_from: datetime = Field(sa_type=UtcTime)
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class CursorRow(SQLModel, table=True):
+    """How far one stream of an account was read; moves only in the transaction that stores the records before it."""
+
+    __tablename__ = "cursor"
+
+    account_id: int = Field(primary_key=True)
+    stream: str = Field(primary_key=True)
+    value: dict[str, Any] = Field(sa_type=Json)
+    moved_at: datetime = Field(sa_type=UtcTime)
+
+
+class QuarantineRow(SQLModel, table=True):
+    """A record, or a field of one, that could not be taken: its place, its raw body and the reason.
+
+    `scope` is `record` where nothing of it was stored and `field` where the record landed without that field.
+    """
+
+    __tablename__ = "quarantine"
+    __table_args__ = (
+        UniqueConstraint("key"),
+        Index(
+            "quarantine_open",
+            "account_id",
+            sqlite_where=text("resolved_at IS NULL"),
+            postgresql_where=text("resolved_at IS NULL"),
+        ),
+    )
+
+    id: int = Field(primary_key=True)
+    key: str
+    account_id: int
+    stream: str
+    kind: str
+    scope: str
+    ref: str | None = None
+    place: str
+    reason: str
+    raw: str | None = None
+    seen_at: datetime = Field(sa_type=UtcTime)
+    tries: int = 1
+    resolved_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class RunRow(SQLModel, table=True):
+    """One run of a command: when, with what outcome, how much it did."""
+
+    __tablename__ = "run"
+
+    id: int = Field(primary_key=True)
+    command: str
+    started_at: datetime = Field(sa_type=UtcTime)
+    finished_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    outcome: str | None = None
+    counts: dict[str, Any] | None = Field(default=None, sa_type=Json)
+
+
+@dataclass(frozen=True, slots=True)
+class Shop:
+    """A shop as handlers and templates see it.
+
+    Attributes:
+        id: the stored account's number.
+        name: its section in the configuration.
+        title: what buyers know it by.
+        reports: what its adapter can tell: of `placed`, `paid`, `shipped`, `delivered`, `completed`, `cancelled`,
+            `parcels`, `payments`, `refunds`, `returns`, `reviews`. What is not here did not *not* happen.
+        announce_from: what happened before is history.
+    """
+
+    id: int
+    name: str
+    title: str
+    reports: frozenset[str]
+    announce_from: datetime
+    locale: str
+    zone: ZoneInfo
+    region: str | None = None

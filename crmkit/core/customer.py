@@ -1,0 +1,367 @@
+"""Profiles, identities, addresses and consent: who is who, and whom we may reach.
+
+A *profile* is what one identity (or guest) is recorded under; a *family* is the profiles that are one customer, and
+"customer" counts families. A record belongs to the profile of its own strong identity, a guest's to that of its
+e-mail, else its phone, else its order. Families are a pure function of all evidence (see `families`), so the order in
+which evidence arrives cannot matter.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from functools import lru_cache
+from typing import Any
+
+import phonenumbers
+from email_validator import EmailNotValidError, validate_email
+from sqlalchemy import Index, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+from crmkit.core.columns import Json, UtcTime
+from crmkit.core.records import Address, Buyer
+
+#: An identity shared by more profiles than this joins none of them: it is a family's landline or a shop's own number.
+SHARED_LIMIT = 20
+
+
+class ProfileRow(SQLModel, table=True):
+    """What one identity, or one guest, is recorded under.
+
+    `family_id` is the profile its customer goes by (itself when alone), derived from evidence; `merged_into` is a
+    person's decision. `stage`, `cycle` and `stage_at` count on the row a family goes by.
+    """
+
+    __tablename__ = "profile"
+    __table_args__ = (Index("profile_family", "family_id"),)
+
+    id: int = Field(primary_key=True)
+    key: str = Field(unique=True)
+    family_id: int
+    merged_into: int | None = None
+    needs_review: bool = False
+    name: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+    city: str | None = None
+    country: str | None = None
+    birthday: date | None = None
+    #: {field: [version..., source]}: where each value came from, masked values lowest
+    sources: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    stage: str = "engage"
+    cycle: int = 1
+    stage_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    created_at: datetime = Field(sa_type=UtcTime)
+
+
+class IdentityRow(SQLModel, table=True):
+    """Evidence: this profile was seen with this identity. A weak identity may be seen with several profiles."""
+
+    __tablename__ = "identity"
+
+    kind: str = Field(primary_key=True)
+    scope: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+    profile_id: int = Field(primary_key=True, index=True)
+    is_strong: bool
+
+
+class AddressRow(SQLModel, table=True):
+    """One way to reach a customer: a kind, a value or token, and within what it holds (`scope`: an order, or '')."""
+
+    __tablename__ = "address"
+
+    profile_id: int = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    value: str = Field(primary_key=True)
+    scope: str = Field(primary_key=True, default="")
+    purposes: str = "transactional,marketing"
+    valid_until: datetime | None = Field(default=None, sa_type=UtcTime)
+    seen_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class ConsentRow(SQLModel, table=True):
+    """An entry of the consent ledger, append-only: who may be told what, since when, on what proof.
+
+    An entry is about a customer (`profile_id`), or about an address whoever it belongs to (`address`).
+    `channel` and `purpose` may be `*`.
+    """
+
+    __tablename__ = "consent"
+    __table_args__ = (
+        UniqueConstraint("key"),
+        Index("consent_profile", "profile_id"),
+        Index("consent_address", "address"),
+    )
+
+    id: int = Field(primary_key=True)
+    key: str
+    profile_id: int | None = None
+    address: str | None = None
+    channel: str
+    purpose: str
+    state: str
+    source: str
+    wording: str | None = None
+    actor: str
+    occurred_at: datetime = Field(sa_type=UtcTime)
+    recorded_at: datetime = Field(sa_type=UtcTime)
+
+
+class SuppressionRow(SQLModel, table=True):
+    """An address nothing is sent to any more: it bounced, or complained, or was entered by hand."""
+
+    __tablename__ = "suppression"
+    __table_args__ = (Index("suppression_open", "address", sqlite_where=text("lifted_at IS NULL")),)
+
+    id: int = Field(primary_key=True)
+    channel: str
+    address: str
+    purpose: str = "*"
+    reason: str
+    source: str
+    since: datetime = Field(sa_type=UtcTime)
+    lifted_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+@dataclass(frozen=True, slots=True)
+class Customer:
+    """A customer as handlers, policies and templates see one: the family, under the name last given.
+
+    Attributes:
+        id: the family's number.
+        profile_id: the profile the event was recorded for.
+        name, locale, timezone, city, country, birthday: None where nothing is known.
+        stage, cycle: where the customer stands in the lifecycle.
+    """
+
+    id: int
+    profile_id: int
+    name: str | None = None
+    locale: str | None = None
+    timezone: str | None = None
+    city: str | None = None
+    country: str | None = None
+    birthday: date | None = None
+    stage: str = "engage"
+    cycle: int = 1
+
+
+# --- recognising ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """One way to recognise a customer. Strong: a buyer id within its scope. Weak: e-mail, phone, a shared order."""
+
+    kind: str
+    scope: str
+    value: str
+    is_strong: bool = False
+
+
+@dataclass(slots=True)
+class Recognised:
+    """What a record says of the person it is about.
+
+    Attributes:
+        key: the natural key of the profile it belongs to.
+        identities: evidence to keep with that profile.
+        addresses: (kind, value, scope) with the address as given.
+        fields: what it says of the profile.
+        flaws: {field: why it was left out}: the record lands without them.
+    """
+
+    key: str
+    identities: list[Identity] = field(default_factory=list)
+    addresses: list[tuple[str, Address]] = field(default_factory=list)
+    fields: dict[str, Any] = field(default_factory=dict)
+    flaws: dict[str, str] = field(default_factory=dict)
+
+
+#: Fields of a buyer kept on the profile, in a fixed order.
+PROFILE_FIELDS = ("name", "locale", "timezone", "city", "country", "birthday")
+
+_PLAIN_LOCAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_%+-]*(\.[A-Za-z0-9_%+-]+)*\Z")
+
+
+@lru_cache(maxsize=4096)
+def _domain(domain: str) -> str:
+    return validate_email(f"x@{domain}", check_deliverability=False).ascii_domain.lower()
+
+
+def normal_email(written: str) -> str:
+    """The form an e-mail address is compared and stored in: lower case, domain in ASCII.
+
+    Raises:
+        ValueError: it is no e-mail address, or a masked one.
+    """
+    stripped = written.strip()
+    if "*" in stripped:
+        raise ValueError("is masked")
+    local, at, domain = stripped.rpartition("@")
+    try:
+        if at and len(local) <= 64 and _PLAIN_LOCAL.match(local):
+            return f"{local.lower()}@{_domain(domain)}"
+        found = validate_email(stripped, check_deliverability=False)
+    except EmailNotValidError as error:
+        raise ValueError(f"is no e-mail address ({error})") from None
+    return f"{found.local_part.lower()}@{found.ascii_domain or found.domain}"
+
+
+@lru_cache(maxsize=65_536)
+def normal_phone(written: str, region: str | None) -> str:
+    """The E.164 form of a phone number; `region` reads one without a country code.
+
+    Raises:
+        ValueError: it is no possible number there, is masked, or has a relay's extension.
+    """
+    if "*" in written:
+        raise ValueError("is masked")
+    try:
+        number = phonenumbers.parse(written, region)
+    except phonenumbers.NumberParseException:
+        hint = f"no phone number in {region}" if region else "no phone number with a country code, and no region is set"
+        raise ValueError(f"is {hint}") from None
+    if number.extension:
+        raise ValueError("has an extension: a relay number reaches a person only for a while")
+    if not phonenumbers.is_valid_number(number):
+        raise ValueError(f"is no valid phone number{f' in {region}' if region else ''}")
+    return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+
+def recognise(buyer: Buyer | None, *, shop: str, region: str | None, order: str | None) -> Recognised:
+    """Which profile a record belongs to, and what it says of it.
+
+    Args:
+        buyer: whom the record is about, as far as it says.
+        shop: the scope of buyer ids that are unique within the shop.
+        region: two-letter country in which phone numbers are read unless the buyer has one.
+        order: the order's own key, by which a guest without contact data is kept.
+    """
+    buyer = buyer or Buyer()
+    flaws: dict[str, str] = {}
+    weak: list[Identity] = []
+    addresses: list[tuple[str, Address]] = []
+    if buyer.email and "email" not in buyer.masked:
+        try:
+            value = normal_email(buyer.email)
+            weak.append(Identity("email", "", value))
+            addresses.append(("", Address.model_construct(kind="email", value=value)))
+        except ValueError as error:
+            flaws["email"] = f"{buyer.email!r} {error}"
+    if buyer.phone and "phone" not in buyer.masked:
+        try:
+            value = normal_phone(buyer.phone, buyer.region or region)
+            weak.append(Identity("phone", "", value))
+            addresses.append(("", Address.model_construct(kind="phone", value=value)))
+        except ValueError as error:
+            flaws["phone"] = f"{buyer.phone!r} {error}"
+    for address in buyer.addresses:
+        addresses.append((order or "" if address.kind in {"order_token", "virtual_phone"} else "", address))
+
+    identities = list(weak)
+    if buyer.external_id is not None:
+        scope = shop if buyer.scope == "shop" else buyer.scope
+        strong = Identity("buyer", scope, buyer.external_id, is_strong=True)
+        identities.insert(0, strong)
+        key = f"buyer:{scope}:{buyer.external_id}"
+    elif weak:
+        key = f"{weak[0].kind}:{weak[0].value}"
+    else:
+        key = f"order:{order}"
+    fields = {name: getattr(buyer, name) for name in PROFILE_FIELDS if name in buyer.model_fields_set}
+    if "region" in buyer.model_fields_set:
+        fields["country"] = buyer.region
+    return Recognised(key, identities, addresses, fields, flaws)
+
+
+# --- families ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Profiles that are one customer; `needs_review` where weak evidence would have joined what must not be joined."""
+
+    members: tuple[int, ...]
+    needs_review: bool = False
+
+    @property
+    def id(self) -> int:
+        """The profile the family goes by: its first."""
+        return self.members[0]
+
+
+def families(
+    evidence: Mapping[int, Iterable[Identity]], merges: Mapping[int, int | None], shared: Iterable[Identity] = ()
+) -> list[Family]:
+    """Join profiles into customers: a pure function of all evidence, so that its order of arrival cannot matter.
+
+    Profiles that share a weak identity are one family, but only while it holds no two strong identities of one scope
+    and none of its identities is shared by more than `SHARED_LIMIT` profiles; otherwise all its automatic links are
+    off and each profile stands alone, to be reviewed. A person's merges always hold.
+
+    Args:
+        evidence: every profile of the components to compute, with its identities.
+        merges: {profile: the profile a person merged it into}.
+        shared: identities known to be shared by more profiles than are given here.
+    """
+    owners: dict[Identity, list[int]] = defaultdict(list)
+    for profile, identities in evidence.items():
+        for identity in identities:
+            if not identity.is_strong:
+                owners[identity].append(profile)
+    too_shared = set(shared) | {identity for identity, profiles in owners.items() if len(profiles) > SHARED_LIMIT}
+
+    links = _Links(evidence)
+    for identity, profiles in owners.items():
+        if identity not in too_shared:
+            for other in profiles[1:]:
+                links.join(profiles[0], other)
+    by_person = _Links(evidence)
+    for profile, into in merges.items():
+        if into is not None and profile in evidence and into in evidence:
+            links.join(profile, into)
+            by_person.join(profile, into)
+
+    found: list[Family] = []
+    for component in links.groups():
+        strong: dict[tuple[str, str], set[str]] = defaultdict(set)
+        spoilt = False
+        for profile in component:
+            for identity in evidence[profile]:
+                if identity.is_strong:
+                    strong[identity.kind, identity.scope].add(identity.value)
+                elif identity in too_shared:
+                    spoilt = True
+        if spoilt or any(len(values) > 1 for values in strong.values()):
+            held = [group for group in by_person.groups() if group[0] in set(component)]
+            decided = len(held) == 1
+            found.extend(Family(tuple(group), needs_review=not decided) for group in held)
+        else:
+            found.append(Family(tuple(component)))
+    return found
+
+
+class _Links:
+    """Connected components; each is told by its smallest member."""
+
+    def __init__(self, members: Iterable[int]) -> None:
+        self._parent = {member: member for member in members}
+
+    def _root(self, member: int) -> int:
+        while self._parent[member] != member:
+            self._parent[member] = self._parent[self._parent[member]]
+            member = self._parent[member]
+        return member
+
+    def join(self, one: int, other: int) -> None:
+        a, b = sorted((self._root(one), self._root(other)))
+        self._parent[b] = a
+
+    def groups(self) -> list[list[int]]:
+        found: dict[int, list[int]] = defaultdict(list)
+        for member in sorted(self._parent):
+            found[self._root(member)].append(member)
+        return list(found.values())

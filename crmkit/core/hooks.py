@@ -1,0 +1,163 @@
+"""The extension surface on one screen: the hooks, and what they yield.
+
+Hooks register typed things, and the core calls each thing itself: when one implementation of a bare hook raises,
+the others would not be called. So no business event is ever a hook call.
+
+```python
+from crmkit import hookimpl, on, OrderShipped, Send
+
+@on(OrderShipped)
+def tell_buyer(event, crm):
+    yield Send("order-shipped", via=("sms", "email"))
+
+@hookimpl
+def crmkit_handlers():
+    yield tell_buyer
+```
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import pluggy
+from pydantic import BaseModel, ConfigDict
+from sqlmodel import SQLModel
+
+from crmkit.core.actions import Action, Send
+from crmkit.core.events import Event
+from crmkit.core.message import Reason
+
+if TYPE_CHECKING:
+    import click
+
+GROUP = "crmkit"
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+
+E = TypeVar("E", bound=Event)
+
+
+class Crm(Protocol):
+    """What handlers and policies may read. It never writes: ask for actions instead.
+
+    Attributes:
+        now: the run's clock. Nothing else tells the time.
+        settings: the plugin's own section of crmkit.toml.
+    """
+
+    now: datetime
+    settings: Any
+
+    def select(self, table: type[SQLModel], **where: Any) -> list[Any]:
+        """Rows of one of the plugin's own tables whose columns equal `where`."""
+        ...
+
+
+class PluginSettings(BaseModel):
+    """Base of a playbook's settings: its section of crmkit.toml. Secrets are `SecretStr`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A plugin's function for one event type; still callable as the function it wraps."""
+
+    event: type[Event]
+    function: Callable[[Any, Any], Iterable[Action] | None]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return getattr(self.function, "__name__", repr(self.function))
+
+    def __call__(self, event: Any, crm: Any) -> Iterable[Action] | None:
+        """Call the function."""
+        return self.function(event, crm)
+
+
+def on(event: type[E]) -> Callable[[Callable[[E, Any], Iterable[Action] | None]], Handler]:
+    """Make a function the handler of an event type. Yield it from `crmkit_handlers`, or it is never called."""
+
+    def mark(function: Callable[[E, Any], Iterable[Action] | None]) -> Handler:
+        return Handler(event, function)
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a policy says of a send: suppress or hold it for a reason, or defer it until a time."""
+
+    action: str
+    reason: Reason
+    until: datetime | None = None
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A plugin's rule on what may be sent: `check(send, event, crm)` gives a `Verdict`, or None to let it pass."""
+
+    name: str
+    check: Callable[[Send, Event, Any], Verdict | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """A plugin's own tables: their models, and the folder of their Alembic migrations."""
+
+    models: tuple[type[SQLModel], ...]
+    migrations: str
+
+
+@hookspec
+def crmkit_sources() -> Iterable[type]:
+    """Yield `Source` classes: adapters that read shops, mailboxes, survey tools."""
+    return ()
+
+
+@hookspec
+def crmkit_gateways() -> Iterable[type]:
+    """Yield `Gateway` classes: adapters that deliver messages."""
+    return ()
+
+
+@hookspec
+def crmkit_handlers(settings: Any) -> Iterable[Handler]:
+    """Yield the handlers of this plugin. `settings` is its section of crmkit.toml; leave the argument out if unused."""
+    return ()
+
+
+@hookspec
+def crmkit_policies(settings: Any) -> Iterable[Policy]:
+    """Yield policies that may suppress, hold or defer a `Send`."""
+    return ()
+
+
+@hookspec
+def crmkit_tables() -> Iterable[Tables]:
+    """Yield the plugin's own tables with their migrations."""
+    return ()
+
+
+@hookspec
+def crmkit_commands() -> "Iterable[click.Command | str]":
+    """Yield commands for the `crmkit` program, or dotted names of them that are imported when used."""
+    return ()
+
+
+__all__ = [
+    "GROUP",
+    "Crm",
+    "Handler",
+    "PluginSettings",
+    "Policy",
+    "Tables",
+    "Verdict",
+    "hookimpl",
+    "hookspec",
+    "on",
+]

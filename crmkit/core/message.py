@@ -1,0 +1,280 @@
+"""The outbox: messages with their states and reasons, what was tried, and what the vendor said became of them.
+
+```
+            claim            mark             accept            receipt
+ queued ───────────▶ sending ─────▶ (started) ──────▶ sent ──────────────▶ delivered
+   ▲  │                 │               │               └────────────────▶ bounced · failed
+   │  ├▶ suppressed     └─ lapsed ─▶ queued (unmarked)  refusal ─────────▶ bounced · failed
+   │  ├▶ held               lease  ─▶ in-doubt (marked) no verdict ──────▶ in-doubt
+   │  └▶ cancelled                                      not now ─────────▶ queued (later)
+   └──────── retry, release (a person)
+```
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal
+
+from sqlalchemy import Index, text
+from sqlmodel import Field, SQLModel
+
+from crmkit.core.columns import Json, UtcTime
+
+
+class State(StrEnum):
+    """Where a message is."""
+
+    QUEUED = "queued"
+    SENDING = "sending"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    BOUNCED = "bounced"
+    FAILED = "failed"
+    IN_DOUBT = "in-doubt"
+    HELD = "held"
+    SUPPRESSED = "suppressed"
+    CANCELLED = "cancelled"
+
+
+class Reason(StrEnum):
+    """Why a message did not leave, waits, or came back: one vocabulary for plans, outbox, reports and `explain`."""
+
+    # suppressed
+    HISTORY = "history"
+    NO_ADDRESS = "no-address"
+    NO_CONSENT = "no-consent"
+    OPTED_OUT = "opted-out"
+    MARKETPLACE_FORBIDS = "marketplace-forbids"
+    STALE = "stale"
+    OVERTAKEN = "overtaken"
+    DUPLICATE = "duplicate"
+    COMBINED = "combined"
+    HOLD_OUT = "hold-out"
+    FORGOTTEN = "forgotten"
+    # deferred
+    QUIET_HOURS = "quiet-hours"
+    CAPPED = "capped"
+    BUDGET = "budget"
+    PAUSED = "paused"
+    FENCED = "fenced"
+    OPT_OUTS_UNKNOWN = "opt-outs-unknown"
+    RETRY = "retry"
+    # held
+    MISSING_VARIABLE = "missing-variable"
+    POLICY_ERROR = "policy-error"
+    NO_GATEWAY = "no-gateway"
+    # refused by the vendor
+    BAD_ADDRESS = "bad-address"
+    MAILBOX_FULL = "mailbox-full"
+    NOT_CAPABLE = "not-capable"
+    BLOCKED = "blocked"
+    CONTENT = "content"
+    VENDOR_POLICY = "vendor-policy"
+    SENDER = "sender"
+    FUNDS = "funds"
+    UNSUPPORTED = "unsupported"
+    EXPIRED = "expired"
+    TRIES_USED_UP = "tries-used-up"
+    NO_VERDICT = "no-verdict"
+    OTHER = "other"
+
+
+#: Refusals after which the address is not written to again, whatever for.
+BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
+
+
+class TemplateRow(SQLModel, table=True):
+    """A version of a template, stored by its hash: what a message was rendered from can always be shown."""
+
+    __tablename__ = "template"
+
+    hash: str = Field(primary_key=True)
+    name: str
+    locale: str
+    channel: str
+    source: str
+
+
+class MessageRow(SQLModel, table=True):
+    """A message: frozen when decided (recipient, template version, parameters, text); only its state moves.
+
+    `key` is the same for every try, and what the vendor is given to tell repeats by. `not_before` is when it may leave
+    next, `expires_at` after which it is stale. `claim_id` and `lease_until` say whose it is while sending, `started_at`
+    is the mark before the wire.
+    """
+
+    __tablename__ = "message"
+    __table_args__ = (
+        Index(
+            "message_due",
+            "channel",
+            "not_before",
+            "id",
+            sqlite_where=text("state = 'queued'"),
+            postgresql_where=text("state = 'queued'"),
+        ),
+        Index(
+            "message_sending",
+            "lease_until",
+            sqlite_where=text("state = 'sending'"),
+            postgresql_where=text("state = 'sending'"),
+        ),
+        Index(
+            "message_claim",
+            "claim_id",
+            sqlite_where=text("claim_id IS NOT NULL"),
+            postgresql_where=text("claim_id IS NOT NULL"),
+        ),
+        Index("message_profile", "profile_id"),
+        Index(
+            "message_vendor",
+            "vendor_id",
+            sqlite_where=text("vendor_id IS NOT NULL"),
+            postgresql_where=text("vendor_id IS NOT NULL"),
+        ),
+    )
+
+    id: int = Field(primary_key=True)
+    key: str = Field(unique=True)
+    interaction_id: int | None = None
+    plugin: str
+    profile_id: int | None = None
+    staff: str | None = None
+    shop_id: int | None = None
+    order_id: int | None = None
+    template: str
+    template_hash: str | None = None
+    locale: str | None = None
+    purpose: str
+    #: the milestone of the order it tells, for what later news overtakes
+    milestone: str | None = None
+    channel: str
+    gateways: list[str] = Field(sa_type=Json)
+    address_kind: str | None = None
+    address: str | None = None
+    params: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    subject: str | None = None
+    text: str | None = None
+    html: str | None = None
+    headers: dict[str, str] | None = Field(default=None, sa_type=Json)
+    encoding: str | None = None
+    segments: int | None = None
+    content_hash: str | None = None
+    decided_at: datetime = Field(sa_type=UtcTime)
+    not_before: datetime = Field(sa_type=UtcTime)
+    expires_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    state: str
+    reason: str | None = None
+    detail: str | None = None
+    tries: int = 0
+    claim_id: str | None = None
+    lease_until: datetime | None = Field(default=None, sa_type=UtcTime)
+    started_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    gateway: str | None = None
+    vendor_id: str | None = None
+    cost: str | None = None
+    sent_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    settled_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class AttemptRow(SQLModel, table=True):
+    """One try at delivering a message; every one is kept."""
+
+    __tablename__ = "attempt"
+    __table_args__ = (Index("attempt_message", "message_id"),)
+
+    id: int = Field(primary_key=True)
+    message_id: int
+    number: int
+    gateway: str
+    started_at: datetime = Field(sa_type=UtcTime)
+    finished_at: datetime = Field(sa_type=UtcTime)
+    outcome: str
+    reason: str | None = None
+    vendor_id: str | None = None
+    detail: str | None = None
+
+
+class ReceiptRow(SQLModel, table=True):
+    """What a vendor said became of a message. It waits (`message_id` NULL) where the message is not known yet."""
+
+    __tablename__ = "receipt"
+    __table_args__ = (
+        Index(
+            "receipt_orphan",
+            "vendor_id",
+            sqlite_where=text("message_id IS NULL"),
+            postgresql_where=text("message_id IS NULL"),
+        ),
+        Index("receipt_message", "message_id"),
+    )
+
+    id: int = Field(primary_key=True)
+    account: str
+    external_id: str
+    message_id: int | None = None
+    message_key: str | None = None
+    vendor_id: str | None = None
+    state: str
+    reason: str | None = None
+    detail: str | None = None
+    occurred_at: datetime = Field(sa_type=UtcTime)
+    received_at: datetime = Field(sa_type=UtcTime)
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What came of one try, as a gateway says it: accepted by the vendor, refused for a reason, or not now."""
+
+    message: "Message"
+    outcome: Literal["accepted", "rejected", "deferred"]
+    vendor_id: str | None = None
+    reason: Reason | None = None
+    detail: str | None = None
+    cost: Decimal | None = None
+    retry_after: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A message as a gateway is given it, content frozen.
+
+    Attributes:
+        key: the same for every try; hand it to the vendor where it can tell repeats by it.
+        address, address_kind: whom to reach, of a kind the gateway declared in `reaches`.
+        subject, text, html: the rendered content; html only where the template has it.
+        headers: further headers for e-mail.
+        params: the values the template was rendered with, for gateways that have approved templates of their own.
+        purpose: `transactional` or `marketing`.
+    """
+
+    id: int
+    key: str
+    channel: str
+    address_kind: str
+    address: str
+    purpose: str
+    template: str
+    locale: str
+    text: str
+    subject: str | None = None
+    html: str | None = None
+    headers: dict[str, str] = field(default_factory=dict)
+    params: dict[str, Any] = field(default_factory=dict)
+    shop: str | None = None
+    decided_at: datetime | None = None
+    expires_at: datetime | None = None
+
+    def accepted(self, vendor_id: str | None = None, cost: Decimal | None = None, detail: str | None = None) -> Receipt:
+        """The vendor took it."""
+        return Receipt(self, "accepted", vendor_id=vendor_id, cost=cost, detail=detail)
+
+    def rejected(self, reason: Reason, detail: str) -> Receipt:
+        """The vendor said no, and would say so again."""
+        return Receipt(self, "rejected", reason=reason, detail=detail)
+
+    def deferred(self, detail: str, retry_after: timedelta | None = None) -> Receipt:
+        """The vendor said "not now", and did not take it."""
+        return Receipt(self, "deferred", reason=Reason.RETRY, detail=detail, retry_after=retry_after)
