@@ -27,6 +27,7 @@ _HOME = {
     "crmkit.core.order": "Order Line Parcel Refund Review",
     "crmkit.core.account": "Shop",
     "crmkit.core.money": "Money",
+    "crmkit.core.duration": "Duration",
     "crmkit.core.message": "Message Receipt Reason State",
     "crmkit.core.errors": (
         "CrmkitError ConfigError DatabaseError PluginError AdapterError RetryableError AuthError UnsupportedError"
@@ -123,6 +124,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.customer import (
         Customer as Customer,
+    )
+    from crmkit.core.duration import (
+        Duration as Duration,
     )
     from crmkit.core.errors import (
         AdapterError as AdapterError,

@@ -4,6 +4,7 @@ In the order data flows:
 
 - `errors`: the error tree, named by what happens next
 - `money`: decimal amounts and their minor units
+- `duration`: durations as configuration and templates write them
 - `records`: what comes in: canonical facts that adapters yield
 - `version`: how two versions of one record become one row, whatever order they came in
 - `customer`: profiles, identities, addresses, consent; who is who
@@ -13,6 +14,7 @@ In the order data flows:
 - `interaction`: the append-only log, the work that is pending on it, and timers
 - `actions`: what a handler may ask for
 - `message`: the outbox, its states and reasons, attempts and receipts
+- `segments`: how a text travels as SMS
 - `account`: shops and their cursors, runs and quarantine
 - `hooks`: the extension surface on one screen
 """

@@ -1,0 +1,46 @@
+"""Durations as configuration and templates write them: `30m`, `36h`, `7d`."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+_LONGEST = timedelta(days=36_500)
+_WRITTEN = re.compile(r"([0-9]{1,6}) ?([smhdw])\Z")
+
+
+def parse_duration(written: Any) -> timedelta:
+    """The duration `written` as a number and a unit: s, m, h, d or w.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    if isinstance(written, timedelta):
+        return written
+    found = _WRITTEN.match(written.strip()) if isinstance(written, str) else None
+    if found is None:
+        raise ValueError(f"{written!r} is no duration; write it like 30m, 36h or 7d")
+    duration = timedelta(**{_UNITS[found[2]]: int(found[1])})
+    if duration > _LONGEST:
+        raise ValueError(f"{written!r} is longer than {_LONGEST.days}d")
+    return duration
+
+
+def write_duration(duration: timedelta) -> str:
+    """`duration` in the largest unit that divides it."""
+    seconds = int(duration.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
+        if seconds and seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    return f"{seconds}s"
+
+
+#: A duration in settings.
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    PlainSerializer(write_duration, return_type=str, when_used="json"),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,6} ?[smhdw]$", "examples": ["30m", "36h", "7d"]}),
+]
