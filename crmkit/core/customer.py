@@ -161,6 +161,11 @@ class Identity:
     is_strong: bool = False
 
 
+def order_token(order: str) -> Identity:
+    """The identity an order itself is: it links the profiles it was recorded for at different times."""
+    return Identity("order", "", order)
+
+
 @dataclass(slots=True)
 class Recognised:
     """What a record says of the person it is about.

@@ -42,7 +42,8 @@ class OrderRow(Versioned, table=True):
     id: int = Field(primary_key=True)
     shop_id: int
     external_id: str
-    profile_id: int
+    #: None until some record says who bought
+    profile_id: int | None = None
     number: str | None = None
     parent_external_id: str | None = None
     order_kind: str | None = None
@@ -66,6 +67,8 @@ class OrderRow(Versioned, table=True):
     fee_minor: int | None = None
     total_minor: int | None = None
     paid_minor: int | None = None
+    #: tells whether the lines changed without reading them
+    lines_hash: str | None = None
     ship_to: dict[str, Any] | None = Field(default=None, sa_type=Json)
     note: str | None = None
     tags: list[str] | None = Field(default=None, sa_type=Json)

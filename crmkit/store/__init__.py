@@ -1,1 +1,14 @@
-"""The only room that speaks SQL."""
+"""The only room that speaks SQL: one writer, batched statements, claims and migrations, on SQLite and PostgreSQL.
+
+- `engine`: opens a database; transactions, and the one thread that all database work of a process goes through
+- `tables`: every table of the core in one metadata
+- `migrate`: creates and upgrades a database; says what version it is
+- `bulk`: rows in batches: a constant number of statements per batch, never one per row
+- `accounts`: shops, cursors, runs, quarantine
+- `customers`: profiles, identities, addresses, families, consent
+- `orders`: orders and what belongs to them
+- `log`: interactions, pending work and timers
+- `facts`: what handlers, policies and templates are shown, loaded for a whole batch
+- `outbox`: messages: claims, marks, attempts, receipts
+- `report`: counts, and what the commands show
+"""

@@ -1,0 +1,169 @@
+"""Shops and sources with their cursors, what was refused, and the runs."""
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from crmkit.core.errors import ConfigError
+from crmkit.store import bulk
+from crmkit.store import tables as t
+
+
+def find(tx: Connection, name: str) -> RowMapping | None:
+    """The account stored under this name."""
+    return tx.execute(sa.select(t.account).where(t.account.c.name == name)).mappings().first()
+
+
+def every(tx: Connection) -> list[RowMapping]:
+    """Every account, oldest first."""
+    return list(tx.execute(sa.select(t.account).order_by(t.account.c.id)).mappings())
+
+
+def meet(
+    tx: Connection,
+    *,
+    name: str,
+    kind: str,
+    adapter: str,
+    vendor_account: str | None,
+    announce_from: datetime,
+    now: datetime,
+) -> tuple[int, datetime]:
+    """The stored number and `announce_from` of an account, stored now if it is new.
+
+    An `announce_from` once stored stays, unless the configuration names another.
+
+    Raises:
+        ConfigError: another section already reads the same account of the vendor.
+    """
+    row = find(tx, name)
+    if vendor_account is not None:
+        twin = (
+            tx.execute(
+                sa.select(t.account).where(
+                    t.account.c.adapter == adapter,
+                    t.account.c.vendor_account == vendor_account,
+                    t.account.c.name != name,
+                )
+            )
+            .mappings()
+            .first()
+        )
+        if twin is not None:
+            raise ConfigError(
+                f"{name} and {twin['name']} read one and the same account ({vendor_account})",
+                who=f"shops.{name}",
+                do=f"remove one section, or rename {twin['name']} where only its name changed",
+            )
+    if row is not None:
+        return row["id"], row["announce_from"]
+    number = bulk.next_ids(tx, t.account, 1)[0]
+    values = {
+        "id": number,
+        "name": name,
+        "kind": kind,
+        "adapter": adapter,
+        "vendor_account": vendor_account,
+        "announce_from": announce_from,
+        "created_at": now,
+    }
+    bulk.insert(tx, t.account, [values])
+    return number, announce_from
+
+
+def set_announce_from(tx: Connection, account: int, announce_from: datetime) -> None:
+    """Move the moment before which all is history."""
+    tx.execute(sa.update(t.account).where(t.account.c.id == account).values(announce_from=announce_from))
+
+
+def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:
+    """How far a stream was read."""
+    found = tx.execute(
+        sa.select(t.cursor.c.value).where(t.cursor.c.account_id == account, t.cursor.c.stream == stream)
+    ).scalar()
+    return dict(found) if found is not None else None
+
+
+def move_cursor(tx: Connection, account: int, stream: str, value: Mapping[str, Any], now: datetime) -> None:
+    """Note how far a stream was read, if that is news."""
+    if cursor(tx, account, stream) != dict(value):
+        row = {"account_id": account, "stream": stream, "value": dict(value), "moved_at": now}
+        bulk.upsert(tx, t.cursor, ("account_id", "stream"), [row])
+
+
+# --- quarantine -------------------------------------------------------------------------------------------------------
+
+
+def quarantine_key(account: int, kind: str, scope: str, place: str, raw: str | None, reason: str) -> str:
+    """What makes a refusal the same one when it is met again: what was refused and why, not where in a grown file."""
+    told = "\x1f".join((str(account), kind, scope, raw if raw is not None else place, reason))
+    return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def quarantine(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
+    """Keep what was refused; what is kept already is left alone. Returns how many are new."""
+    if not rows:
+        return 0
+    known = {
+        row["key"]: row["resolved_at"]
+        for row in bulk.select_in(
+            tx, (t.quarantine.c.key, t.quarantine.c.resolved_at), t.quarantine.c.key, [row["key"] for row in rows]
+        )
+    }
+    again = [row["key"] for row in rows if known.get(row["key"]) is not None]
+    if again:
+        tx.execute(sa.update(t.quarantine).where(t.quarantine.c.key.in_(again)).values(resolved_at=None))
+    fresh = list({row["key"]: row for row in rows if row["key"] not in known}.values())
+    ids = bulk.next_ids(tx, t.quarantine, len(fresh))
+    bulk.insert(tx, t.quarantine, [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)])
+    return len(fresh) + len(again)
+
+
+def open_quarantine(tx: Connection, account: int | None = None) -> list[RowMapping]:
+    """What is in quarantine, oldest first."""
+    statement = sa.select(t.quarantine).where(t.quarantine.c.resolved_at.is_(None)).order_by(t.quarantine.c.id)
+    if account is not None:
+        statement = statement.where(t.quarantine.c.account_id == account)
+    return list(tx.execute(statement).mappings())
+
+
+def resolve(
+    tx: Connection, account: int, landed: Iterable[tuple[str, str]], now: datetime, still: Iterable[str] = ()
+) -> int:
+    """Close what has landed since, as (kind, ref); `still` are keys of refusals that stand all the same."""
+    wanted, stands = set(landed), set(still)
+    closed = [
+        row["id"]
+        for row in open_quarantine(tx, account)
+        if (row["kind"], row["ref"]) in wanted and row["key"] not in stands
+    ]
+    if closed:
+        tx.execute(sa.update(t.quarantine).where(t.quarantine.c.id.in_(closed)).values(resolved_at=now))
+    return len(closed)
+
+
+def tried(tx: Connection, ids: Sequence[int]) -> None:
+    """Count one more try for what could not be taken again."""
+    if ids:
+        tx.execute(sa.update(t.quarantine).where(t.quarantine.c.id.in_(ids)).values(tries=t.quarantine.c.tries + 1))
+
+
+# --- runs -------------------------------------------------------------------------------------------------------------
+
+
+def begin_run(tx: Connection, command: str, now: datetime) -> int:
+    """Note that a command began."""
+    number = bulk.next_ids(tx, t.run, 1)[0]
+    bulk.insert(tx, t.run, [{"id": number, "command": command, "started_at": now}])
+    return number
+
+
+def end_run(tx: Connection, number: int, outcome: str, counts: Mapping[str, Any], now: datetime) -> None:
+    """Note how a command ended."""
+    tx.execute(
+        sa.update(t.run).where(t.run.c.id == number).values(finished_at=now, outcome=outcome, counts=dict(counts))
+    )

@@ -1,0 +1,177 @@
+"""Profiles, identities, addresses, families and consent."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from crmkit.core.customer import SHARED_LIMIT, Identity
+from crmkit.store import bulk
+from crmkit.store import tables as t
+
+
+def by_key(tx: Connection, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Profiles by their natural key."""
+    return {row["key"]: dict(row) for row in bulk.select_in(tx, t.profile, t.profile.c.key, keys)}
+
+
+def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, RowMapping]:
+    """Profiles by number."""
+    return {row["id"]: row for row in bulk.select_in(tx, t.profile, t.profile.c.id, ids)}
+
+
+def identities_of(tx: Connection, profiles: Iterable[int]) -> dict[int, set[Identity]]:
+    """What each profile was seen with."""
+    found: dict[int, set[Identity]] = defaultdict(set)
+    for row in bulk.select_in(tx, t.identity, t.identity.c.profile_id, profiles):
+        found[row["profile_id"]].add(Identity(row["kind"], row["scope"], row["value"], bool(row["is_strong"])))
+    return found
+
+
+def owners_of(tx: Connection, identities: Iterable[Identity]) -> dict[Identity, set[int]]:
+    """The profiles each of these weak identities was seen with."""
+    groups: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for identity in identities:
+        groups[identity.kind, identity.scope].append(identity.value)
+    found: dict[Identity, set[int]] = defaultdict(set)
+    c = t.identity.c
+    for (kind, scope), values in groups.items():
+        for row in bulk.select_in(tx, t.identity, c.value, values, c.kind == kind, c.scope == scope):
+            found[Identity(kind, scope, row["value"])].add(row["profile_id"])
+    return found
+
+
+def evidence_around(
+    tx: Connection, seeds: Iterable[int], fresh: Mapping[Identity, int]
+) -> tuple[dict[int, set[Identity]], dict[int, int | None], set[Identity]]:
+    """All evidence that decides who the seeds are one customer with.
+
+    Args:
+        seeds: profiles whose evidence changed.
+        fresh: how many owners each weak identity just gained.
+
+    Returns:
+        The evidence of every profile within reach, persons' merges among them, and the identities that are shared
+        by too many to be followed.
+    """
+    evidence: dict[int, set[Identity]] = {}
+    merges: dict[int, int | None] = {}
+    too_shared: set[Identity] = set()
+    followed: set[Identity] = set()
+    frontier = set(seeds)
+    while frontier:
+        found = identities_of(tx, frontier)
+        for profile in frontier:
+            evidence[profile] = found.get(profile, set())
+        weak = {i for profile in frontier for i in evidence[profile] if not i.is_strong} - followed
+        followed |= weak
+        reached: set[int] = set()
+        for identity, owners in owners_of(tx, weak).items():
+            if len(owners) > SHARED_LIMIT:
+                too_shared.add(identity)
+                if len(owners) - fresh.get(identity, 0) > SHARED_LIMIT:
+                    continue  # it was shared by too many before: nobody is joined by it, nothing changes for them
+            reached |= owners
+        rows = by_id(tx, frontier)
+        merges.update({profile: row["merged_into"] for profile, row in rows.items()})
+        reached |= {into for into in (row["merged_into"] for row in rows.values()) if into is not None}
+        p = t.profile.c
+        reached |= {row["id"] for row in bulk.select_in(tx, (p.id,), p.merged_into, frontier)}
+        frontier = reached - set(evidence)
+    return evidence, merges, too_shared
+
+
+def members(tx: Connection, families: Iterable[int]) -> dict[int, list[int]]:
+    """The profiles of each family."""
+    found: dict[int, list[int]] = defaultdict(list)
+    p = t.profile.c
+    for row in bulk.select_in(tx, (p.id, p.family_id), p.family_id, families):
+        found[row["family_id"]].append(row["id"])
+    return found
+
+
+def addresses_of(tx: Connection, profiles: Iterable[int]) -> list[dict[str, Any]]:
+    """Every address of these profiles."""
+    return [dict(row) for row in bulk.select_in(tx, t.address, t.address.c.profile_id, profiles)]
+
+
+def orders_of_families(tx: Connection, families: Iterable[int]) -> dict[int, list[RowMapping]]:
+    """The milestones of every order of these families."""
+    o = t.orders.c
+    columns = (
+        t.profile.c.family_id,
+        o.shop_id,
+        o.external_id,
+        o.status,
+        o.placed_at,
+        o.paid_at,
+        o.shipped_at,
+        o.delivered_at,
+        o.completed_at,
+        o.cancelled_at,
+    )
+    found: dict[int, list[RowMapping]] = defaultdict(list)
+    wanted = list(dict.fromkeys(families))
+    for start in range(0, len(wanted), 500):
+        statement = (
+            sa.select(*columns)
+            .join(t.profile, t.profile.c.id == o.profile_id)
+            .where(t.profile.c.family_id.in_(wanted[start : start + 500]))
+        )
+        for row in tx.execute(statement).mappings():
+            found[row["family_id"]].append(row)
+    return found
+
+
+# --- consent ----------------------------------------------------------------------------------------------------------
+
+
+def enter_consent(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Add entries to the ledger; those whose key is there already are left alone. Returns the new ones."""
+    known = {row["key"] for row in bulk.select_in(tx, (t.consent.c.key,), t.consent.c.key, [r["key"] for r in rows])}
+    fresh = list({row["key"]: row for row in rows if row["key"] not in known}.values())
+    ids = bulk.next_ids(tx, t.consent, len(fresh))
+    entered = [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)]
+    bulk.insert(tx, t.consent, entered)
+    return entered
+
+
+def consent_of(tx: Connection, profiles: Iterable[int], addresses: Iterable[str] = ()) -> list[RowMapping]:
+    """The ledger's entries about these profiles and addresses, oldest first."""
+    rows = bulk.select_in(tx, t.consent, t.consent.c.profile_id, profiles)
+    rows += bulk.select_in(tx, t.consent, t.consent.c.address, addresses)
+    unique = {row["id"]: row for row in rows}
+    return sorted(unique.values(), key=lambda row: (row["occurred_at"], row["id"]))
+
+
+def suppressed(tx: Connection, addresses: Iterable[str]) -> dict[str, list[RowMapping]]:
+    """Standing suppressions by address."""
+    found: dict[str, list[RowMapping]] = defaultdict(list)
+    s = t.suppression.c
+    for row in bulk.select_in(tx, t.suppression, s.address, addresses, s.lifted_at.is_(None)):
+        found[row["address"]].append(row)
+    return found
+
+
+def suppress(
+    tx: Connection, *, channel: str, address: str, reason: str, source: str, now: datetime, purpose: str = "*"
+) -> None:
+    """Never write to this address again, until somebody lifts it."""
+    s = t.suppression.c
+    standing = sa.select(s.id).where(
+        s.address == address, s.channel == channel, s.purpose == purpose, s.lifted_at.is_(None)
+    )
+    if tx.execute(standing).first() is None:
+        row = {
+            "id": bulk.next_ids(tx, t.suppression, 1)[0],
+            "channel": channel,
+            "address": address,
+            "purpose": purpose,
+            "reason": reason,
+            "source": source,
+            "since": now,
+        }
+        bulk.insert(tx, t.suppression, [row])

@@ -1,0 +1,154 @@
+"""Opens a database. All database work of a process goes through one writer thread; the event loop never waits in SQL.
+
+SQLite is opened in WAL mode with synchronous=FULL, and every write transaction begins IMMEDIATE, so that two
+processes wait for each other instead of failing half-way. PostgreSQL runs at READ COMMITTED; what must not run twice
+at once takes a lock by name.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.pool import QueuePool
+
+from crmkit.core.errors import DatabaseError
+
+R = TypeVar("R")
+
+_BUSY_MS = 60_000
+
+
+def create(url: str) -> sa.Engine:
+    """An engine for `sqlite:///FILE` or `postgresql://...`.
+
+    Raises:
+        DatabaseError: the address cannot be read, or its driver is not installed.
+    """
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise DatabaseError(
+            "the address cannot be read", who="database", do="write sqlite:///crm.db or postgresql://user@host/name"
+        ) from None
+    if parsed.drivername in {"postgresql", "postgres"}:
+        parsed = parsed.set(drivername="postgresql+psycopg")
+    try:
+        if parsed.get_backend_name() != "sqlite":
+            return sa.create_engine(parsed, pool_size=4, pool_pre_ping=True)
+        engine = sa.create_engine(parsed, poolclass=QueuePool, pool_size=4, connect_args={"check_same_thread": False})
+    except NoSuchModuleError:
+        raise DatabaseError(
+            f"unknown kind of database {parsed.drivername!r}", who="database", do="use sqlite or postgresql"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise DatabaseError(
+            f"{error.name} is not installed", who="database", do="pip install 'crmkit[postgres]'"
+        ) from None
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        cursor.execute(f"PRAGMA busy_timeout={_BUSY_MS}")
+        cursor.execute("PRAGMA journal_mode=WAL")
+        cursor.execute("PRAGMA synchronous=FULL")
+        cursor.execute("PRAGMA foreign_keys=ON")
+        cursor.execute("PRAGMA cache_size=-65536")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _begin(connection: Connection) -> None:
+        immediate = connection.get_execution_options().get("crmkit_write", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+class Store:
+    """An open database.
+
+    Raises:
+        DatabaseError: on first use, if it cannot be reached or written.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.engine = create(url)
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crmkit-database")
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        """A write transaction: committed at the end, rolled back by an exception."""
+        with self._connect().execution_options(crmkit_write=True) as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def read(self) -> Iterator[Connection]:
+        """A read transaction."""
+        with self._connect() as connection, connection.begin() as transaction:
+            yield connection
+            transaction.rollback()
+
+    @contextmanager
+    def rehearse(self) -> Iterator[Connection]:
+        """A write transaction that is always rolled back: a dry run is the run."""
+        with self._connect().execution_options(crmkit_write=True) as connection:
+            transaction = connection.begin()
+            try:
+                yield connection
+            finally:
+                transaction.rollback()
+
+    async def run(self, step: Callable[..., R], *args: Any, **kwargs: Any) -> R:
+        """Run `step(connection, ...)` in a write transaction in the database thread.
+
+        Interrupted while it waits, it lets the transaction end first: what was begun is either committed or not.
+        """
+        waiting = asyncio.wrap_future(self._thread.submit(self._in_transaction, step, args, kwargs))
+        try:
+            return await asyncio.shield(waiting)
+        except asyncio.CancelledError:
+            await asyncio.wait([waiting])
+            raise
+
+    def _in_transaction(self, step: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
+        with self.begin() as connection:
+            return step(connection, *args, **kwargs)
+
+    def _connect(self) -> Connection:
+        try:
+            return self.engine.connect()
+        except OperationalError as error:
+            raise DatabaseError(
+                f"{self.where} cannot be opened ({_first_line(error)})",
+                who="database",
+                do="check that its folder exists and can be written"
+                if self.engine.dialect.name == "sqlite"
+                else "check that the server runs and lets this user in",
+            ) from error
+
+    @property
+    def where(self) -> str:
+        """The database's address, without its password."""
+        return self.engine.url.render_as_string(hide_password=True)
+
+    @property
+    def file(self) -> Path | None:
+        """The SQLite file; None for a server."""
+        name = self.engine.url.database
+        return Path(name) if self.engine.dialect.name == "sqlite" and name else None
+
+    def close(self) -> None:
+        """Wait for the database thread and let every connection go."""
+        self._thread.shutdown(wait=True)
+        self.engine.dispose()
+
+
+def _first_line(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().splitlines()[0] if str(error) else type(error).__name__

@@ -1,0 +1,207 @@
+"""Interactions, the work pending on them, and timers."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from crmkit.store import bulk
+from crmkit.store import tables as t
+
+
+def append(
+    tx: Connection, rows: Sequence[dict[str, Any]], listened: Collection[str], now: datetime
+) -> list[dict[str, Any]]:
+    """Append interactions, and pending work for those somebody listens to.
+
+    A row with a `key` that the log has already is left out. Rows get their `id` and `recorded_at` here.
+
+    Returns:
+        The rows that were appended.
+    """
+    keys = [row["key"] for row in rows if row.get("key") is not None]
+    if keys:
+        known = {row["key"] for row in bulk.select_in(tx, (t.interaction.c.key,), t.interaction.c.key, keys)}
+        fresh, seen = [], set(known)
+        for row in rows:
+            if row.get("key") in seen:
+                continue
+            if row.get("key") is not None:
+                seen.add(row["key"])
+            fresh.append(row)
+    else:
+        fresh = list(rows)
+    for number, row in zip(bulk.next_ids(tx, t.interaction, len(fresh)), fresh, strict=True):
+        row["id"], row["recorded_at"] = number, now
+    bulk.insert(tx, t.interaction, fresh)
+    add_pending(tx, [row for row in fresh if row["type"] in listened])
+    return fresh
+
+
+def add_pending(tx: Connection, interactions: Sequence[Mapping[str, Any]]) -> None:
+    """These interactions are to be decided once they are due."""
+    ids = bulk.next_ids(tx, t.pending, len(interactions))
+    rows = [
+        {
+            "id": number,
+            "interaction_id": row["id"],
+            "profile_id": row.get("profile_id"),
+            "due_at": row["occurred_at"],
+        }
+        for number, row in zip(ids, interactions, strict=True)
+    ]
+    bulk.insert(tx, t.pending, rows)
+
+
+def next_due(tx: Connection) -> datetime | None:
+    """The clock at which the next piece of work is due: pending work, a timer.
+
+    What happened before its shop announces anything is due at that moment, all at once.
+    """
+    p, i, a = t.pending.c, t.interaction.c, t.account.c
+    due = sa.case((sa.and_(a.announce_from.is_not(None), a.announce_from > p.due_at), a.announce_from), else_=p.due_at)
+    pending = (
+        sa.select(due)
+        .select_from(t.pending.join(t.interaction, i.id == p.interaction_id).outerjoin(t.account, a.id == i.shop_id))
+        .where(p.parked_at.is_(None))
+        .order_by(p.due_at)
+        .limit(1)
+    )
+    timer = sa.select(t.timer.c.due_at).order_by(t.timer.c.due_at).limit(1)
+    moments = [moment for moment in (tx.execute(pending).scalar(), tx.execute(timer).scalar()) if moment is not None]
+    return min(moments, default=None)
+
+
+def due(tx: Connection, now: datetime, limit: int) -> list[dict[str, Any]]:
+    """Pending work that is due, oldest first, locked: rows another worker holds are left out.
+
+    Each row carries its interaction, and `family`: whose turn it is.
+    """
+    p = t.pending.c
+    statement = (
+        sa.select(
+            p.id.label("pending_id"),
+            p.plugin,
+            p.tries,
+            p.due_at,
+            t.interaction,
+        )
+        .join(t.interaction, t.interaction.c.id == p.interaction_id)
+        .where(p.due_at <= now, p.parked_at.is_(None))
+        .order_by(p.due_at, p.interaction_id)
+        .limit(limit)
+    )
+    if tx.dialect.name != "sqlite":
+        statement = statement.with_for_update(of=t.pending, skip_locked=True)
+    rows = [dict(row) for row in tx.execute(statement).mappings()]
+    families = family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
+    for row in rows:
+        row["family"] = families.get(row["profile_id"])
+    return _locked(tx, rows)
+
+
+def _locked(tx: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Hold the customers of these rows for this transaction; leave out those that another worker holds.
+
+    On PostgreSQL a customer with older work that somebody else is deciding is left out too.
+    """
+    if tx.dialect.name == "sqlite":
+        return rows
+    families = sorted({row["family"] for row in rows if row["family"] is not None})
+    p = t.profile.c
+    held: set[int] = set()
+    for start in range(0, len(families), 500):
+        wanted = families[start : start + 500]
+        statement = sa.select(p.id).where(p.id.in_(wanted)).with_for_update(skip_locked=True)
+        held |= set(tx.execute(statement).scalars())
+    return [row for row in rows if row["family"] is None or row["family"] in held]
+
+
+def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
+    """The family of each profile."""
+    p = t.profile.c
+    return {row["id"]: row["family_id"] for row in bulk.select_in(tx, (p.id, p.family_id), p.id, profiles)}
+
+
+def retrying(tx: Connection, profiles: Iterable[int], now: datetime) -> set[tuple[int, str]]:
+    """(profile, plugin) pairs with a failed interaction that waits for its next try."""
+    p = t.pending.c
+    rows = bulk.select_in(
+        tx,
+        (p.profile_id, p.plugin),
+        p.profile_id,
+        profiles,
+        p.plugin.is_not(None),
+        p.parked_at.is_(None),
+        p.due_at > now,
+    )
+    return {(row["profile_id"], row["plugin"]) for row in rows}
+
+
+def done(tx: Connection, pending: Sequence[int]) -> None:
+    """This work is decided."""
+    bulk.delete(tx, t.pending, ("id",), [{"id": number} for number in pending])
+
+
+def put_back(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Work that failed: one row for each (interaction, plugin), due again later or parked."""
+    ids = bulk.next_ids(tx, t.pending, len(rows))
+    bulk.insert(tx, t.pending, [{**row, "id": number} for number, row in zip(ids, rows, strict=True)])
+
+
+# --- timers -----------------------------------------------------------------------------------------------------------
+
+
+def set_timers(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Set timers, or move those that are set."""
+    latest = {(row["plugin"], row["key"]): row for row in rows}
+    bulk.upsert(tx, t.timer, ("plugin", "key"), list(latest.values()))
+
+
+def cancel_timers(tx: Connection, keys: Sequence[tuple[str, str]]) -> None:
+    """Remove timers, as (plugin, key)."""
+    bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": plugin, "key": key} for plugin, key in keys])
+
+
+def fire_timers(tx: Connection, now: datetime, listened: Collection[str], limit: int) -> int:
+    """Turn timers that are due into interactions, dated at their due time. Returns how many."""
+    c = t.timer.c
+    statement = sa.select(t.timer).where(c.due_at <= now).order_by(c.due_at, c.plugin, c.key).limit(limit)
+    if tx.dialect.name != "sqlite":
+        statement = statement.with_for_update(skip_locked=True)
+    fired = list(tx.execute(statement).mappings())
+    if fired:
+        append(tx, [_interaction_of(row) for row in fired], listened, now)
+        bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": r["plugin"], "key": r["key"]} for r in fired])
+    return len(fired)
+
+
+def _interaction_of(timer: RowMapping) -> dict[str, Any]:
+    return {
+        "type": timer["type"],
+        "profile_id": timer["profile_id"],
+        "shop_id": timer["shop_id"],
+        "order_id": timer["order_id"],
+        "actor": f"plugin:{timer['plugin']}",
+        "occurred_at": timer["due_at"],
+        "payload": timer["payload"],
+        "cause_id": timer["cause_id"],
+        "depth": timer["depth"],
+    }
+
+
+def count_quiet(tx: Connection, counts: Mapping[tuple[int, str, str], int]) -> None:
+    """Add to the number of sends that history would have caused, by (shop, plugin, template)."""
+    if not counts:
+        return
+    known = {
+        (row["shop_id"], row["plugin"], row["template"]): row["count"]
+        for row in tx.execute(sa.select(t.quiet)).mappings()
+    }
+    rows = [
+        {"shop_id": shop, "plugin": plugin, "template": template, "count": known.get((shop, plugin, template), 0) + n}
+        for (shop, plugin, template), n in counts.items()
+    ]
+    bulk.upsert(tx, t.quiet, ("shop_id", "plugin", "template"), rows)

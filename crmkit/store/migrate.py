@@ -1,0 +1,162 @@
+"""Creates and upgrades a database, with Alembic: a linear history for the core, and one for each plugin with tables.
+
+Nothing upgrades behind anyone's back: a database of another version is named, with the command to run.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from alembic.config import Config
+from alembic.runtime.environment import EnvironmentContext
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from alembic.script.revision import ResolutionError
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import OperationalError
+
+from crmkit.core.errors import DatabaseError
+from crmkit.store import bulk
+from crmkit.store.engine import Store
+
+_CORE = Path(__file__).parent / "migrations"
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """What version a history of a database is at, and what version this program knows."""
+
+    history: str
+    current: str | None
+    head: str
+
+    @property
+    def is_current(self) -> bool:
+        """Nothing to do."""
+        return self.current == self.head
+
+
+def _script(folder: Path) -> ScriptDirectory:
+    config = Config()
+    config.set_main_option("script_location", str(folder).replace("%", "%%"))
+    config.set_main_option("path_separator", "os")
+    return ScriptDirectory.from_config(config)
+
+
+def _version_table(history: str) -> str:
+    return "crmkit_version" if history == "core" else f"{history}_version"
+
+
+def versions(tx: Connection, plugins: Mapping[str, Path] = {}) -> list[Version]:
+    """The version of the core and of each plugin with tables."""
+    found = []
+    for history, folder in {"core": _CORE, **plugins}.items():
+        context = MigrationContext.configure(tx, opts={"version_table": _version_table(history)})
+        head = _script(folder).get_current_head()
+        found.append(Version(history, context.get_current_revision(), head or ""))
+    return found
+
+
+def upgrade(url: str, plugins: Mapping[str, Path] = {}) -> list[Version]:
+    """Create the database or bring it up to this program's version; the core first, then each plugin.
+
+    Args:
+        url: the database's address.
+        plugins: {plugin: its folder of migrations}.
+
+    Returns:
+        The versions before.
+
+    Raises:
+        DatabaseError: it cannot be reached or written, or is of a newer version.
+    """
+    store = Store(url)
+    try:
+        with store.begin() as tx:
+            bulk.lock(tx, "crmkit upgrade")
+            before = versions(tx, plugins)
+            for version, folder in zip(before, [_CORE, *plugins.values()], strict=True):
+                if not version.is_current:
+                    _refuse_newer(version, folder, store.where)
+                    _run(tx, folder, _version_table(version.history))
+        return before
+    except OperationalError as error:
+        raise _cannot_write(store, error) from error
+    finally:
+        store.close()
+
+
+def check(store: Store, plugins: Mapping[str, Path] = {}) -> None:
+    """Refuse a database that is not of this program's version.
+
+    Raises:
+        DatabaseError: it does not exist yet, or is older or newer; the text names the command to run.
+    """
+    if store.file is not None and not store.file.exists():
+        raise DatabaseError(
+            f"{store.where} does not exist yet",
+            who="database",
+            do="run `crmkit sync`, which creates it, or `db upgrade`",
+        )
+    with store.read() as tx:
+        for version, folder in zip(versions(tx, plugins), [_CORE, *plugins.values()], strict=True):
+            if version.is_current:
+                continue
+            _refuse_newer(version, folder, store.where)
+            raise DatabaseError(
+                f"{store.where} is of version {version.current or 'none'} ({version.history}),"
+                f" this program needs {version.head}",
+                who="database",
+                do="run `crmkit db upgrade`",
+            )
+
+
+def is_empty(store: Store) -> bool:
+    """Whether there is no database yet, or one without any table of ours."""
+    if store.file is not None and not store.file.exists():
+        return True
+    with store.read() as tx:
+        return versions(tx)[0].current is None
+
+
+def _refuse_newer(version: Version, folder: Path, where: str) -> None:
+    if version.current is None:
+        return
+    try:
+        known = _script(folder).get_revision(version.current)
+    except ResolutionError:
+        known = None
+    except Exception as error:  # Alembic wraps an unknown revision in an error of its own
+        if "locate revision" not in str(error):
+            raise
+        known = None
+    if known is None:
+        raise DatabaseError(
+            f"{where} is of version {version.current} ({version.history}), newer than this program knows"
+            f" ({version.head})",
+            who="database",
+            do="upgrade crmkit",
+        )
+
+
+def _run(tx: Connection, folder: Path, version_table: str) -> None:
+    script = _script(folder)
+    config = Config()
+
+    def steps(revision: object, _: object) -> object:
+        return script._upgrade_revs("head", revision)  # type: ignore[arg-type]
+
+    with EnvironmentContext(config, script, fn=steps) as environment:
+        environment.configure(
+            connection=tx, version_table=version_table, transaction_per_migration=False, transactional_ddl=False
+        )
+        environment.run_migrations()
+
+
+def _cannot_write(store: Store, error: OperationalError) -> DatabaseError:
+    reason = str(error.orig).strip().splitlines()[0]
+    return DatabaseError(
+        f"{store.where} cannot be written ({reason})",
+        who="database",
+        do="check the folder's permissions and free space",
+    )

@@ -1,0 +1,76 @@
+"""Orders and what belongs to them, by their natural keys."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection, RowMapping
+
+from crmkit.store import bulk
+from crmkit.store import tables as t
+
+
+def by_external_id(tx: Connection, table: sa.Table, shop: int, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Rows of a shop's table by the vendor's id."""
+    rows = bulk.select_in(tx, table, table.c.external_id, ids, table.c.shop_id == shop)
+    return {row["external_id"]: dict(row) for row in rows}
+
+
+def parcels_of(tx: Connection, shop: int, orders: Iterable[str]) -> dict[tuple[str, str], dict[str, Any]]:
+    """Parcels of a shop's orders, by (order, parcel key)."""
+    c = t.parcel.c
+    rows = bulk.select_in(tx, t.parcel, c.order_external_id, orders, c.shop_id == shop)
+    return {(row["order_external_id"], row["key"]): dict(row) for row in rows}
+
+
+def write(
+    tx: Connection, table: sa.Table, fresh: Sequence[Mapping[str, Any]], changed: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert fresh rows; overwrite changed ones, told by `id`."""
+    bulk.insert(tx, table, fresh)
+    columns = [column.name for column in table.columns if column.name != "id"]
+    bulk.update(tx, table, ("id",), columns, changed)
+
+
+def replace_lines(
+    tx: Connection, orders: Sequence[int], lines: Sequence[Mapping[str, Any]], fresh: Iterable[int]
+) -> None:
+    """Give these orders these lines; `fresh` are orders that had none."""
+    known = set(fresh)
+    bulk.delete(tx, t.line, ("order_id",), [{"order_id": number} for number in orders if number not in known])
+    bulk.insert(tx, t.line, lines)
+
+
+def waiting(tx: Connection, table: sa.Table, shop: int, orders: Iterable[str]) -> list[dict[str, Any]]:
+    """Children that came before their order."""
+    rows = bulk.select_in(
+        tx, table, table.c.order_external_id, orders, table.c.shop_id == shop, table.c.is_waiting.is_(True)
+    )
+    return [dict(row) for row in rows]
+
+
+def landed(tx: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Their order has arrived."""
+    bulk.update(tx, table, ("id",), ("is_waiting",), [{"id": row["id"], "is_waiting": False} for row in rows])
+
+
+def ids_of(tx: Connection, shop: int, external_ids: Iterable[str]) -> dict[str, RowMapping]:
+    """Number and profile of a shop's orders, by the vendor's id."""
+    o = t.orders.c
+    rows = bulk.select_in(tx, (o.id, o.external_id, o.profile_id), o.external_id, external_ids, o.shop_id == shop)
+    return {row["external_id"]: row for row in rows}
+
+
+def parcel_times(
+    tx: Connection, shop: int, orders: Iterable[str]
+) -> dict[str, list[tuple[datetime | None, datetime | None]]]:
+    """(shipped_at, delivered_at) of every parcel of these orders."""
+    c = t.parcel.c
+    found: dict[str, list[tuple[datetime | None, datetime | None]]] = defaultdict(list)
+    for row in bulk.select_in(
+        tx, (c.order_external_id, c.shipped_at, c.delivered_at), c.order_external_id, orders, c.shop_id == shop
+    ):
+        found[row["order_external_id"]].append((row["shipped_at"], row["delivered_at"]))
+    return found

@@ -1,0 +1,78 @@
+"""Every table of the core in one metadata; a plugin's tables have their own."""
+
+from sqlalchemy import BigInteger, Integer, MetaData, Table
+from sqlmodel import SQLModel
+
+from crmkit.core.account import AccountRow, CursorRow, QuarantineRow, RunRow
+from crmkit.core.customer import AddressRow, ConsentRow, IdentityRow, ProfileRow, SuppressionRow
+from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
+from crmkit.core.message import AttemptRow, MessageRow, ReceiptRow, TemplateRow
+from crmkit.core.order import LineRow, OrderRow, ParcelRow, PaymentRow, RefundRow, ReturnRow, ReviewRow
+
+metadata: MetaData = SQLModel.metadata
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The table a model stands for."""
+    table: Table = model.__table__  # type: ignore[attr-defined]
+    return table
+
+
+account = table_of(AccountRow)
+cursor = table_of(CursorRow)
+quarantine = table_of(QuarantineRow)
+run = table_of(RunRow)
+profile = table_of(ProfileRow)
+identity = table_of(IdentityRow)
+address = table_of(AddressRow)
+consent = table_of(ConsentRow)
+suppression = table_of(SuppressionRow)
+orders = table_of(OrderRow)
+line = table_of(LineRow)
+parcel = table_of(ParcelRow)
+payment = table_of(PaymentRow)
+refund = table_of(RefundRow)
+goods_return = table_of(ReturnRow)
+review = table_of(ReviewRow)
+interaction = table_of(InteractionRow)
+pending = table_of(PendingRow)
+timer = table_of(TimerRow)
+quiet = table_of(QuietRow)
+template = table_of(TemplateRow)
+message = table_of(MessageRow)
+attempt = table_of(AttemptRow)
+receipt = table_of(ReceiptRow)
+
+#: Tables of the core, in the order rows may be inserted.
+CORE: tuple[Table, ...] = (
+    account,
+    cursor,
+    quarantine,
+    run,
+    profile,
+    identity,
+    address,
+    consent,
+    suppression,
+    orders,
+    line,
+    parcel,
+    payment,
+    refund,
+    goods_return,
+    review,
+    interaction,
+    pending,
+    timer,
+    quiet,
+    template,
+    message,
+    attempt,
+    receipt,
+)
+
+# Numbers are 64 bits wide: ids and minor units outgrow 32. SQLite's INTEGER is, and only INTEGER keys are its row ids.
+for _table in CORE:
+    for _column in _table.columns:
+        if isinstance(_column.type, Integer):
+            _column.type = BigInteger().with_variant(Integer(), "sqlite")
