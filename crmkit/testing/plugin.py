@@ -11,12 +11,12 @@ A test that needs one kind only says `@pytest.mark.parametrize("database_kind", 
 off by `crmkit_network = "allow"` in pytest's configuration, for projects that have crmkit installed by chance.
 """
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
-from crmkit.testing.database import MigratedTemplates, PostgresServer
+from crmkit.testing.database import Migrate, MigratedTemplates, PostgresServer
 from crmkit.testing.network import NetworkGuard
 
 _guard = NetworkGuard()
@@ -94,7 +94,7 @@ def database_url(request: pytest.FixtureRequest, database_kind: str, tmp_path: P
 
 
 @pytest.fixture(scope="session")
-def migrate() -> Callable[[str], None]:
+def migrate() -> Migrate:
     """Brings the empty database of a URL to the current version, and leaves no connection open."""
     from crmkit.store.migrate import upgrade
 
@@ -110,7 +110,7 @@ def migrated_templates(tmp_path_factory: pytest.TempPathFactory) -> MigratedTemp
 def migrated_url(
     request: pytest.FixtureRequest,
     database_kind: str,
-    migrate: Callable[[str], None],
+    migrate: Migrate,
     migrated_templates: MigratedTemplates,
     tmp_path: Path,
 ) -> Iterator[str]:
