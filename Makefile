@@ -10,7 +10,7 @@ MEMBERS := . $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # $(call part,name,command): runs the command, says how long it took, and keeps its exit status.
 part = TIMEFORMAT="    %1R s  $(1)"; time $(2)
 
-.PHONY: help install demo test crash wheels wheels-check lock clean
+.PHONY: help install demo test crash bench wheels wheels-check lock clean
 
 help:  ## what there is
 	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t h; do printf 'make %-14s %s\n' "$$t" "$$h"; done
@@ -37,10 +37,16 @@ test: install  ## style, types, rooms and tests, with the time each part takes
 crash: install  ## kill -9 in sync and dispatch, ROUNDS=50 times
 	@CRMKIT_CRASH_ROUNDS=$(or $(ROUNDS),50) $(BIN)/python -m pytest tests/crash -q -s -n 0 -m crash $(ARGS)
 
+bench: install  ## the benchmarks, peers and limits side by side
+	@$(BIN)/python -m benchmarks $(ARGS)
+
 wheels: install  ## the wheels of all distributions, in dist/
 	@rm -rf dist && $(UV) build --quiet --wheel --all-packages --no-build-isolation --python $(BIN)/python --out-dir dist && ls dist/*.whl
 
-lock: $(UV)  ## requirements.lock anew, pins kept; ARGS=--upgrade for the latest
+wheels-check: wheels  ## the wheels work in a bare environment, away from the repository
+	@$(BIN)/python -m pytest tests/test_wheels.py -q -n 0 -m wheels $(ARGS)
+
+lock: install  ## requirements.lock anew, pins kept; ARGS=--upgrade for the latest
 	@$(UV) pip compile --quiet pyproject.toml $(wildcard plugins/*/pyproject.toml) --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(foreach m,$(MEMBERS),--no-emit-package $(patsubst crmkit-.,crmkit,crmkit-$(notdir $(m:/=)))) $(ARGS) -o requirements.lock
 
 clean:  ## what was built or cached; .venv too

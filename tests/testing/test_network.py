@@ -136,13 +136,15 @@ def test_stays(attempt):
     attempt()
 """
 
+# What these inner runs do not need costs more than they do.
+QUICKLY = ["-q", "-p", "no:hypothesispytest", "-p", "no:respx", "-p", "no:cacheprovider"]
 DENIED = TESTS.count("def denied_")
 ALLOWED = TESTS.count("def allowed_")
 
 
 def test_the_guard_fails_every_test_that_would_leave_the_machine(pytester: pytest.Pytester) -> None:
     pytester.makepyfile(TESTS)
-    result = pytester.runpytest_subprocess("-q", "-p", "no:cacheprovider")
+    result = pytester.runpytest_subprocess(*QUICKLY)
     # The test with the leaving fixture passes before its teardown is an error.
     result.assert_outcomes(failed=2 * DENIED + 1, passed=ALLOWED + 1, errors=1)
 
@@ -162,7 +164,7 @@ def test_the_guard_names_the_address(pytester: pytest.Pytester) -> None:
                 pass
         """
     )
-    result = pytester.runpytest_subprocess("-q")
+    result = pytester.runpytest_subprocess(*QUICKLY)
     result.stdout.fnmatch_lines(
         ["*tried to connect to 192.0.2.1 port 8025*", "*tried to look up the host 'shop.example'*"]
     )
@@ -171,4 +173,4 @@ def test_the_guard_names_the_address(pytester: pytest.Pytester) -> None:
 def test_a_project_can_turn_the_guard_off(pytester: pytest.Pytester) -> None:
     pytester.makeini("[pytest]\ncrmkit_network = allow")
     pytester.makepyfile("import socket\ndef test_plain():\n    assert socket.socket.connect.__name__ == 'connect'")
-    pytester.runpytest_subprocess("-q").assert_outcomes(passed=1)
+    pytester.runpytest_subprocess(*QUICKLY).assert_outcomes(passed=1)
