@@ -8,6 +8,7 @@ be directly, because pgserver, running as root, opens the permissions of every p
 import fcntl
 import os
 import shutil
+import signal
 import sqlite3
 import tempfile
 import time
@@ -147,9 +148,8 @@ def _sweep(parent: Path) -> None:
         pid_file = folder / "data" / "postmaster.pid"
         if pid_file.exists():
             pid = int(pid_file.read_text().split()[0])
-            if psutil.pid_exists(pid) and str(folder) in " ".join(psutil.Process(pid).cmdline()):
-                process = psutil.Process(pid)
-                process.terminate()
+            if psutil.pid_exists(pid) and str(folder) in " ".join((process := psutil.Process(pid)).cmdline()):
+                process.send_signal(signal.SIGQUIT)  # at once; the data goes too
                 process.wait(10)
         shutil.rmtree(folder, ignore_errors=True)
         os.close(lock)

@@ -1,4 +1,10 @@
+import os
+import shutil
+import signal
 import sqlite3
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -6,6 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, inspect, text
 
+from crmkit.testing import database
 from crmkit.testing.database import MigratedTemplates, PostgresServer
 
 SEEN: list[str] = []
@@ -100,3 +107,44 @@ def test_a_dropped_database_is_gone_even_while_somebody_is_connected(postgres_se
     with connection(postgres_server.url("postgres")) as open_connection:
         names = open_connection.execute(text("SELECT datname FROM pg_database")).scalars().all()
     assert name not in names
+
+
+KILLED_RUN = """
+import os, signal, sys
+from pathlib import Path
+from crmkit.testing import database
+
+database._fast_folder = lambda: Path(sys.argv[1])
+server = database.PostgresServer()
+print((server._folder / "data" / "postmaster.pid").read_text().split()[0], flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_a_killed_run_left_behind_is_swept() -> None:
+    parent = Path(tempfile.mkdtemp(prefix="crmkit-sweep-"))
+    try:
+        killed = subprocess.run([sys.executable, "-c", KILLED_RUN, parent], stdout=subprocess.PIPE, text=True)
+        assert killed.returncode == -signal.SIGKILL
+        server_pid = int(killed.stdout)
+        os.kill(server_pid, 0)
+        (left,) = parent.iterdir()
+
+        database._sweep(parent)
+        assert left.exists(), "it may be just starting"
+
+        os.utime(left, (0, 0))
+        database._sweep(parent)
+        assert not left.exists()
+        with pytest.raises(ProcessLookupError):
+            os.kill(server_pid, 0)
+    finally:
+        shutil.rmtree(parent, ignore_errors=True)
+
+
+def test_a_server_in_use_is_not_swept(postgres_server: PostgresServer) -> None:
+    folder = postgres_server._folder
+    os.utime(folder, (0, 0))
+    database._sweep(folder.parent)
+    with connection(postgres_server.url("postgres")) as open_connection:
+        assert open_connection.execute(text("SELECT 1")).scalar() == 1
