@@ -6,21 +6,22 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from crmkit.core.errors import ConfigError
 from crmkit.store import bulk
 from crmkit.store import tables as t
+from crmkit.store.bulk import Row
 
 
-def find(tx: Connection, name: str) -> RowMapping | None:
+def find(tx: Connection, name: str) -> Row | None:
     """The account stored under this name."""
-    return tx.execute(sa.select(t.account).where(t.account.c.name == name)).mappings().first()
+    return next(iter(bulk.rows(tx, sa.select(t.account).where(t.account.c.name == name))), None)
 
 
-def every(tx: Connection) -> list[RowMapping]:
+def every(tx: Connection) -> list[Row]:
     """Every account, oldest first."""
-    return list(tx.execute(sa.select(t.account).order_by(t.account.c.id)).mappings())
+    return bulk.rows(tx, sa.select(t.account).order_by(t.account.c.id))
 
 
 def meet(
@@ -42,17 +43,8 @@ def meet(
     """
     row = find(tx, name)
     if vendor_account is not None:
-        twin = (
-            tx.execute(
-                sa.select(t.account).where(
-                    t.account.c.adapter == adapter,
-                    t.account.c.vendor_account == vendor_account,
-                    t.account.c.name != name,
-                )
-            )
-            .mappings()
-            .first()
-        )
+        same = (t.account.c.adapter == adapter, t.account.c.vendor_account == vendor_account, t.account.c.name != name)
+        twin = next(iter(bulk.rows(tx, sa.select(t.account).where(*same))), None)
         if twin is not None:
             raise ConfigError(
                 f"{name} and {twin['name']} read one and the same account ({vendor_account})",
@@ -123,12 +115,12 @@ def quarantine(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     return len(fresh) + len(again)
 
 
-def open_quarantine(tx: Connection, account: int | None = None) -> list[RowMapping]:
+def open_quarantine(tx: Connection, account: int | None = None) -> list[Row]:
     """What is in quarantine, oldest first."""
     statement = sa.select(t.quarantine).where(t.quarantine.c.resolved_at.is_(None)).order_by(t.quarantine.c.id)
     if account is not None:
         statement = statement.where(t.quarantine.c.account_id == account)
-    return list(tx.execute(statement).mappings())
+    return bulk.rows(tx, statement)
 
 
 def resolve(

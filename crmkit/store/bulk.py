@@ -7,15 +7,22 @@ of the driver's speed where per-object or per-row statements reach a few hundred
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, cast
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, Dialect, RowMapping
+from sqlalchemy.engine import Connection, Dialect
 
 #: Values in one IN list; both databases take more, statements of this size stay quick to parse.
 _CHUNK = 500
 
+#: A row as it is read: column values by name.
+Row = Mapping[str, Any]
 Binder = Callable[[Any], Any]
+
+
+def rows(tx: Connection, statement: sa.Select[Any]) -> list[Row]:
+    """The rows a statement finds."""
+    return [cast(Row, row) for row in tx.execute(statement).mappings()]
 
 
 @lru_cache(maxsize=512)
@@ -117,14 +124,14 @@ def select_in(
     column: sa.ColumnElement[Any],
     values: Iterable[Any],
     *where: sa.ColumnElement[bool],
-) -> list[RowMapping]:
+) -> list[Row]:
     """Rows whose `column` is one of `values`, and for which `where` holds."""
     wanted = list(dict.fromkeys(values))
     chosen = [columns] if isinstance(columns, sa.Table) else list(columns)
-    found: list[RowMapping] = []
+    found: list[Row] = []
     for start in range(0, len(wanted), _CHUNK):
         statement = sa.select(*chosen).where(column.in_(wanted[start : start + _CHUNK]), *where)
-        found.extend(tx.execute(statement).mappings())
+        found.extend(rows(tx, statement))
     return found
 
 

@@ -6,11 +6,12 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from crmkit.core.customer import SHARED_LIMIT, Identity
 from crmkit.store import bulk
 from crmkit.store import tables as t
+from crmkit.store.bulk import Row
 
 
 def by_key(tx: Connection, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -18,7 +19,7 @@ def by_key(tx: Connection, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
     return {row["key"]: dict(row) for row in bulk.select_in(tx, t.profile, t.profile.c.key, keys)}
 
 
-def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, RowMapping]:
+def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
     """Profiles by number."""
     return {row["id"]: row for row in bulk.select_in(tx, t.profile, t.profile.c.id, ids)}
 
@@ -98,7 +99,7 @@ def addresses_of(tx: Connection, profiles: Iterable[int]) -> list[dict[str, Any]
     return [dict(row) for row in bulk.select_in(tx, t.address, t.address.c.profile_id, profiles)]
 
 
-def orders_of_families(tx: Connection, families: Iterable[int]) -> dict[int, list[RowMapping]]:
+def orders_of_families(tx: Connection, families: Iterable[int]) -> dict[int, list[Row]]:
     """The milestones of every order of these families."""
     o = t.orders.c
     columns = (
@@ -113,7 +114,7 @@ def orders_of_families(tx: Connection, families: Iterable[int]) -> dict[int, lis
         o.completed_at,
         o.cancelled_at,
     )
-    found: dict[int, list[RowMapping]] = defaultdict(list)
+    found: dict[int, list[Row]] = defaultdict(list)
     wanted = list(dict.fromkeys(families))
     for start in range(0, len(wanted), 500):
         statement = (
@@ -121,7 +122,7 @@ def orders_of_families(tx: Connection, families: Iterable[int]) -> dict[int, lis
             .join(t.profile, t.profile.c.id == o.profile_id)
             .where(t.profile.c.family_id.in_(wanted[start : start + 500]))
         )
-        for row in tx.execute(statement).mappings():
+        for row in bulk.rows(tx, statement):
             found[row["family_id"]].append(row)
     return found
 
@@ -134,12 +135,12 @@ def enter_consent(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Map
     known = {row["key"] for row in bulk.select_in(tx, (t.consent.c.key,), t.consent.c.key, [r["key"] for r in rows])}
     fresh = list({row["key"]: row for row in rows if row["key"] not in known}.values())
     ids = bulk.next_ids(tx, t.consent, len(fresh))
-    entered = [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)]
+    entered: list[Mapping[str, Any]] = [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)]
     bulk.insert(tx, t.consent, entered)
     return entered
 
 
-def consent_of(tx: Connection, profiles: Iterable[int], addresses: Iterable[str] = ()) -> list[RowMapping]:
+def consent_of(tx: Connection, profiles: Iterable[int], addresses: Iterable[str] = ()) -> list[Row]:
     """The ledger's entries about these profiles and addresses, oldest first."""
     rows = bulk.select_in(tx, t.consent, t.consent.c.profile_id, profiles)
     rows += bulk.select_in(tx, t.consent, t.consent.c.address, addresses)
@@ -147,9 +148,9 @@ def consent_of(tx: Connection, profiles: Iterable[int], addresses: Iterable[str]
     return sorted(unique.values(), key=lambda row: (row["occurred_at"], row["id"]))
 
 
-def suppressed(tx: Connection, addresses: Iterable[str]) -> dict[str, list[RowMapping]]:
+def suppressed(tx: Connection, addresses: Iterable[str]) -> dict[str, list[Row]]:
     """Standing suppressions by address."""
-    found: dict[str, list[RowMapping]] = defaultdict(list)
+    found: dict[str, list[Row]] = defaultdict(list)
     s = t.suppression.c
     for row in bulk.select_in(tx, t.suppression, s.address, addresses, s.lifted_at.is_(None)):
         found[row["address"]].append(row)

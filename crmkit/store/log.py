@@ -5,10 +5,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from crmkit.store import bulk
 from crmkit.store import tables as t
+from crmkit.store.bulk import Row
 
 
 def append(
@@ -74,10 +75,11 @@ def next_due(tx: Connection) -> datetime | None:
     return min(moments, default=None)
 
 
-def due(tx: Connection, now: datetime, limit: int) -> list[dict[str, Any]]:
+def due(tx: Connection, now: datetime, limit: int, shops: Collection[int]) -> list[dict[str, Any]]:
     """Pending work that is due, oldest first, locked: rows another worker holds are left out.
 
-    Each row carries its interaction, and `family`: whose turn it is.
+    Each row carries its interaction, and `family`: whose turn it is. Work of shops that are not in `shops` (switched
+    off) stays where it is.
     """
     p = t.pending.c
     statement = (
@@ -90,12 +92,13 @@ def due(tx: Connection, now: datetime, limit: int) -> list[dict[str, Any]]:
         )
         .join(t.interaction, t.interaction.c.id == p.interaction_id)
         .where(p.due_at <= now, p.parked_at.is_(None))
+        .where(sa.or_(t.interaction.c.shop_id.is_(None), t.interaction.c.shop_id.in_(list(shops))))
         .order_by(p.due_at, p.interaction_id)
         .limit(limit)
     )
     if tx.dialect.name != "sqlite":
         statement = statement.with_for_update(of=t.pending, skip_locked=True)
-    rows = [dict(row) for row in tx.execute(statement).mappings()]
+    rows = [dict(row) for row in bulk.rows(tx, statement)]
     families = family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
     for row in rows:
         row["family"] = families.get(row["profile_id"])
@@ -171,14 +174,14 @@ def fire_timers(tx: Connection, now: datetime, listened: Collection[str], limit:
     statement = sa.select(t.timer).where(c.due_at <= now).order_by(c.due_at, c.plugin, c.key).limit(limit)
     if tx.dialect.name != "sqlite":
         statement = statement.with_for_update(skip_locked=True)
-    fired = list(tx.execute(statement).mappings())
+    fired = bulk.rows(tx, statement)
     if fired:
         append(tx, [_interaction_of(row) for row in fired], listened, now)
         bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": r["plugin"], "key": r["key"]} for r in fired])
     return len(fired)
 
 
-def _interaction_of(timer: RowMapping) -> dict[str, Any]:
+def _interaction_of(timer: Row) -> dict[str, Any]:
     return {
         "type": timer["type"],
         "profile_id": timer["profile_id"],
@@ -197,8 +200,7 @@ def count_quiet(tx: Connection, counts: Mapping[tuple[int, str, str], int]) -> N
     if not counts:
         return
     known = {
-        (row["shop_id"], row["plugin"], row["template"]): row["count"]
-        for row in tx.execute(sa.select(t.quiet)).mappings()
+        (row["shop_id"], row["plugin"], row["template"]): row["count"] for row in bulk.rows(tx, sa.select(t.quiet))
     }
     rows = [
         {"shop_id": shop, "plugin": plugin, "template": template, "count": known.get((shop, plugin, template), 0) + n}

@@ -6,10 +6,11 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.engine import Connection, RowMapping
+from sqlalchemy.engine import Connection
 
 from crmkit.store import bulk
 from crmkit.store import tables as t
+from crmkit.store.bulk import Row
 
 
 def by_external_id(tx: Connection, table: sa.Table, shop: int, ids: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -56,7 +57,7 @@ def landed(tx: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -
     bulk.update(tx, table, ("id",), ("is_waiting",), [{"id": row["id"], "is_waiting": False} for row in rows])
 
 
-def ids_of(tx: Connection, shop: int, external_ids: Iterable[str]) -> dict[str, RowMapping]:
+def ids_of(tx: Connection, shop: int, external_ids: Iterable[str]) -> dict[str, Row]:
     """Number and profile of a shop's orders, by the vendor's id."""
     o = t.orders.c
     rows = bulk.select_in(tx, (o.id, o.external_id, o.profile_id), o.external_id, external_ids, o.shop_id == shop)

@@ -1,0 +1,280 @@
+"""From a handler's `Send` to messages of the outbox: recipient, channel, address, policies, rendering.
+
+Content freezes here: what is rendered now is what leaves, however much later.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from crmkit.core.actions import Send
+from crmkit.core.errors import PluginError
+from crmkit.core.events import Event
+from crmkit.core.hooks import Verdict
+from crmkit.core.message import Reason, State
+from crmkit.flow import policy
+from crmkit.flow.render import MissingVariable, Template, context_of, locale_chain
+from crmkit.flow.setup import Entry, Plugin, Setup, StaffMember
+from crmkit.store.facts import Reach
+
+_STATE = {"suppress": State.SUPPRESSED, "hold": State.HELD, "defer": State.QUEUED}
+
+
+@dataclass(slots=True)
+class Draft:
+    """One `Send` to one recipient on its way to becoming a message."""
+
+    send: Send
+    event: Event
+    plugin: str
+    key: str
+    person: StaffMember | None = None
+    channel: str = ""
+    entries: Sequence[Entry] = ()
+    address_kind: str | None = None
+    address: str | None = None
+    template: Template | None = None
+    verdict: Verdict | None = None
+
+
+@dataclass(slots=True)
+class Composer:
+    """Composes the messages of one decision. `reach` is what is known of reaching the customers of its events."""
+
+    setup: Setup
+    reach: Reach
+    now: datetime
+    templates: dict[str, Template] = field(default_factory=dict)
+
+    def compose(self, plugin: Plugin, event: Event, send: Send, crm: Any) -> list[dict[str, Any]]:
+        """The rows of the outbox a `Send` becomes: one, or one for each person of the staff it is for.
+
+        Raises:
+            PluginError: there is no such template, or it names a channel nobody knows.
+        """
+        return [self._row(draft, crm) for draft in self._drafts(plugin, event, send)]
+
+    def _drafts(self, plugin: Plugin, event: Event, send: Send) -> list[Draft]:
+        base = f"{plugin.name}:{send.key}" if send.key is not None else f"{event.id}:{plugin.name}:{send.template}"
+        if send.to is None:
+            return [Draft(send, event, plugin.name, f"{base}:customer")]
+        persons = self.setup.persons(send.to.target)
+        if not persons:
+            draft = Draft(send, event, plugin.name, f"{base}:staff:{send.to.target}")
+            draft.verdict = policy.suppress(Reason.NO_ADDRESS, f"nobody of the staff is {send.to.target!r}")
+            return [draft]
+        return [Draft(send, event, plugin.name, f"{base}:staff:{person.name}", person) for person in persons]
+
+    def _row(self, draft: Draft, crm: Any) -> dict[str, Any]:
+        if draft.verdict is None:
+            draft.verdict = self._route(draft)
+        template = draft.template or self._any_template(draft)
+        occurred = draft.event.at or self.now
+        expires = None if template.valid_for is None else occurred + template.valid_for
+        leaves = max(self.now, draft.send.not_before or self.now)
+        if draft.verdict is None:
+            draft.verdict, leaves = self._judge(draft, template, expires, leaves, crm)
+        row = self._frame(draft, template, expires, leaves)
+        if draft.verdict is None or draft.verdict.action == "defer":
+            self._render(draft, template, row)
+        return row
+
+    # where it goes
+
+    def _route(self, draft: Draft) -> Verdict | None:
+        """Take the first channel that has a gateway, a template, an address and permission."""
+        shop = draft.event.shop.name if draft.event.shop else None
+        refusals: list[Verdict] = []
+        has_gateway = False
+        for channel in draft.send.via:
+            entries = [entry for entry in self.setup.channels.get(channel, ()) if entry.serves(shop)]
+            if not entries:
+                continue
+            has_gateway = True
+            template = self._find(draft, channel)
+            if template is None:
+                continue
+            verdict = self._address(draft, channel, entries, template)
+            if verdict is None:
+                return None
+            refusals.append(verdict)
+        if not has_gateway:
+            wanted = " or ".join(draft.send.via)
+            return policy.hold(
+                Reason.NO_GATEWAY, f"no gateway for {wanted} is configured{f' for {shop}' if shop else ''}"
+            )
+        known = [verdict for verdict in refusals if verdict.reason is not Reason.NO_ADDRESS]
+        return next(iter(known or refusals), policy.suppress(Reason.NO_ADDRESS))
+
+    def _address(self, draft: Draft, channel: str, entries: Sequence[Entry], template: Template) -> Verdict | None:
+        kinds = {kind for entry in entries for kind in entry.adapter.reaches}
+        if draft.person is not None:
+            found = [(kind, draft.person.addresses[kind]) for kind in sorted(kinds & set(draft.person.addresses))]
+            if not found:
+                return policy.suppress(Reason.NO_ADDRESS, f"{draft.person.name} has no {' or '.join(sorted(kinds))}")
+            self._take(draft, channel, entries, template, *found[0])
+            return None
+        customer = draft.event.customer
+        if customer is None:
+            return policy.suppress(Reason.NO_ADDRESS, "nobody is known")
+        order = draft.event.order
+        scopes = {"", f"{order.shop_id}:{order.external_id}" if order is not None else ""}
+        refusal = None
+        for row in self.reach.addresses.get(customer.id, ()):
+            if row["kind"] not in kinds or row["scope"] not in scopes:
+                continue
+            if template.purpose not in row["purposes"].split(","):
+                refusal = refusal or policy.suppress(Reason.NO_CONSENT, f"not an address for {template.purpose} news")
+                continue
+            verdict = policy.consent(
+                purpose=template.purpose,
+                channel=channel,
+                ledger=self.reach.consent.get(customer.id, ()),
+                about_address=self.reach.by_address.get(row["value"], ()),
+                suppressed=self.reach.suppressed.get(row["value"], ()),
+                marketing_default=self.setup.rules.marketing_default,
+            )
+            if verdict is None:
+                self._take(draft, channel, entries, template, row["kind"], row["value"])
+                return None
+            refusal = refusal or verdict
+        return refusal or policy.suppress(Reason.NO_ADDRESS, f"no {' or '.join(sorted(kinds))} is known")
+
+    @staticmethod
+    def _take(draft: Draft, channel: str, entries: Sequence[Entry], template: Template, kind: str, value: str) -> None:
+        draft.channel, draft.template = channel, template
+        draft.entries = [entry for entry in entries if kind in entry.adapter.reaches]
+        draft.address_kind, draft.address = kind, value
+
+    def _locales(self, draft: Draft) -> tuple[str, ...]:
+        shop = draft.event.shop.locale if draft.event.shop else None
+        if draft.person is not None:
+            return locale_chain(draft.person.locale, self.setup.locale, shop)
+        customer = draft.event.customer.locale if draft.event.customer else None
+        return locale_chain(customer, shop, self.setup.locale)
+
+    def _find(self, draft: Draft, channel: str) -> Template | None:
+        shop = draft.event.shop.name if draft.event.shop else None
+        return self.setup.templates.find(draft.send.template, channel, self._locales(draft), shop)
+
+    def _any_template(self, draft: Draft) -> Template:
+        """The template of the first wanted channel that has one: also a message that cannot leave names its purpose."""
+        for channel in (*draft.send.via, *self.setup.templates.channels(draft.send.template)):
+            template = self._find(draft, channel)
+            if template is not None:
+                draft.channel = draft.channel or channel
+                return template
+        looked = ", ".join(str(place) for place in self.setup.templates.places())
+        raise PluginError(
+            f"there is no template {draft.send.template!r} for {' or '.join(draft.send.via)} (looked in {looked})",
+            who=draft.plugin,
+            operation="send",
+            do="write it, or correct the name",
+        )
+
+    # whether and when it goes
+
+    def _judge(
+        self, draft: Draft, template: Template, expires: datetime | None, leaves: datetime, crm: Any
+    ) -> tuple[Verdict | None, datetime]:
+        verdict = policy.overtaken(template.milestone, draft.event.order) or policy.stale(expires, leaves)
+        if verdict is not None:
+            return verdict, leaves
+        deferred: Verdict | None = None
+        for plugin in self.setup.plugins:
+            for rule in plugin.policies:
+                try:
+                    asked = rule.check(draft.send, draft.event, crm)
+                except Exception as error:  # a plugin's code: what it breaks is this message only
+                    return policy.hold(Reason.POLICY_ERROR, f"{plugin.name}.{rule.name}: {error!r}"), leaves
+                if asked is not None and asked.action == "defer" and asked.until is not None:
+                    deferred, leaves = asked, max(leaves, asked.until)
+                elif asked is not None:
+                    return asked, leaves
+        hours = draft.person.quiet_hours if draft.person is not None else self.setup.rules.quiet_hours
+        quiet = policy.quiet_hours(leaves, hours, self._zone(draft))
+        if quiet is not None and quiet.until is not None:
+            deferred, leaves = quiet, quiet.until
+        return policy.stale(expires, leaves) or deferred, leaves
+
+    def _zone(self, draft: Draft) -> ZoneInfo:
+        customer = draft.event.customer
+        if draft.person is None and customer is not None and customer.timezone:
+            try:
+                return ZoneInfo(customer.timezone)
+            except (ZoneInfoNotFoundError, ValueError):
+                pass
+        return draft.event.shop.zone if draft.event.shop else self.setup.zone
+
+    # what it says
+
+    def _frame(self, draft: Draft, template: Template, expires: datetime | None, leaves: datetime) -> dict[str, Any]:
+        event, verdict = draft.event, draft.verdict
+        state = State.QUEUED if verdict is None else _STATE[verdict.action]
+        return {
+            "key": draft.key,
+            "interaction_id": event.id,
+            "plugin": draft.plugin,
+            "profile_id": event.customer.profile_id if event.customer and draft.send.to is None else None,
+            "staff": draft.person.name if draft.person else (draft.send.to.target if draft.send.to else None),
+            "shop_id": event.shop.id if event.shop else None,
+            "order_id": event.order.id if event.order else None,
+            "template": draft.send.template,
+            "locale": template.locale,
+            "purpose": template.purpose,
+            "milestone": template.milestone,
+            "channel": draft.channel or template.channel,
+            "gateways": [entry.name for entry in draft.entries],
+            "address_kind": draft.address_kind,
+            "address": draft.address,
+            "decided_at": self.now,
+            "not_before": leaves,
+            "expires_at": expires,
+            "state": state,
+            "reason": verdict.reason if verdict is not None else None,
+            "detail": verdict.detail if verdict is not None else None,
+            "settled_at": self.now if state in {State.SUPPRESSED, State.HELD} else None,
+        }
+
+    def _render(self, draft: Draft, template: Template, row: dict[str, Any]) -> None:
+        event = draft.event
+        params = context_of(
+            customer=event.customer,
+            order=event.order,
+            shop=event.shop,
+            parcel=getattr(event, "parcel", None),
+            refund=getattr(event, "refund", None),
+            review=getattr(event, "review", None),
+            now=self.now,
+            zone=self._zone(draft),
+            extra={**(event.payload() or {}), **draft.send.context},
+        )
+        row["params"], row["template_hash"] = params, template.hash
+        self.templates[template.hash] = template
+        try:
+            rendered = template.render(params)
+        except MissingVariable as error:
+            skips = template.on_missing == "skip"
+            row["state"] = State.SUPPRESSED if skips else State.HELD
+            row["reason"], row["detail"] = Reason.MISSING_VARIABLE, str(error)
+            row["settled_at"] = self.now
+            return
+        row["subject"], row["text"], row["html"] = rendered.subject, rendered.text, rendered.html
+        row["encoding"], row["segments"] = rendered.encoding, rendered.segments
+        row["content_hash"] = rendered.content_hash
+
+
+def template_rows(templates: Mapping[str, Template]) -> list[dict[str, Any]]:
+    """The versions of templates that were used, as they are kept."""
+    return [
+        {
+            "hash": version,
+            "name": template.name,
+            "locale": template.locale,
+            "channel": template.channel,
+            "source": template.source,
+        }
+        for version, template in templates.items()
+    ]

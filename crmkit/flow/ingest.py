@@ -1,0 +1,710 @@
+"""Ingest: records become customers, orders and interactions, in one transaction with the source's cursor.
+
+A join: records may arrive twice, late and in any order, and the state comes out the same. Newness is decided by the
+row that owns it (a milestone column that was empty, a parcel, a review), locked by this transaction, which appends the
+interaction. Children that come before their order wait without telling anything.
+
+One ingest runs at a time per database: families may span shops, and a single writer keeps thousands of orders a
+second in batches; who waits is another ingest, never decide or deliver.
+"""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+from sqlalchemy.exc import DBAPIError
+
+from crmkit.adapters.source import Page, Refused
+from crmkit.core.account import Shop
+from crmkit.core.money import to_minor
+from crmkit.core.order import RANK, milestones_of, parcel_milestones
+from crmkit.core.records import (
+    AnswerRecord,
+    CustomerRecord,
+    InboundRecord,
+    LineRecord,
+    OrderRecord,
+    ParcelRecord,
+    PaymentRecord,
+    ReceiptRecord,
+    Record,
+    RefundRecord,
+    ReturnRecord,
+    ReviewRecord,
+)
+from crmkit.core.version import Joined, Version, join, version_of
+from crmkit.flow import callback
+from crmkit.flow.people import People
+from crmkit.store import accounts, bulk, log, orders
+from crmkit.store import tables as t
+
+
+@dataclass(slots=True)
+class Tally:
+    """What an ingest did: {kind: {created, updated, unchanged, refused}}, interactions by type, and refusals."""
+
+    records: dict[str, Counter[str]] = field(default_factory=dict)
+    interactions: Counter[str] = field(default_factory=Counter)
+    refused: list[Refused] = field(default_factory=list)
+    flaws: list[Refused] = field(default_factory=list)
+
+    def count(self, kind: str, what: str, by: int = 1) -> None:
+        """One more record of this kind that was created, updated, unchanged or refused."""
+        self.records.setdefault(kind, Counter())[what] += by
+
+    def add(self, other: "Tally") -> None:
+        """Take another tally's numbers on board."""
+        for kind, counts in other.records.items():
+            self.records.setdefault(kind, Counter()).update(counts)
+        self.interactions.update(other.interactions)
+        self.refused.extend(other.refused)
+        self.flaws.extend(other.flaws)
+
+    @property
+    def total(self) -> int:
+        """Records seen, refused ones included."""
+        return sum(sum(counts.values()) for counts in self.records.values())
+
+
+# --- from records to columns ------------------------------------------------------------------------------------------
+
+ORDER_FIELDS = (
+    "profile_id",
+    "number",
+    "parent_external_id",
+    "order_kind",
+    "status",
+    "vendor_status",
+    "payment_state",
+    "promised_at",
+    "currency",
+    "basis",
+    "items_minor",
+    "discount_minor",
+    "shipping_minor",
+    "tax_minor",
+    "fee_minor",
+    "total_minor",
+    "paid_minor",
+    "lines_hash",
+    "ship_to",
+    "note",
+    "tags",
+    "extras",
+)
+_ORDER_PLAIN = frozenset(
+    "number parent_external_id order_kind vendor_status promised_at currency ship_to note extras".split()
+)
+_ORDER_NAMES = frozenset({"status", "payment_state", "basis"})
+_ORDER_AMOUNTS = {
+    "items_total": "items_minor",
+    "discount_total": "discount_minor",
+    "shipping_total": "shipping_minor",
+    "tax_total": "tax_minor",
+    "fee_total": "fee_minor",
+    "total": "total_minor",
+    "paid": "paid_minor",
+}
+
+
+def _order_columns(record: OrderRecord) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    for name in record.model_fields_set:
+        value = getattr(record, name)
+        if name in _ORDER_PLAIN:
+            said[name] = value
+        elif name in _ORDER_NAMES:
+            said[name] = str(value)
+        elif name in _ORDER_AMOUNTS:
+            said[_ORDER_AMOUNTS[name]] = _minor(value, record.currency)
+        elif name == "tags":
+            said["tags"] = list(value)
+        elif name == "lines":
+            said["lines_hash"] = "|".join(line.model_dump_json(exclude_unset=True) for line in value)
+    if "lines_hash" in said:
+        said["lines_hash"] = _digest(said["lines_hash"])
+    return said
+
+
+def _digest(content: str) -> str:
+    return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
+
+
+def _minor(amount: Decimal | None, currency: str | None) -> int | None:
+    return None if amount is None or currency is None else to_minor(amount, currency)
+
+
+def _line_row(order: int, position: int, line: LineRecord, currency: str | None) -> dict[str, Any]:
+    return {
+        "order_id": order,
+        "external_id": line.external_id,
+        "position": position,
+        "sku": line.sku,
+        "product_id": line.product_id,
+        "variant_id": line.variant_id,
+        "title": line.title,
+        "quantity": str(line.quantity),
+        "unit_price": None if line.unit_price is None else str(line.unit_price),
+        "discount_minor": _minor(line.discount, currency),
+        "tax_minor": _minor(line.tax, currency),
+        "shipping_minor": _minor(line.shipping, currency),
+        "total_minor": _minor(line.total, currency),
+        "extras": line.extras or None,
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """How a record that belongs to an order is kept.
+
+    Attributes:
+        table: where.
+        fields: the columns it says, newest wins.
+        milestones: {column: the event its first filling tells, None if none}.
+        columns: from the record to the fields it says.
+    """
+
+    table: sa.Table
+    fields: tuple[str, ...]
+    milestones: Mapping[str, str | None]
+    columns: Callable[[Any], dict[str, Any]]
+
+
+def _plain(*names: str) -> Callable[[Any], dict[str, Any]]:
+    def columns(record: Record) -> dict[str, Any]:
+        return {name: getattr(record, name) for name in names if name in record.model_fields_set}
+
+    return columns
+
+
+def _payment(record: PaymentRecord) -> dict[str, Any]:
+    said = _plain("method", "vendor_status", "currency", "paid_at", "extras")(record)
+    if "amount" in record.model_fields_set:
+        said["amount_minor"] = _minor(record.amount, record.currency)
+    return said
+
+
+def _refund(record: RefundRecord) -> dict[str, Any]:
+    said = _plain("vendor_status", "currency", "reason", "extras")(record)
+    for name in {"requested", "refunded"} & record.model_fields_set:
+        said[f"{name}_minor"] = _minor(getattr(record, name), record.currency)
+    return said
+
+
+def _review(record: ReviewRecord) -> dict[str, Any]:
+    said = _plain("product_id", "vendor_rating", "title", "text", "extras")(record)
+    if "rating" in record.model_fields_set:
+        said["rating"] = None if record.rating is None else str(record.rating)
+    return said
+
+
+_PARCEL = ("carrier", "tracking_number", "tracking_url", "vendor_status", "extras")
+_RETURN = ("vendor_status", "tracking_number", "reason", "extras")
+
+CHILDREN: dict[type[Record], Child] = {
+    ParcelRecord: Child(
+        t.parcel, _PARCEL, {"shipped_at": "parcel-shipped", "delivered_at": "parcel-delivered"}, _plain(*_PARCEL)
+    ),
+    PaymentRecord: Child(
+        t.payment, ("method", "vendor_status", "currency", "amount_minor", "paid_at", "extras"), {}, _payment
+    ),
+    RefundRecord: Child(
+        t.refund,
+        ("vendor_status", "currency", "requested_minor", "refunded_minor", "reason", "extras"),
+        {"requested_at": "refund-requested", "refunded_at": "order-refunded"},
+        _refund,
+    ),
+    ReturnRecord: Child(t.goods_return, _RETURN, {"requested_at": None, "received_at": None}, _plain(*_RETURN)),
+    ReviewRecord: Child(
+        t.review,
+        ("profile_id", "product_id", "rating", "vendor_rating", "title", "text", "extras"),
+        {"posted_at": "review-posted"},
+        _review,
+    ),
+}
+
+
+# --- the step ---------------------------------------------------------------------------------------------------------
+
+
+def ingest(
+    tx: Connection, shop: Shop, page: Page, *, stream: str, listened: Collection[str], now: datetime, live: bool = True
+) -> Tally:
+    """Store a page: its records, what was refused of it, and its cursor.
+
+    Args:
+        tx: a write transaction; all of this commits with it.
+        shop: the account it came from.
+        page: records, refusals and cursor, as the source yields them.
+        stream: the stream's name.
+        listened: wire names of the events somebody handles; only these become pending work.
+        now: the run's clock.
+        live: whether the cursor moves (a backfill or a re-read by id moves none).
+
+    Returns:
+        What was done.
+    """
+    bulk.lock(tx, "crmkit ingest")
+    tally = _isolated(tx, shop, list(page.records), dict(page.places), stream, listened, now)
+    tally.refused.extend(page.refused)
+    for refusal in page.refused:
+        tally.count(refusal.kind, "refused")
+    _quarantine(tx, shop, stream, tally, now)
+    if live and page.cursor is not None:
+        accounts.move_cursor(tx, shop.id, stream, page.cursor, now)
+    return tally
+
+
+def _isolated(
+    tx: Connection,
+    shop: Shop,
+    records: list[Record],
+    places: dict[int, str],
+    stream: str,
+    listened: Collection[str],
+    now: datetime,
+) -> Tally:
+    """Ingest records; what the database refuses is halved until the culprit stands alone and is quarantined."""
+    try:
+        with tx.begin_nested():
+            return _Batch(tx, shop, records, listened, now).run()
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        if len(records) > 1:
+            middle = len(records) // 2
+            tally = _isolated(tx, shop, records[:middle], places, stream, listened, now)
+            rest = {index - middle: place for index, place in places.items() if index >= middle}
+            tally.add(_isolated(tx, shop, records[middle:], rest, stream, listened, now))
+            return tally
+        record, tally = records[0], Tally()
+        reason = f"the database refused it: {str(error.orig).strip().splitlines()[0]}"
+        place = places.get(0, f"{stream} {record.ref}")
+        tally.refused.append(Refused(record.kind, place, reason, record.model_dump_json(), record.ref))
+        tally.count(record.kind, "refused")
+        return tally
+
+
+def _quarantine(tx: Connection, shop: Shop, stream: str, tally: Tally, now: datetime) -> None:
+    rows = []
+    for scope, refusals in (("record", tally.refused), ("field", tally.flaws)):
+        for refusal in refusals:
+            key = accounts.quarantine_key(shop.id, refusal.kind, scope, refusal.place, refusal.raw, refusal.reason)
+            rows.append(
+                {
+                    "key": key,
+                    "account_id": shop.id,
+                    "stream": stream,
+                    "kind": refusal.kind,
+                    "scope": scope,
+                    "ref": refusal.ref,
+                    "place": refusal.place,
+                    "reason": refusal.reason,
+                    "raw": refusal.raw,
+                    "seen_at": now,
+                }
+            )
+    accounts.quarantine(tx, rows)
+
+
+@dataclass(slots=True)
+class _State:
+    """A row on its way: as stored (or None), as it will be, and what it reached."""
+
+    row: dict[str, Any]
+    is_fresh: bool
+    is_changed: bool = False
+    reached: list[str] = field(default_factory=list)
+    was_waiting: bool = False
+
+
+class _Batch:
+    """One batch of records on its way into the database."""
+
+    def __init__(
+        self, tx: Connection, shop: Shop, records: Sequence[Record], listened: Collection[str], now: datetime
+    ) -> None:
+        self.tx, self.shop, self.now, self.listened = tx, shop, now, listened
+        self.records = self._with_parcels(records)
+        self.tally = Tally()
+        self.told: list[dict[str, Any]] = []
+        self.people = People(tx, shop, now)
+        self.orders: dict[str, _State] = {}
+        self.lines: dict[str, OrderRecord] = {}
+        self.landed: list[tuple[str, str]] = []
+
+    @staticmethod
+    def _with_parcels(records: Sequence[Record]) -> list[Record]:
+        """Parcels carried in an order become records of their own, of the order's version."""
+        found: list[Record] = []
+        for record in records:
+            found.append(record)
+            if isinstance(record, OrderRecord):
+                for parcel in record.parcels:
+                    update = {
+                        "updated_at": parcel.updated_at or record.changed_at,
+                        "observed_at": parcel.observed_at or record.observed_at,
+                    }
+                    found.append(parcel.model_copy(update=update))
+        return found
+
+    def run(self) -> Tally:
+        """Everything, in the order in which one thing needs another."""
+        keys = self._see_people()
+        self.people.settle()
+        self._join_orders(keys)
+        children = {kind: self._join_children(kind, keys) for kind in CHILDREN}
+        self._ship_by_parcels(children[ParcelRecord])
+        self._write_orders()
+        for kind, states in children.items():
+            self._write_children(kind, states)
+        self._facts(keys)
+        callback.take(
+            self.tx,
+            [record for record in self.records if isinstance(record, ReceiptRecord)],
+            account=self.shop.name,
+            listened=self.listened,
+            now=self.now,
+        )
+        self._tell_of_people()
+        for row in self.told:
+            order = row.pop("order", None)
+            if order is not None:
+                row["order_id"], row["profile_id"] = order.row["id"], order.row.get("profile_id")
+        self.told.sort(key=lambda row: row["occurred_at"])
+        for row in log.append(self.tx, self.told, self.listened, self.now):
+            self.tally.interactions[row["type"]] += 1
+        if self.landed:
+            still = [
+                accounts.quarantine_key(self.shop.id, f.kind, "field", f.place, f.raw, f.reason)
+                for f in self.tally.flaws
+            ]
+            accounts.resolve(self.tx, self.shop.id, self.landed, self.now, still)
+        return self.tally
+
+    # people
+
+    def _see_people(self) -> dict[int, str]:
+        """{index of a record: the key of the profile it is about}."""
+        keys: dict[int, str] = {}
+        for index, record in enumerate(self.records):
+            order: str | None = None
+            if isinstance(record, OrderRecord):
+                if "buyer" not in record.model_fields_set:
+                    continue
+                buyer, order, at = record.buyer, record.external_id, record.changed_at or self.now
+            elif isinstance(record, CustomerRecord):
+                buyer, at = record.buyer, record.updated_at or record.created_at or self.shop.announce_from
+                if buyer.external_id is None:
+                    buyer = buyer.model_copy(update={"external_id": record.external_id})
+            elif isinstance(record, ReviewRecord | AnswerRecord) and record.buyer is not None:
+                buyer, order = record.buyer, record.order_external_id
+                told = record.posted_at or record.updated_at if isinstance(record, ReviewRecord) else record.answered_at
+                at = told or self.now
+            else:
+                continue
+            found = self.people.see(buyer, order, version_of(record, at), at)
+            keys[index] = found.key
+            for name, reason in found.flaws.items():
+                place = f"{record.kind} {record.ref}"
+                self.tally.flaws.append(
+                    Refused(record.kind, place, f"{name} left out: {reason}", json.dumps({name: reason}), record.ref)
+                )
+        return keys
+
+    def _tell_of_people(self) -> None:
+        for profile, at in self.people.created:
+            self._tell("customer-created", at, profile_id=profile, actor="customer")
+        for entry in self.people.consents:
+            payload = {name: entry[name] for name in ("channel", "purpose", "state", "source")}
+            self._tell(
+                "consent-changed",
+                entry["occurred_at"],
+                profile_id=entry["profile_id"],
+                actor="customer",
+                payload=payload,
+            )
+        moved = {state.row["profile_id"] for state in self.orders.values() if state.is_fresh or state.is_changed}
+        self.told.extend(self.people.join_families({profile for profile in moved if profile is not None}))
+
+    # orders
+
+    def _join_orders(self, keys: Mapping[int, str]) -> None:
+        wanted = [record.external_id for record in self.records if isinstance(record, OrderRecord)]
+        stored = orders.by_external_id(self.tx, t.orders, self.shop.id, wanted)
+        for index, record in enumerate(self.records):
+            if isinstance(record, CustomerRecord):
+                self.tally.count("customer", "created" if self._is_new(keys[index]) else "unchanged")
+            if isinstance(record, OrderRecord):
+                self._join_order(record, keys.get(index), stored)
+
+    def _is_new(self, key: str) -> bool:
+        return any(profile == self.people.ids[key] for profile, _ in self.people.created)
+
+    def _join_order(self, record: OrderRecord, key: str | None, stored: Mapping[str, dict[str, Any]]) -> None:
+        number = record.external_id
+        state = self.orders.get(number)
+        if state is None:
+            row = stored.get(number)
+            state = _State(row or {"shop_id": self.shop.id, "external_id": number}, is_fresh=row is None)
+            self.orders[number] = state
+        version = version_of(record, record.changed_at)
+        said = _order_columns(record)
+        if key is not None:
+            said["profile_id"] = self.people.ids[key]
+            before = state.row.get("profile_id")
+            if before is not None and before != said["profile_id"]:
+                self.people.link(number, (before, said["profile_id"]))
+        joined = join(
+            state.row if "said" in state.row else None,
+            said,
+            version,
+            ORDER_FIELDS,
+            milestones_of(record),
+            {"parcel_total": record.parcel_total},
+        )
+        self._tell_of_changes(state, joined, record)
+        seen_only = set(joined.values) <= {"version_updated", "version_observed"}
+        kind = "created" if state.is_fresh and "said" not in state.row else "unchanged" if seen_only else "updated"
+        self.tally.count("order", kind)
+        if not seen_only:
+            self.landed.append(("order", number))
+        if "lines_hash" in joined.values:
+            self.lines[number] = record
+        state.row.update(joined.values)
+        state.reached.extend(joined.reached)
+        state.is_changed = state.is_changed or bool(joined.values)
+
+    def _tell_of_changes(self, state: _State, joined: Joined, record: OrderRecord) -> None:
+        """What newer versions take back: not milestones, and not part of the join."""
+        if "said" not in state.row:
+            return
+        at = record.changed_at or self.now
+        was, now_is = joined.before.get("status"), joined.values.get("status")
+        if was == "cancelled" and now_is is not None:
+            self._tell("order-reopened", at, order=state, actor="shop")
+        promised = joined.before.get("promised_at")
+        if promised is not None and joined.values.get("promised_at") is not None:
+            self._tell("order-promise-changed", at, order=state, actor="shop", payload={"before": promised.isoformat()})
+
+    def _ship_by_parcels(self, parcels: Mapping[tuple[str, ...], _State]) -> None:
+        """The first parcel ships its order, the last of a known number delivers it."""
+        moved = {key[0] for key, state in parcels.items() if state.is_fresh or state.is_changed}
+        elsewhere = moved - set(self.orders)
+        for number, row in orders.by_external_id(self.tx, t.orders, self.shop.id, elsewhere).items():
+            self.orders[number] = _State(row, is_fresh=False)
+        touched = {n: s for n, s in self.orders.items() if n in moved or s.is_fresh or s.is_changed}
+        times: dict[str, dict[str, tuple[datetime | None, datetime | None]]] = {number: {} for number in touched}
+        for (number, key), row in orders.parcels_of(self.tx, self.shop.id, touched).items():
+            times[number][key] = (row["shipped_at"], row["delivered_at"])
+        for (number, key), state in parcels.items():
+            if number in times:
+                times[number][key] = (state.row.get("shipped_at"), state.row.get("delivered_at"))
+        for number, order in touched.items():
+            for name, at in parcel_milestones(times[number].values(), order.row.get("parcel_total")).items():
+                stored_at = order.row.get(name)
+                if at is not None and (stored_at is None or at < stored_at):
+                    if stored_at is None:
+                        order.reached.append(name)
+                    order.row[name], order.is_changed = at, True
+
+    def _write_orders(self) -> None:
+        fresh = [state for state in self.orders.values() if state.is_fresh]
+        for fresh_id, state in zip(bulk.next_ids(self.tx, t.orders, len(fresh)), fresh, strict=True):
+            state.row["id"] = fresh_id
+        changed = [state.row for state in self.orders.values() if state.is_changed and not state.is_fresh]
+        orders.write(self.tx, t.orders, [state.row for state in fresh], changed)
+        rows = []
+        for number, record in self.lines.items():
+            order = self.orders[number].row["id"]
+            rows += [_line_row(order, i, line, record.currency) for i, line in enumerate(record.lines)]
+        orders.replace_lines(
+            self.tx,
+            [self.orders[number].row["id"] for number in self.lines],
+            rows,
+            [state.row["id"] for state in fresh],
+        )
+        for state in self.orders.values():
+            for name in sorted(state.reached, key=lambda name: RANK[name.removesuffix("_at")]):
+                actor = "customer" if name in {"placed_at", "paid_at"} else "shop"
+                self._tell(f"order-{name.removesuffix('_at')}", state.row[name], order=state, actor=actor)
+
+    # children
+
+    def _key(self, record: Any) -> tuple[str, ...]:
+        return (record.order_external_id, record.key) if isinstance(record, ParcelRecord) else (record.external_id,)
+
+    def _join_children(self, kind: type[Record], keys: Mapping[int, str]) -> dict[tuple[str, ...], _State]:
+        spec = CHILDREN[kind]
+        found = [(index, record) for index, record in enumerate(self.records) if type(record) is kind]
+        states: dict[tuple[str, ...], _State] = {}
+        if not found:
+            return states
+        stored: dict[tuple[str, ...], dict[str, Any]]
+        if kind is ParcelRecord:
+            parents = {record.order_external_id for _, record in found}  # type: ignore[attr-defined]
+            stored = {tuple(key): row for key, row in orders.parcels_of(self.tx, self.shop.id, parents).items()}
+        else:
+            ids = {record.external_id for _, record in found}  # type: ignore[attr-defined]
+            rows = orders.by_external_id(self.tx, spec.table, self.shop.id, ids)
+            stored = {(number,): row for number, row in rows.items()}
+        for index, record in found:
+            key = self._key(record)
+            if key not in states:
+                row = stored.get(key)
+                states[key] = _State(row or self._natural(record), is_fresh=row is None)
+                states[key].was_waiting = bool(row and row["is_waiting"])
+            self._join_child(states[key], record, spec, keys.get(index))
+        return states
+
+    def _natural(self, record: Any) -> dict[str, Any]:
+        row = {"shop_id": self.shop.id, "order_external_id": record.order_external_id, "is_waiting": False}
+        if isinstance(record, ParcelRecord):
+            return {**row, "key": record.key}
+        return {**row, "external_id": record.external_id}
+
+    def _join_child(self, state: _State, record: Any, spec: Child, profile_key: str | None) -> None:
+        said = spec.columns(record)
+        if profile_key is not None:
+            said["profile_id"] = self.people.ids[profile_key]
+        milestones = {name: getattr(record, name) for name in spec.milestones}
+        if isinstance(record, ReviewRecord) and record.posted_at is None:
+            milestones["posted_at"] = record.updated_at
+        known = state.row if "said" in state.row else None
+        version: Version = version_of(record, max((at for at in milestones.values() if at), default=None))
+        joined = join(known, said, version, spec.fields, milestones)
+        seen_only = set(joined.values) <= {"version_updated", "version_observed"}
+        what = "created" if known is None else "unchanged" if seen_only else "updated"
+        self.tally.count(record.kind, what)
+        if not seen_only:
+            self.landed.append((record.kind, record.ref))
+        state.row.update(joined.values)
+        state.reached.extend(joined.reached)
+        state.is_changed = state.is_changed or bool(joined.values)
+
+    def _write_children(self, kind: type[Record], states: Mapping[tuple[str, ...], _State]) -> None:
+        spec = CHILDREN[kind]
+        parents = {s.row["order_external_id"] for s in states.values() if s.row["order_external_id"] is not None}
+        known: dict[str, Any] = {number: state.row for number, state in self.orders.items()}
+        missing = parents - set(known)
+        if missing:
+            known.update(orders.ids_of(self.tx, self.shop.id, missing))
+        fresh = [state for state in states.values() if state.is_fresh]
+        for number, state in zip(bulk.next_ids(self.tx, spec.table, len(fresh)), fresh, strict=True):
+            state.row["id"] = number
+        for state in states.values():
+            parent = state.row["order_external_id"]
+            waits = parent is not None and parent not in known
+            state.is_changed = state.is_changed or state.row["is_waiting"] != waits
+            state.row["is_waiting"] = waits
+            if state.was_waiting and not waits:
+                state.reached = [name for name in spec.milestones if state.row.get(name) is not None]
+        changed = [state.row for state in states.values() if state.is_changed and not state.is_fresh]
+        orders.write(self.tx, spec.table, [state.row for state in fresh], changed)
+
+        telling = [(state.row, state.reached) for state in states.values() if not state.row["is_waiting"]]
+        new_orders = [number for number, state in self.orders.items() if state.is_fresh]
+        if new_orders:
+            here = {state.row["id"] for state in states.values()}
+            waited = [r for r in orders.waiting(self.tx, spec.table, self.shop.id, new_orders) if r["id"] not in here]
+            orders.landed(self.tx, spec.table, waited)
+            telling += [(row, [name for name in spec.milestones if row[name] is not None]) for row in waited]
+        for row, reached in telling:
+            self._tell_of_child(spec, row, reached, known)
+
+    def _tell_of_child(
+        self, spec: Child, row: Mapping[str, Any], reached: Sequence[str], known: Mapping[str, Any]
+    ) -> None:
+        for name in reached:
+            event = spec.milestones[name]
+            if event is None:
+                continue
+            parent = known.get(row["order_external_id"])
+            subject = event.partition("-")[0]
+            subject = "refund" if event == "order-refunded" else subject
+            self._tell(
+                event,
+                row[name],
+                profile_id=parent["profile_id"] if parent is not None else row.get("profile_id"),
+                order_id=parent["id"] if parent is not None else None,
+                actor="customer" if subject == "review" or name == "requested_at" else "shop",
+                payload={subject: row["id"]},
+            )
+
+    # facts that happen once and never change
+
+    def _facts(self, keys: Mapping[int, str]) -> None:
+        wanted = {
+            record.order_external_id
+            for record in self.records
+            if isinstance(record, InboundRecord | AnswerRecord) and record.order_external_id is not None
+        }
+        parents = orders.ids_of(self.tx, self.shop.id, wanted)
+        senders = {record.sender.value: None for record in self.records if isinstance(record, InboundRecord)}
+        owners = {row["value"]: row["profile_id"] for row in self._owners(senders)}
+        for index, record in enumerate(self.records):
+            if isinstance(record, InboundRecord):
+                payload: dict[str, Any] = {
+                    "channel": record.channel,
+                    "sender": record.sender.value,
+                    "text": record.text,
+                }
+                kind, at, profile = "message-received", record.received_at, owners.get(record.sender.value)
+            elif isinstance(record, AnswerRecord):
+                payload = {"survey": record.survey, "answers": record.answers}
+                if record.score is not None:
+                    payload["score"] = float(record.score)
+                kind, at = "survey-answered", record.answered_at
+                profile = self.people.ids[keys[index]] if index in keys else None
+            else:
+                continue
+            parent = parents.get(record.order_external_id or "")
+            if profile is None and parent is not None:
+                profile = parent["profile_id"]
+            self.tally.count(record.kind, "created")
+            self._tell(
+                kind,
+                at,
+                profile_id=profile,
+                order_id=parent["id"] if parent is not None else None,
+                actor="customer",
+                payload=payload,
+                key=f"{self.shop.id}:{record.kind}:{record.external_id}",
+            )
+
+    def _owners(self, values: Collection[str]) -> list[dict[str, Any]]:
+        c = t.address.c
+        return [dict(row) for row in bulk.select_in(self.tx, (c.value, c.profile_id), c.value, values)]
+
+    def _tell(
+        self,
+        kind: str,
+        at: datetime,
+        *,
+        actor: str,
+        order: _State | None = None,
+        order_id: int | None = None,
+        profile_id: int | None = None,
+        payload: dict[str, Any] | None = None,
+        key: str | None = None,
+    ) -> None:
+        row: dict[str, Any] = {
+            "type": kind,
+            "shop_id": self.shop.id,
+            "profile_id": profile_id,
+            "order_id": order_id,
+            "actor": actor,
+            "occurred_at": at,
+            "payload": payload,
+            "key": key,
+        }
+        if order is not None:
+            row["order"] = order
+        self.told.append(row)

@@ -1,0 +1,90 @@
+"""What may drop, hold or defer a message: rules on consent, staleness, overtaken news and quiet hours.
+
+Pure: each rule is given the facts and answers with a verdict, or None to let the message pass. Decide asks them when a
+message is decided; deliver asks them once more before it leaves.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime, time
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from crmkit.core.hooks import Verdict
+from crmkit.core.message import Reason
+from crmkit.core.order import MILESTONES, RANK, Order
+from crmkit.flow.setup import in_hours
+
+
+def suppress(reason: Reason, detail: str | None = None) -> Verdict:
+    """It is not sent, and this is why."""
+    return Verdict("suppress", reason, detail=detail)
+
+
+def hold(reason: Reason, detail: str | None = None) -> Verdict:
+    """It waits for a person."""
+    return Verdict("hold", reason, detail=detail)
+
+
+def defer(reason: Reason, until: datetime, detail: str | None = None) -> Verdict:
+    """It leaves later."""
+    return Verdict("defer", reason, until=until, detail=detail)
+
+
+def consent(
+    *,
+    purpose: str,
+    channel: str,
+    ledger: Iterable[Mapping[str, Any]],
+    about_address: Iterable[Mapping[str, Any]],
+    suppressed: Iterable[Mapping[str, Any]],
+    marketing_default: str,
+) -> Verdict | None:
+    """Whether a customer may be told something for this purpose over this channel.
+
+    Transactional news is allowed unless it was withdrawn. Marketing needs a grant that was not withdrawn since, unless
+    `marketing_default` is `allow`. A suppressed address is not written to at all. Where a family's profiles or its
+    address disagree, the most restrictive holds.
+
+    Args:
+        ledger: consent entries of the customer's profiles, oldest first.
+        about_address: consent entries about the address, oldest first.
+        suppressed: standing suppressions of the address.
+    """
+    for row in suppressed:
+        if row["channel"] in {channel, "*"} and row["purpose"] in {purpose, "*"}:
+            return suppress(Reason.OPTED_OUT, f"address suppressed: {row['reason']} ({row['source']})")
+    latest: dict[tuple[Any, ...], Mapping[str, Any]] = {}
+    for entry in (*ledger, *about_address):
+        if entry["channel"] in {channel, "*"} and entry["purpose"] in {purpose, "*"}:
+            latest[entry["profile_id"], entry["address"], entry["source"].partition(":")[0]] = entry
+    withdrawn = next((entry for entry in latest.values() if entry["state"] == "withdrawn"), None)
+    if withdrawn is not None:
+        return suppress(Reason.OPTED_OUT, f"withdrawn {withdrawn['occurred_at'].isoformat()} ({withdrawn['source']})")
+    if purpose == "marketing" and not latest and marketing_default != "allow":
+        return suppress(Reason.NO_CONSENT, "marketing needs an opt-in and there is none")
+    return None
+
+
+def stale(expires_at: datetime | None, leaves_at: datetime) -> Verdict | None:
+    """Whether the news is too old when the message would leave."""
+    if expires_at is not None and leaves_at >= expires_at:
+        return suppress(Reason.STALE, f"valid until {expires_at.isoformat()}")
+    return None
+
+
+def overtaken(milestone: str | None, order: Order | None) -> Verdict | None:
+    """Whether a later milestone of the same order is known already."""
+    if milestone is None or order is None:
+        return None
+    for later in MILESTONES[RANK[milestone] + 1 :]:
+        if order.reached(later) is not None:
+            return suppress(Reason.OVERTAKEN, f"the order is {later} already")
+    return None
+
+
+def quiet_hours(leaves_at: datetime, hours: tuple[time, time] | None, zone: ZoneInfo) -> Verdict | None:
+    """Whether the message would arrive at night."""
+    if hours is None:
+        return None
+    until = in_hours(leaves_at, hours, zone)
+    return None if until is None else defer(Reason.QUIET_HOURS, until)

@@ -1,0 +1,130 @@
+"""What the steps are set up with: shops, channels, handlers, policies, templates, staff; made by `host`."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from crmkit.adapters.gateway import Gateway
+from crmkit.core.account import Shop
+from crmkit.core.hooks import Handler, Policy
+from crmkit.flow.render import Templates
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A configured gateway: one entry of a channel, in failover order.
+
+    Attributes:
+        name: unique; `[[channels.email]] name`, by default the adapter's slug.
+        shops: the shops it sends for; empty: all.
+        adapter, settings: what it is made of.
+    """
+
+    name: str
+    channel: str
+    adapter: type[Gateway]
+    settings: Any
+    shops: frozenset[str] = frozenset()
+
+    def serves(self, shop: str | None) -> bool:
+        """Whether it sends for this shop; staff messages without a shop go by any."""
+        return not self.shops or shop is None or shop in self.shops
+
+
+@dataclass(frozen=True, slots=True)
+class StaffMember:
+    """A person of the shop: `addresses` by kind (`email`, `phone`)."""
+
+    name: str
+    teams: frozenset[str]
+    addresses: Mapping[str, str]
+    locale: str | None = None
+    quiet_hours: tuple[time, time] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """A loaded playbook: its handlers by event, its settings, its policies."""
+
+    name: str
+    settings: Any = None
+    handlers: tuple[Handler, ...] = ()
+    policies: tuple[Policy, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """`[policy]`: what may be sent when.
+
+    Attributes:
+        quiet_hours: (from, to) in the recipient's zone, else the shop's; None: none.
+        marketing_default: `deny` (an opt-in entry is needed) or `allow`.
+    """
+
+    quiet_hours: tuple[time, time] | None = None
+    marketing_default: str = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """Everything the steps need to know beside the database and the clock."""
+
+    shops: Mapping[int, Shop]
+    channels: Mapping[str, Sequence[Entry]]
+    plugins: Sequence[Plugin]
+    templates: Templates
+    zone: ZoneInfo
+    locale: str
+    staff: Sequence[StaffMember] = ()
+    rules: Rules = field(default_factory=Rules)
+
+    @property
+    def listened(self) -> frozenset[str]:
+        """Wire names of the events somebody handles."""
+        return frozenset(handler.event.name for plugin in self.plugins for handler in plugin.handlers)
+
+    def entry(self, name: str) -> Entry | None:
+        """The gateway entry of this name."""
+        return next((entry for entries in self.channels.values() for entry in entries if entry.name == name), None)
+
+    def persons(self, target: str) -> list[StaffMember]:
+        """The persons a team's or a person's name stands for."""
+        return [person for person in self.staff if target == person.name or target in person.teams]
+
+
+#: A failed try is repeated after about this long, doubling each time, up to a day.
+RETRY_FIRST = timedelta(minutes=1)
+RETRY_MOST = timedelta(hours=24)
+
+
+def backoff(tries: int, chance: float) -> timedelta:
+    """How long to wait after `tries` failed tries: doubling, with full jitter above the half.
+
+    Args:
+        tries: failed tries so far, from 1.
+        chance: a number in [0, 1), so that many messages do not come back at one moment.
+    """
+    longest: timedelta = min(RETRY_FIRST * 2 ** min(tries - 1, 20), RETRY_MOST)
+    return longest / 2 + longest / 2 * chance
+
+
+def in_hours(moment: datetime, hours: tuple[time, time], zone: ZoneInfo) -> datetime | None:
+    """The end of the quiet hours `moment` falls into, None if it falls into none.
+
+    Args:
+        moment: an aware time.
+        hours: local (from, to); may pass midnight.
+        zone: where the local times hold.
+    """
+    begin, end = hours
+    local = moment.astimezone(zone)
+    clock = local.time().replace(tzinfo=None)
+    inside = begin <= clock < end if begin <= end else (clock >= begin or clock < end)
+    if not inside:
+        return None
+    day = local.date()
+    if begin > end and clock >= begin:
+        day += timedelta(days=1)
+    return datetime.combine(day, end, zone)

@@ -1,0 +1,220 @@
+"""Messages on their way: due work, claims, the mark before the wire, attempts, receipts."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from crmkit.core.message import Reason, State
+from crmkit.store import bulk
+from crmkit.store import tables as t
+from crmkit.store.bulk import Row
+
+_m = t.message.c
+
+
+def keys_known(tx: Connection, keys: Iterable[str]) -> set[str]:
+    """Those of these keys that a message has already."""
+    return {row["key"] for row in bulk.select_in(tx, (_m.key,), _m.key, keys)}
+
+
+def add(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Add decided messages; they get their `id` here."""
+    for number, row in zip(bulk.next_ids(tx, t.message, len(rows)), rows, strict=True):
+        row["id"] = number
+    bulk.insert(tx, t.message, rows)
+
+
+def keep_templates(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep versions of templates; those that are kept already are left alone."""
+    bulk.insert(tx, t.template, list({row["hash"]: row for row in rows}.values()), skip_known=("hash",))
+
+
+def next_due(tx: Connection) -> datetime | None:
+    """When the next queued message may leave."""
+    moment: datetime | None = tx.execute(sa.select(sa.func.min(_m.not_before)).where(_m.state == "queued")).scalar()
+    return moment
+
+
+def channels_due(tx: Connection, now: datetime) -> list[str]:
+    """Channels with messages that may leave now."""
+    statement = sa.select(_m.channel).distinct().where(_m.state == "queued", _m.not_before <= now)
+    return sorted(tx.execute(statement).scalars())
+
+
+def due(tx: Connection, channel: str, now: datetime, limit: int, *, after: int = 0) -> list[Row]:
+    """Queued messages of a channel that may leave now, oldest first, locked: those another worker holds are left out.
+
+    Args:
+        after: only messages with a greater number (for a dry run, which takes nothing off the queue).
+    """
+    statement = (
+        sa.select(t.message)
+        .where(_m.state == "queued", _m.channel == channel, _m.not_before <= now, _m.id > after)
+        .order_by(_m.id if after else _m.not_before, _m.id)
+        .limit(limit)
+    )
+    if tx.dialect.name != "sqlite":
+        statement = statement.with_for_update(skip_locked=True)
+    return bulk.rows(tx, statement)
+
+
+def claim(tx: Connection, ids: Sequence[int], claim_id: str, lease_until: datetime) -> None:
+    """These messages are ours until the lease ends."""
+    bulk.update(
+        tx,
+        t.message,
+        ("id",),
+        ("state", "reason", "detail", "claim_id", "lease_until", "started_at"),
+        [{"id": n, "state": State.SENDING, "claim_id": claim_id, "lease_until": lease_until} for n in ids],
+    )
+
+
+def settle(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Suppress, hold or defer messages that were due: `state`, `reason`, `detail`, `not_before`, `settled_at`."""
+    bulk.update(tx, t.message, ("id",), ("state", "reason", "detail", "not_before", "settled_at"), rows)
+
+
+def mark(tx: Connection, ids: Sequence[int], claim_id: str, now: datetime) -> set[int]:
+    """Mark messages as started. Only what is returned may be sent: whose lease has lapsed is somebody else's by now."""
+    statement = (
+        sa.update(t.message)
+        .where(_m.id.in_(ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
+        .where(_m.started_at.is_(None))
+        .values(started_at=now)
+        .returning(_m.id)
+    )
+    return set(tx.execute(statement).scalars())
+
+
+def release(tx: Connection, claim_id: str) -> int:
+    """Give back what was claimed and not started."""
+    statement = (
+        sa.update(t.message)
+        .where(_m.claim_id == claim_id, _m.state == "sending", _m.started_at.is_(None))
+        .values(state=State.QUEUED, claim_id=None, lease_until=None)
+    )
+    return tx.execute(statement).rowcount
+
+
+def sweep(tx: Connection, now: datetime) -> tuple[int, int]:
+    """End leases that lapsed: what was not started is due again, what was started is in doubt.
+
+    Returns:
+        How many of each.
+    """
+    lapsed = (_m.state == "sending", _m.lease_until <= now)
+    again = tx.execute(
+        sa.update(t.message)
+        .where(*lapsed, _m.started_at.is_(None))
+        .values(state=State.QUEUED, claim_id=None, lease_until=None)
+    ).rowcount
+    doubted = bulk.rows(tx, sa.select(t.message).where(*lapsed, _m.started_at.is_not(None)))
+    record(
+        tx,
+        [
+            {
+                "id": row["id"],
+                "claim_id": row["claim_id"],
+                "state": State.IN_DOUBT,
+                "reason": Reason.NO_VERDICT,
+                "detail": "the process that was sending it ended without a verdict",
+                "tries": row["tries"] + 1,
+                "not_before": row["not_before"],
+                "gateway": row["gateway"] or ",".join(row["gateways"]),
+                "vendor_id": row["vendor_id"],
+                "cost": row["cost"],
+                "sent_at": row["sent_at"],
+                "settled_at": row["settled_at"],
+                "attempted_at": row["started_at"],
+                "finished_at": now,
+                "outcome": "in-doubt",
+            }
+            for row in doubted
+        ],
+    )
+    return again, len(doubted)
+
+
+def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> None:
+    """Store what came of tries: an attempt each, and the message's state where it is still this claim's."""
+    if not results:
+        return
+    columns = (
+        "state",
+        "reason",
+        "detail",
+        "tries",
+        "not_before",
+        "gateway",
+        "vendor_id",
+        "cost",
+        "sent_at",
+        "settled_at",
+    )
+    bulk.update(tx, t.message, ("id", "claim_id"), columns, results)
+    attempts = [
+        {
+            "id": number,
+            "message_id": result["id"],
+            "number": result["tries"],
+            "gateway": result["gateway"],
+            "started_at": result["attempted_at"],
+            "finished_at": result["finished_at"],
+            "outcome": result["outcome"],
+            "reason": result["reason"],
+            "vendor_id": result["vendor_id"],
+            "detail": result["detail"],
+        }
+        for number, result in zip(bulk.next_ids(tx, t.attempt, len(results)), results, strict=True)
+    ]
+    bulk.insert(tx, t.attempt, attempts)
+
+
+def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
+    """Messages by number."""
+    return {row["id"]: row for row in bulk.select_in(tx, t.message, _m.id, ids)}
+
+
+# --- receipts ---------------------------------------------------------------------------------------------------------
+
+
+def messages_meant(tx: Connection, keys: Collection[str], vendor_ids: Collection[str]) -> list[Row]:
+    """Messages with one of these keys, or one of these vendor's ids."""
+    found = {row["id"]: row for row in bulk.select_in(tx, t.message, _m.key, keys)}
+    found.update({row["id"]: row for row in bulk.select_in(tx, t.message, _m.vendor_id, vendor_ids)})
+    return list(found.values())
+
+
+def add_receipts(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Keep receipts; those that were kept before (by account and the vendor's id) are left alone. Returns the new."""
+    c = t.receipt.c
+    known: set[tuple[str, str]] = set()
+    for row in bulk.select_in(tx, (c.account, c.external_id), c.external_id, [row["external_id"] for row in rows]):
+        known.add((row["account"], row["external_id"]))
+    unique = {(row["account"], row["external_id"]): row for row in rows}
+    fresh: list[Mapping[str, Any]] = [row for key, row in unique.items() if key not in known]
+    ids = bulk.next_ids(tx, t.receipt, len(fresh))
+    bulk.insert(tx, t.receipt, [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)])
+    return fresh
+
+
+def waiting_receipts(tx: Connection, keys: Collection[str], vendor_ids: Collection[str]) -> list[Row]:
+    """Receipts that came before their message was known under these keys or vendor's ids."""
+    c = t.receipt.c
+    found = {row["id"]: row for row in bulk.select_in(tx, t.receipt, c.message_key, keys, c.message_id.is_(None))}
+    for row in bulk.select_in(tx, t.receipt, c.vendor_id, vendor_ids, c.message_id.is_(None)):
+        found[row["id"]] = row
+    return list(found.values())
+
+
+def match_receipts(tx: Connection, pairs: Sequence[Mapping[str, Any]]) -> None:
+    """These receipts (`id`) are about these messages (`message_id`)."""
+    bulk.update(tx, t.receipt, ("id",), ("message_id",), pairs)
+
+
+def move(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Move messages to the state a receipt names: `state`, `reason`, `detail`, `settled_at`."""
+    bulk.update(tx, t.message, ("id",), ("state", "reason", "detail", "settled_at"), rows)
