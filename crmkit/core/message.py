@@ -100,7 +100,8 @@ class TemplateRow(SQLModel, table=True):
 class MessageRow(SQLModel, table=True):
     """A message: frozen when decided (recipient, template version, parameters, text); only its state moves.
 
-    `key` is the same for every try, and what the vendor is given to tell repeats by. `not_before` is when it may leave
+    `key` is the same for every try, and what the vendor is given to tell repeats by. `gateways` is the failover order,
+    `gateway` the one whose turn it is. `not_before` is when it may leave
     next, `expires_at` after which it is stale. `claim_id` and `lease_until` say whose it is while sending, `started_at`
     is the mark before the wire.
     """
@@ -109,7 +110,7 @@ class MessageRow(SQLModel, table=True):
     __table_args__ = (
         Index(
             "message_due",
-            "channel",
+            "gateway",
             "not_before",
             "id",
             sqlite_where=text("state = 'queued'"),

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from crmkit.core.account import Shop
 from crmkit.core.actions import Send
 from crmkit.core.errors import PluginError
 from crmkit.core.events import Event
@@ -200,13 +201,8 @@ class Composer:
         return policy.stale(expires, leaves) or deferred, leaves
 
     def _zone(self, draft: Draft) -> ZoneInfo:
-        customer = draft.event.customer
-        if draft.person is None and customer is not None and customer.timezone:
-            try:
-                return ZoneInfo(customer.timezone)
-            except (ZoneInfoNotFoundError, ValueError):
-                pass
-        return draft.event.shop.zone if draft.event.shop else self.setup.zone
+        customer = draft.event.customer if draft.person is None else None
+        return zone_of(customer.timezone if customer else None, draft.event.shop, self.setup)
 
     # what it says
 
@@ -227,6 +223,7 @@ class Composer:
             "milestone": template.milestone,
             "channel": draft.channel or template.channel,
             "gateways": [entry.name for entry in draft.entries],
+            "gateway": next((entry.name for entry in draft.entries), None),
             "address_kind": draft.address_kind,
             "address": draft.address,
             "decided_at": self.now,
@@ -264,6 +261,16 @@ class Composer:
         row["subject"], row["text"], row["html"] = rendered.subject, rendered.text, rendered.html
         row["encoding"], row["segments"] = rendered.encoding, rendered.segments
         row["content_hash"] = rendered.content_hash
+
+
+def zone_of(timezone: str | None, shop: Shop | None, setup: Setup) -> ZoneInfo:
+    """The zone a recipient lives in: their own if it is known, else the shop's, else the installation's."""
+    if timezone:
+        try:
+            return ZoneInfo(timezone)
+        except (ZoneInfoNotFoundError, ValueError):
+            pass
+    return shop.zone if shop is not None else setup.zone
 
 
 def template_rows(templates: Mapping[str, Template]) -> list[dict[str, Any]]:

@@ -29,6 +29,7 @@ from crmkit.flow.compose import Composer, template_rows
 from crmkit.flow.setup import Plugin, Setup, backoff
 from crmkit.store import bulk, facts, log, outbox
 from crmkit.store import tables as t
+from crmkit.store.facts import Reach
 
 
 @dataclass(slots=True)

@@ -23,6 +23,11 @@ def _known(at: datetime | None, now: datetime) -> datetime | None:
     return at if at is not None and at <= now else None
 
 
+def milestones_at(tx: Connection, ids: Iterable[int], now: datetime) -> dict[int, Order]:
+    """Orders without their lines and parcels, as known at `now`."""
+    return {row["id"]: order_at(row, now) for row in bulk.select_in(tx, t.orders, t.orders.c.id, ids)}
+
+
 def orders_at(tx: Connection, ids: Iterable[int], now: datetime) -> dict[int, Order]:
     """Orders with their lines and parcels, as known at `now`."""
     rows = bulk.select_in(tx, t.orders, t.orders.c.id, ids)

@@ -32,28 +32,25 @@ def keep_templates(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     bulk.insert(tx, t.template, list({row["hash"]: row for row in rows}.values()), skip_known=("hash",))
 
 
-def next_due(tx: Connection) -> datetime | None:
-    """When the next queued message may leave."""
-    moment: datetime | None = tx.execute(sa.select(sa.func.min(_m.not_before)).where(_m.state == "queued")).scalar()
+def next_due(tx: Connection, gateways: Collection[str]) -> datetime | None:
+    """When the next queued message of one of these gateways may leave."""
+    statement = sa.select(sa.func.min(_m.not_before)).where(_m.state == "queued", _m.gateway.in_(list(gateways)))
+    moment: datetime | None = tx.execute(statement).scalar()
     return moment
 
 
-def channels_due(tx: Connection, now: datetime) -> list[str]:
-    """Channels with messages that may leave now."""
-    statement = sa.select(_m.channel).distinct().where(_m.state == "queued", _m.not_before <= now)
-    return sorted(tx.execute(statement).scalars())
+def gateways_due(tx: Connection, now: datetime) -> list[str]:
+    """Gateways with messages that may leave now."""
+    statement = sa.select(_m.gateway).distinct().where(_m.state == "queued", _m.not_before <= now)
+    return sorted(name for name in tx.execute(statement).scalars() if name is not None)
 
 
-def due(tx: Connection, channel: str, now: datetime, limit: int, *, after: int = 0) -> list[Row]:
-    """Queued messages of a channel that may leave now, oldest first, locked: those another worker holds are left out.
-
-    Args:
-        after: only messages with a greater number (for a dry run, which takes nothing off the queue).
-    """
+def due(tx: Connection, gateway: str, now: datetime, limit: int) -> list[Row]:
+    """Queued messages of a gateway that may leave now, oldest first, locked; what another worker holds is left out."""
     statement = (
         sa.select(t.message)
-        .where(_m.state == "queued", _m.channel == channel, _m.not_before <= now, _m.id > after)
-        .order_by(_m.id if after else _m.not_before, _m.id)
+        .where(_m.state == "queued", _m.gateway == gateway, _m.not_before <= now)
+        .order_by(_m.not_before, _m.id)
         .limit(limit)
     )
     if tx.dialect.name != "sqlite":
@@ -89,12 +86,13 @@ def mark(tx: Connection, ids: Sequence[int], claim_id: str, now: datetime) -> se
     return set(tx.execute(statement).scalars())
 
 
-def release(tx: Connection, claim_id: str) -> int:
-    """Give back what was claimed and not started."""
+def release(tx: Connection, claim_id: str, unsent: Sequence[int]) -> int:
+    """Give back what was claimed and not started, and what was marked and known not to have been sent."""
+    untouched = sa.or_(_m.started_at.is_(None), _m.id.in_(unsent))
     statement = (
         sa.update(t.message)
-        .where(_m.claim_id == claim_id, _m.state == "sending", _m.started_at.is_(None))
-        .values(state=State.QUEUED, claim_id=None, lease_until=None)
+        .where(_m.claim_id == claim_id, _m.state == "sending", untouched)
+        .values(state=State.QUEUED, claim_id=None, lease_until=None, started_at=None)
     )
     return tx.execute(statement).rowcount
 

@@ -205,7 +205,7 @@ def upgrade() -> None:
     op.create_index(
         "message_due",
         "message",
-        ["channel", "not_before", "id"],
+        ["gateway", "not_before", "id"],
         unique=False,
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
