@@ -1,1 +1,41 @@
-"""What to tell a buyer about an order, and when."""
+"""What to tell a buyer about an order, and when: rules from the configuration, and a watch for late shipments.
+
+`rules` are `[[care.rules]]`, `late` is `[care.late]`; `condition` reads a rule's `when`. The texts lie in `templates/`.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+from pydantic import model_validator
+
+from crmkit import Handler, PluginSettings, hookimpl
+
+from . import late as _late
+from . import rules as _rules
+from .late import Late, ShipmentCheck
+from .rules import Rule, RuleDue
+
+__all__ = ["Late", "Rule", "RuleDue", "Settings", "ShipmentCheck", "crmkit_handlers"]
+
+
+class Settings(PluginSettings):
+    """`[care]`: what is sent on which event, and the late-shipment watch."""
+
+    rules: list[Rule] = []
+    late: Late = Late()
+
+    @model_validator(mode="after")
+    def _tells_delayed_rules_apart(self) -> "Settings":
+        count = Counter(rule.label for rule in self.rules if rule.delay)
+        for label, times in count.items():
+            if times > 1:
+                raise ValueError(f'rules: {times} delayed rules are called {label}; give each a name = "..."')
+        return self
+
+
+@hookimpl
+def crmkit_handlers(settings: Settings) -> Iterator[Handler]:
+    """One handler for each event that rules are on, and the late watch."""
+    yield from _rules.handlers(settings.rules)
+    on_late = [rule for rule in settings.rules if rule.enabled and rule.on == "shipment-late"]
+    yield from _late.handlers(settings.late, on_late)
