@@ -69,7 +69,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """Everything the steps need to know beside the database and the clock."""
+    """Everything the steps need to know beside the database and the clock.
+
+    Attributes:
+        absent: playbooks that are switched on and were not loaded (broken, or left out for this run): what they would
+            decide must not count as decided.
+    """
 
     shops: Mapping[int, Shop]
     channels: Mapping[str, Sequence[Entry]]
@@ -79,6 +84,7 @@ class Setup:
     locale: str
     staff: Sequence[StaffMember] = ()
     rules: Rules = field(default_factory=Rules)
+    absent: frozenset[str] = frozenset()
 
     @property
     def listened(self) -> frozenset[str]:

@@ -1,0 +1,241 @@
+"""The whole of crmkit.toml: the core's sections checked, the others kept for the adapters and plugins that own them."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from crmkit.host.document import Document, Place, Problem, field_names, nearest
+from crmkit.host.reference import References
+from crmkit.host.sections import (
+    AccountSection,
+    CrmSection,
+    EntrySection,
+    PluginsSection,
+    PolicySection,
+    StaffSection,
+)
+
+#: The core's sections, and what each is.
+CORE: dict[str, type[BaseModel]] = {
+    "crm": CrmSection,
+    "plugins": PluginsSection,
+    "shops": AccountSection,
+    "sources": AccountSection,
+    "channels": EntrySection,
+    "policy": PolicySection,
+    "staff": StaffSection,
+}
+#: The section accounts of a kind stand in -> the family of their adapters.
+FAMILIES = {"shops": "marketplace", "sources": "source"}
+
+_NAME = re.compile(r"\w[\w-]*")
+M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A configured shop or source: the core's keys, and the adapter's own as written."""
+
+    name: str
+    kind: str
+    at: Place
+    core: AccountSection
+    rest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A configured gateway: the core's keys, and the adapter's own as written."""
+
+    name: str
+    channel: str
+    at: Place
+    core: EntrySection
+    rest: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What a configuration says, so far as it can be understood; `problems` is what cannot.
+
+    Attributes:
+        database: the database's address; a file's is absolute.
+        use: the playbooks that are switched on, as written: slugs, and paths of one-file plugins.
+        sections: {name: table} of every section that is not the core's.
+    """
+
+    document: Document
+    crm: CrmSection
+    database: str
+    use: tuple[str, ...]
+    accounts: tuple[Account, ...]
+    entries: tuple[Entry, ...]
+    policy: PolicySection
+    staff: tuple[StaffSection, ...]
+    sections: Mapping[str, Any]
+    references: References
+    problems: tuple[Problem, ...]
+
+    @property
+    def path(self) -> Path:
+        """The file itself."""
+        return self.document.path
+
+    @property
+    def folder(self) -> Path:
+        """Relative paths in the configuration are relative to it."""
+        return self.document.folder
+
+
+def load(path: Path) -> Config:
+    """Read a configuration and check the core's part of it. What is wrong is in `problems`, all of it.
+
+    Raises:
+        Misconfigured: the file cannot be read or is not TOML.
+    """
+    return _Reading(Document.read(path)).config()
+
+
+class _Reading:
+    """One pass over a document, collecting problems."""
+
+    def __init__(self, document: Document) -> None:
+        self.document = document
+        self.problems: list[Problem] = []
+        self.references = References(document)
+        self.names: dict[str, Place] = {}
+
+    def config(self) -> Config:
+        values = self.document.values
+        crm = self.section("crm", CrmSection)
+        use = self.section("plugins", PluginsSection).use
+        accounts = tuple(one for section in FAMILIES for one in self.accounts(section))
+        entries = tuple(self.entries(tuple(one.name for one in accounts if one.kind == "shop")))
+        return Config(
+            document=self.document,
+            crm=crm,
+            database=self.database(crm.database),
+            use=tuple(use),
+            accounts=accounts,
+            entries=entries,
+            policy=self.section("policy", PolicySection),
+            staff=tuple(self.staff()),
+            sections={name: value for name, value in values.items() if name not in CORE},
+            references=self.references,
+            problems=(*self.problems, *self.references.problems),
+        )
+
+    def complain(self, at: Place, what: str, do: str = "") -> None:
+        self.problems.append(self.document.problem(at, what, do))
+
+    def validate(self, model: type[M], value: Any, at: Place) -> M | None:
+        try:
+            return model.model_validate(value)
+        except ValidationError as error:
+            self.problems += self.document.problems_of(error, at, model)
+            return None
+
+    def section(self, name: str, model: type[M]) -> M:
+        """One of the core's tables; its defaults where it is not there or wrong."""
+        value = self.document.values.get(name, {})
+        if not isinstance(value, dict):
+            self.complain((name,), "is not a table", f"write [{name}]")
+            return model()
+        return self.validate(model, value, (name,)) or model()
+
+    def split(self, model: type[M], value: Mapping[str, Any], at: Place) -> tuple[M | None, dict[str, Any]]:
+        """The core's keys of a table, validated, and the rest of it."""
+        own = set(field_names(model))
+        core = self.validate(model, {key: item for key, item in value.items() if key in own}, at)
+        return core, {key: item for key, item in value.items() if key not in own}
+
+    def named(self, name: str, at: Place) -> bool:
+        """Whether `name` may be this account's: names are unique over shops, sources and gateways."""
+        if not _NAME.fullmatch(name):
+            self.complain(at, f'the name "{name}" cannot be used', "use letters, digits, - and _")
+            return False
+        if name in self.names:
+            other = self.document.problem(self.names[name], "")
+            do = 'give one another name: name = "..."' if isinstance(at[-1], int) else "rename one"
+            self.complain(at, f'the name "{name}" is taken by {other.key} (line {other.line})', do)
+            return False
+        self.names[name] = at
+        return True
+
+    def accounts(self, section: str) -> list[Account]:
+        found = []
+        for name, value in self.tables(section):
+            at: Place = (section, name)
+            if not isinstance(value, dict):
+                self.complain(at, "is not a table", f"write [{section}.NAME] and below it its keys")
+                continue
+            core, rest = self.split(AccountSection, value, at)
+            if self.named(name, at) and core is not None:
+                found.append(Account(name, section.removesuffix("s"), at, core, rest))
+        return found
+
+    def entries(self, shops: tuple[str, ...]) -> list[Entry]:
+        found = []
+        for channel, value in self.tables("channels"):
+            if not isinstance(value, list):
+                self.complain(("channels", channel), "is not a list of gateways", f"write [[channels.{channel}]]")
+                continue
+            for number, table in enumerate(value):
+                at: Place = ("channels", channel, number)
+                if not isinstance(table, dict):
+                    self.complain(at, "is not a table", f"write [[channels.{channel}]]")
+                    continue
+                core, rest = self.split(EntrySection, table, at)
+                if core is None:
+                    continue
+                for shop in core.shops:
+                    if shop not in shops:
+                        self.complain((*at, "shops"), f'there is no shop "{shop}"', nearest(shop, shops))
+                if self.named(core.name or core.use, at):
+                    found.append(Entry(core.name or core.use, channel, at, core, rest))
+        return found
+
+    def tables(self, section: str) -> list[tuple[str, Any]]:
+        value = self.document.values.get(section, {})
+        if not isinstance(value, dict):
+            self.complain((section,), "is not a table", f"write [{section}.NAME]")
+            return []
+        return list(value.items())
+
+    def staff(self) -> list[StaffSection]:
+        value = self.document.values.get("staff", [])
+        if not isinstance(value, list):
+            self.complain(("staff",), "is not a list of persons", "write [[staff]]")
+            return []
+        found: list[StaffSection] = []
+        for number, table in enumerate(value):
+            person = self.validate(StaffSection, table, ("staff", number))
+            if person is None:
+                continue
+            if person.name in {other.name for other in found}:
+                self.complain(("staff", number, "name"), f'there are two of "{person.name}"', "tell them apart")
+                continue
+            found.append(person)
+        return found
+
+    def database(self, written: str) -> str:
+        """The database's address: a reference looked up, a relative file made absolute."""
+        at: Place = ("crm", "database")
+        address = str(self.references.resolve(written, at))
+        scheme, there, rest = address.partition("://")
+        if scheme.split("+")[0] in {"postgresql", "postgres"} and there:
+            return address
+        file, mark, options = rest.removeprefix("/").partition("?")
+        if scheme != "sqlite" or not rest.startswith("/") or not file or file == ":memory:":
+            if not any(problem.key == "crm.database" for problem in self.references.problems):
+                shown = "" if "@" in address or at in self.references.written else f'found "{address}"; '
+                self.complain(at, f"{shown}no database that can be used".strip(), _DATABASES)
+            return address
+        return f"sqlite:///{self.document.folder / file}{mark}{options}"
+
+
+_DATABASES = "write sqlite:///crm.db (beside this file), sqlite:////an/absolute/path.db or postgresql://user@host/name"

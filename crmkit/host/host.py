@@ -1,0 +1,223 @@
+"""All of a configuration together: shops, channels, playbooks, templates, and what the steps are set up with.
+
+A plugin that is broken is named and skipped, with what needs it; a configuration that is wrong is refused whole, with
+everything that is wrong in it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+from zoneinfo import ZoneInfo
+
+import httpx
+
+from crmkit.adapters.gateway import Gateway
+from crmkit.adapters.http import client
+from crmkit.adapters.source import Source
+from crmkit.core.account import Shop
+from crmkit.core.errors import CrmkitError, PluginError
+from crmkit.flow.render import Templates
+from crmkit.flow.setup import Entry, Plugin, Rules, Setup, StaffMember
+from crmkit.host.catalogue import PLAY
+from crmkit.host.config import Config, load
+from crmkit.host.document import Misconfigured, Problem
+from crmkit.host.opening import Broken, Opening, ShopEntry
+from crmkit.host.plugins import Plugins
+from crmkit.store.engine import Store
+
+R = TypeVar("R")
+
+
+@dataclass
+class Host:
+    """A configuration with its plugins loaded.
+
+    Attributes:
+        config: the configuration.
+        shops: shops and sources that are switched on and whose adapter works.
+        channels: gateways that are switched on and whose adapter works, in failover order.
+        playbooks: the plugins with handlers or policies, playbooks first.
+        broken: plugins that were skipped.
+        absent: playbooks that are switched on in the configuration and did not come up.
+        problems: what is wrong with the configuration; only warnings, unless it was opened with `strict=False`.
+        migrations: {plugin: the folder of its tables' migrations}.
+    """
+
+    config: Config
+    plugins: Plugins
+    shops: dict[str, ShopEntry]
+    channels: dict[str, list[Entry]]
+    playbooks: list[Plugin]
+    broken: list[Broken]
+    absent: list[str]
+    problems: list[Problem]
+    migrations: dict[str, Path]
+    _reports: dict[str, frozenset[str]] = field(default_factory=dict)
+    _templates: Templates | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        no_plugins: bool = False,
+        only_plugins: Sequence[str] | None = None,
+        plugins: Plugins | None = None,
+        strict: bool = True,
+    ) -> "Host":
+        """Read a configuration and load what it names.
+
+        Args:
+            path: crmkit.toml.
+            no_plugins: load no playbooks.
+            only_plugins: load only these of the playbooks it names.
+            plugins: where plugins come from; by default this environment.
+            strict: refuse a configuration with errors; else they are kept in `problems`.
+
+        Raises:
+            Misconfigured: the configuration is wrong, or cannot be read.
+        """
+        found = Opening(load(path), plugins or Plugins(), () if no_plugins else only_plugins)
+        found.run()
+        errors = [problem for problem in found.problems if problem.level == "error"]
+        if strict and errors:
+            raise Misconfigured(errors)
+        return cls(
+            config=found.config,
+            plugins=found.plugins,
+            shops=found.shops,
+            channels=found.channels,
+            playbooks=found.playbooks,
+            broken=found.broken,
+            absent=found.absent,
+            problems=found.problems,
+            migrations=found.migrations,
+        )
+
+    def store(self) -> Store:
+        """The configured database."""
+        return Store(self.config.database)
+
+    @property
+    def templates(self) -> Templates:
+        """Every template: the configuration's own, then each loaded plugin's."""
+        if self._templates is None:
+            order = sorted(self.plugins.loaded(), key=lambda one: one.family != PLAY)
+            folders = dict.fromkeys(one.templates for one in order if one.templates is not None)
+            own = self.config.folder / "templates"
+            self._templates = Templates([one for one in folders if one != own], self.config.folder)
+        return self._templates
+
+    def reports(self, shop: ShopEntry) -> frozenset[str]:
+        """What a shop can tell: what its adapter, set up so, reports."""
+        if shop.name not in self._reports:
+            nowhere = httpx.AsyncClient(transport=httpx.MockTransport(_no_request))
+            self._reports[shop.name] = frozenset(self._source(shop, nowhere).reports)
+        return self._reports[shop.name]
+
+    def source(self, shop: ShopEntry) -> Source:
+        """The adapter of a shop or source, with a client of its own.
+
+        Raises:
+            ConfigError, PluginError: it cannot be made with these settings.
+        """
+        return self._source(shop, client())
+
+    def gateway(self, entry: Entry) -> Gateway:
+        """The adapter of a gateway entry, with a client of as many connections as it is configured for.
+
+        Raises:
+            ConfigError, PluginError: it cannot be made with these settings.
+        """
+        connections = client(concurrency=entry.settings.concurrency)
+        return _made(entry.name, lambda: entry.adapter(entry.settings, connections, self.config.folder))
+
+    def setup(self, known: Mapping[str, tuple[int, datetime]]) -> Setup:
+        """What the steps are set up with.
+
+        Args:
+            known: {account: its stored number, its stored `announce_from`}.
+        """
+        policy = self.config.policy
+        return Setup(
+            shops={
+                number: Shop(
+                    id=number,
+                    name=shop.name,
+                    title=shop.title,
+                    reports=self.reports(shop),
+                    announce_from=announce_from,
+                    locale=shop.locale,
+                    zone=ZoneInfo(shop.account.timezone),
+                    region=shop.account.region,
+                )
+                for name, (number, announce_from) in known.items()
+                if (shop := self.shops.get(name)) is not None
+            },
+            channels=self.channels,
+            plugins=self.playbooks,
+            templates=self.templates,
+            zone=ZoneInfo(self.config.crm.timezone),
+            locale=self.config.crm.locale,
+            staff=[
+                StaffMember(
+                    name=person.name,
+                    teams=frozenset(person.teams),
+                    addresses={
+                        kind: value for kind, value in (("email", person.email), ("phone", person.phone)) if value
+                    },
+                    locale=person.locale,
+                    quiet_hours=person.quiet_hours,
+                )
+                for person in self.config.staff
+            ],
+            rules=Rules(policy.quiet_hours, policy.marketing_default),
+            absent=frozenset(self.absent),
+        )
+
+    def findings(self) -> list[Problem]:
+        """Everything `config check` tells: problems, broken plugins, and what plugins say of their own settings."""
+        found = list(self.problems)
+        found += [Problem(str(one.error), f"without it: {one.needed_by}") for one in self.broken]
+        found += [Problem(str(error)) for error in self.templates.check()]
+        reports: dict[str, frozenset[str]] = {}
+        for shop in self.shops.values():
+            try:
+                reports[shop.name] = self.reports(shop)
+            except CrmkitError as error:
+                found.append(self.config.document.problem((f"{shop.kind}s", shop.name), str(error)))
+        for playbook in self.playbooks:
+            check = getattr(self._module(playbook.name), "check", None)
+            if callable(check):
+                found += self._checked(playbook, check, reports)
+        return found
+
+    def _module(self, name: str) -> Any:
+        return next((one.module for one in self.plugins.loaded() if name in (one.name, one.slug)), None)
+
+    def _source(self, shop: ShopEntry, http: httpx.AsyncClient) -> Source:
+        return _made(shop.name, lambda: shop.adapter(shop.settings, shop.account, http))
+
+    def _checked(
+        self, playbook: Plugin, check: Callable[..., Any], shops: Mapping[str, frozenset[str]]
+    ) -> list[Problem]:
+        try:
+            found = [str(finding) for finding in check(playbook.settings, shops) or ()]
+        except Exception as error:
+            found = [f"its check raised {type(error).__name__}: {error}"]
+        return [self.config.document.problem((playbook.name,), text) for text in found]
+
+
+def _made(name: str, make: Callable[[], R]) -> R:
+    try:
+        return make()
+    except CrmkitError:
+        raise
+    except Exception as error:
+        raise PluginError(f"cannot be set up: {type(error).__name__}: {error}", who=name, operation="open") from error
+
+
+def _no_request(request: httpx.Request) -> httpx.Response:
+    raise RuntimeError("an adapter may not use the network before it is opened")

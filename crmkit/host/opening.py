@@ -1,0 +1,232 @@
+"""Opening a configuration: adapters and playbooks are loaded and their settings checked, one by one.
+
+Whatever is wrong with the configuration becomes a problem at its place; whatever is wrong with a plugin is listed with
+what goes without it. Neither stops the rest, so that everything wrong is told at once.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from crmkit.adapters.source import Account, Source
+from crmkit.core.errors import ConfigError, PluginError
+from crmkit.flow.setup import Entry, Plugin
+from crmkit.host import config as configuration
+from crmkit.host.catalogue import PLAY
+from crmkit.host.config import CORE, FAMILIES, Config
+from crmkit.host.document import Place, Problem, field_names, nearest
+from crmkit.host.plugins import SHARED, Loaded, Plugins
+from crmkit.host.sections import AccountSection, EntrySection, local
+
+
+@dataclass(frozen=True)
+class ShopEntry:
+    """A shop or source that is switched on: what it is made of."""
+
+    name: str
+    kind: str
+    adapter: type[Source]
+    settings: Any
+    account: Account
+    title: str
+    locale: str
+    announce_from: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A plugin that could not be used, why, and what goes without it."""
+
+    name: str
+    error: PluginError
+    needed_by: str
+
+
+class Opening:
+    """One pass over a configuration.
+
+    Args:
+        config: what to open.
+        plugins: where plugins come from.
+        wanted: load only these of the playbooks it names; None: all.
+    """
+
+    def __init__(self, config: Config, plugins: Plugins, wanted: Sequence[str] | None) -> None:
+        self.config = config
+        self.plugins = plugins
+        self.wanted = wanted
+        self.shops: dict[str, ShopEntry] = {}
+        self.channels: dict[str, list[Entry]] = {}
+        self.playbooks: list[Plugin] = []
+        self.broken: list[Broken] = []
+        self.absent: list[str] = []
+        self.problems: list[Problem] = list(config.problems)
+        self.migrations: dict[str, Path] = {}
+
+    def run(self) -> None:
+        """Open everything."""
+        for account in self.config.accounts:
+            if account.core.enabled:
+                self._guard(f"{account.kind} {account.name}", (*account.at, "use"), self._open_account, account)
+        for entry in self.config.entries:
+            if entry.core.enabled:
+                self._guard(f"gateway {entry.name}", (*entry.at, "use"), self._open_entry, entry)
+        for number in range(len(self.config.use)):
+            self._open_playbook(number)
+        for loaded in self.plugins.loaded():
+            if loaded.family != PLAY:  # adapters may bring handlers, policies and tables too
+                self._guard(f"what {loaded.name} decides", (), self._add, loaded, loaded.name, None)
+        self._check_sections()
+        self.problems = list(dict.fromkeys(self.problems))
+
+    def _complain(self, at: Place, what: str, do: str = "") -> None:
+        self.problems.append(self.config.document.problem(at, what, do))
+
+    def _guard(self, needed_by: str, at: Place, step: Callable[..., None], *args: Any) -> None:
+        """Run a step: a wrong configuration is a problem at its place, a broken plugin is listed."""
+        try:
+            step(*args)
+        except PluginError as error:
+            self.broken.append(Broken(error.who.removeprefix("plugin ").partition(" ")[0], error, needed_by))
+        except ConfigError as error:
+            self._complain(at, error.what, error.do)
+
+    def _open_account(self, account: configuration.Account) -> None:
+        core = account.core
+        adapter = self.plugins.source(FAMILIES[f"{account.kind}s"], core.use)
+        both = SHARED & core.model_fields_set & set(field_names(adapter.Settings))
+        written = {**account.rest, **{name: getattr(core, name) for name in both}}
+        settings = self._settings(adapter.Settings, written, account.at, field_names(AccountSection))
+        if settings is None:
+            return
+        crm = self.config.crm
+        shared = {name: getattr(core, name) or getattr(settings, name, None) for name in SHARED}
+        zone = shared["timezone"] or crm.timezone
+        self.shops[account.name] = ShopEntry(
+            name=account.name,
+            kind=account.kind,
+            adapter=adapter,
+            settings=settings,
+            account=Account(account.name, zone, shared["currency"], shared["region"], self.config.folder),
+            title=core.title or crm.title or account.name,
+            locale=core.locale or crm.locale,
+            announce_from=local(core.announce_from, zone) if core.announce_from else None,
+        )
+
+    def _open_entry(self, entry: configuration.Entry) -> None:
+        known = self.plugins.catalogue.channels()
+        if entry.channel not in known:
+            self._complain(
+                ("channels", entry.channel), f'unknown channel "{entry.channel}"', nearest(entry.channel, known)
+            )
+            return
+        adapter = self.plugins.gateway(entry.channel, entry.core.use)
+        settings = self._settings(adapter.Settings, entry.rest, entry.at, field_names(EntrySection))
+        if settings is not None:
+            made = Entry(entry.name, entry.channel, adapter, settings, frozenset(entry.core.shops))
+            self.channels.setdefault(entry.channel, []).append(made)
+
+    def _open_playbook(self, number: int) -> None:
+        written, at = self.config.use[number], ("plugins", "use", number)
+        slug = playbook_slug(written)
+        if slug in CORE:
+            what, do = f'a playbook cannot be called "{slug}"', "that is a section of the core's; rename the file"
+            self._complain(at, what, do)
+        elif slug in map(playbook_slug, self.config.use[:number]):
+            self._complain(at, f'"{slug}" is named twice', "name it once")
+        elif self.wanted is None or slug in self.wanted:
+            self._guard(f"playbook {slug}", at, self._load_playbook, written, slug)
+        if slug not in {plugin.name for plugin in self.playbooks}:
+            self.absent.append(slug)
+
+    def _load_playbook(self, written: str, slug: str) -> None:
+        is_file = written != slug
+        loaded = self.plugins.load_file(self.config.folder / written) if is_file else self.plugins.load(PLAY, slug)
+        section = self.config.sections.get(slug, {})
+        settings = None
+        if not isinstance(section, dict):
+            self._complain((slug,), "is not a table", f"write [{slug}]")
+            return
+        if loaded.settings is not None:
+            settings = self._settings(loaded.settings, section, (slug,))
+            if settings is None:
+                return
+        elif section:
+            self._complain((slug,), f'the playbook "{slug}" takes no settings', "remove the section")
+            return
+        self._add(loaded, slug, settings, is_playbook=True)
+
+    def _add(self, loaded: Loaded, name: str, settings: Any, *, is_playbook: bool = False) -> None:
+        plugin = Plugin(name, settings, loaded.handlers(settings), loaded.policies(settings))
+        folder = loaded.migrations()
+        if folder is not None:
+            self.migrations[name.replace(".", "_")] = folder
+        if is_playbook or plugin.handlers or plugin.policies:
+            self.playbooks.append(plugin)
+
+    def _settings(
+        self, model: type[BaseModel], table: Mapping[str, Any], at: Place, also: Iterable[str] = ()
+    ) -> BaseModel | None:
+        """An adapter's or a playbook's settings with references looked up; None if they are wrong."""
+        references = self.config.references
+        before = len(references.problems)
+        values = references.resolve(dict(table), at)
+        lost = references.problems[before:]
+        self.problems += lost
+        try:
+            settings = model.model_validate(values)
+        except ValidationError as error:
+            found = self.config.document.problems_of(error, at, model, references=references.written, also=also)
+            self.problems += [problem for problem in found if problem.key not in {one.key for one in lost}]
+            return None
+        except Exception as error:  # a validator of the plugin's that raises what it should not
+            self._complain(at, f"its settings cannot be read: {type(error).__name__}", "its author has to mend that")
+            return None
+        for place in _secrets(settings, at):
+            if place not in references.written:
+                self.problems.append(
+                    self.config.document.problem(
+                        place, "a secret is written in the file", "write env:NAME or file:PATH", level="warning"
+                    )
+                )
+        return None if lost else settings
+
+    def _check_sections(self) -> None:
+        """A top-level section that is neither the core's nor a named playbook's is an error."""
+        named = {playbook_slug(written) for written in self.config.use}
+        installed = self.plugins.catalogue.slugs(PLAY)
+        for name in self.config.sections:
+            if name in named:
+                continue
+            if name in installed:
+                self._complain((name,), f'the playbook "{name}" is not switched on', f'add "{name}" to [plugins] use')
+            else:
+                self._complain((name,), f'unknown section "{name}"', nearest(name, {*CORE, *named, *installed}))
+        for slug in self.wanted or ():
+            if slug not in named:
+                self._complain(("plugins", "use"), f'--only-plugins: "{slug}" is not switched on', nearest(slug, named))
+
+
+def playbook_slug(written: str) -> str:
+    """The slug of a playbook as `[plugins] use` names it: a slug, or the path of a one-file plugin."""
+    return Path(written).stem if written.endswith(".py") or "/" in written else written
+
+
+def _secrets(value: Any, at: Place) -> Iterator[Place]:
+    """Where secrets stand in validated settings."""
+    if isinstance(value, SecretStr):
+        yield at
+    elif isinstance(value, BaseModel):
+        for name, info in type(value).model_fields.items():
+            if name in value.model_fields_set:
+                yield from _secrets(getattr(value, name), (*at, info.alias or name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _secrets(item, (*at, str(key)))
+    elif isinstance(value, list | tuple):
+        for number, item in enumerate(value):
+            yield from _secrets(item, (*at, number))

@@ -1,0 +1,290 @@
+"""One plugin: loaded, its hooks checked, and what it yields handed on typed.
+
+Every plugin has a plugin manager of its own, so that one that is broken is named and harms no other. A broad `except`
+stands wherever a plugin's code is called.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pluggy
+from pydantic import BaseModel
+
+from crmkit.adapters.gateway import Gateway
+from crmkit.adapters.source import REPORTABLE, Source
+from crmkit.core import hooks
+from crmkit.core.errors import ConfigError, PluginError
+from crmkit.core.events import Event
+from crmkit.core.hooks import Handler, PluginSettings, Policy, Tables
+from crmkit.host.catalogue import PLAY, Catalogue
+from crmkit.host.document import field_names
+from crmkit.host.sections import AccountSection, EntrySection
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A plugin that was imported and whose hooks exist.
+
+    Attributes:
+        name: `<family>.<slug>`.
+        origin: the distribution it came with, or its file.
+        folder: where its `templates/` and relative migrations are; None where it lies in no folder.
+    """
+
+    name: str
+    slug: str
+    family: str
+    origin: str
+    module: Any
+    manager: pluggy.PluginManager
+    folder: Path | None
+
+    @property
+    def hook_names(self) -> list[str]:
+        """The hooks it implements."""
+        return sorted(caller.name for caller in self.manager.get_hookcallers(self.module) or ())
+
+    @property
+    def templates(self) -> Path | None:
+        """Its folder of templates, if it has one."""
+        folder = None if self.folder is None else self.folder / "templates"
+        return folder if folder is not None and folder.is_dir() else None
+
+    @property
+    def settings(self) -> type[PluginSettings] | None:
+        """What a playbook's section is validated as; None if it takes no settings."""
+        settings = getattr(self.module, "Settings", None)
+        if settings is None or (isinstance(settings, type) and issubclass(settings, PluginSettings)):
+            return settings
+        raise self.error("its Settings are no PluginSettings", "derive Settings from crmkit.PluginSettings")
+
+    def error(self, what: str, do: str = "", operation: str = "load") -> PluginError:
+        """What is wrong with this plugin."""
+        return PluginError(what, who=f"plugin {self.name} ({self.origin})", operation=operation, do=do)
+
+    def sources(self) -> list[type[Source]]:
+        """The source classes it yields."""
+        return list(self._classes("crmkit_sources", Source))
+
+    def gateways(self) -> list[type[Gateway]]:
+        """The gateway classes it yields."""
+        return list(self._classes("crmkit_gateways", Gateway))
+
+    def handlers(self, settings: Any) -> tuple[Handler, ...]:
+        """Its handlers; one that is marked with `@on` and yielded by no hook is an error."""
+        found = tuple(self._yielded("crmkit_handlers", Handler, "mark functions with @on(EVENT)", settings=settings))
+        for handler in found:
+            event: object = handler.event
+            if not (isinstance(event, type) and issubclass(event, Event)):
+                raise self.error(f"{handler.name} handles {event!r}, which is no event", "name an event's class in @on")
+        for handler in self._marked():
+            if handler not in found:
+                what = f"the handler {handler.name} (@on({handler.event.__name__})) is yielded by no hook"
+                raise self.error(what, "yield it from crmkit_handlers, or it is never called")
+        return found
+
+    def policies(self, settings: Any) -> tuple[Policy, ...]:
+        """Its policies."""
+        return tuple(self._yielded("crmkit_policies", Policy, "yield crmkit.Policy objects", settings=settings))
+
+    def migrations(self) -> Path | None:
+        """The folder of its tables' migrations; None if it has no tables."""
+        found = list(self._yielded("crmkit_tables", Tables, "yield one crmkit.Tables"))
+        if not found:
+            return None
+        folder = (self.folder or Path()) / found[0].migrations
+        if len(found) > 1 or not folder.is_dir():
+            what = "yields Tables more than once" if len(found) > 1 else f"there is no folder of migrations {folder}"
+            raise self.error(what, "yield one crmkit.Tables with the folder of its migrations")
+        return folder
+
+    def _classes(self, hook: str, base: type[T]) -> Iterator[type[T]]:
+        for cls in self._yielded(hook, type, f"yield classes derived from crmkit.{base.__name__}"):
+            if not issubclass(cls, base) or not isinstance(getattr(cls, "name", None), str):
+                raise self.error(f"{hook} yields {cls!r}", f"yield subclasses of crmkit.{base.__name__} with a name")
+            yield cls
+
+    def _yielded(self, hook: str, kind: type[T], do: str, **arguments: Any) -> Iterator[T]:
+        try:
+            found = [item for answer in getattr(self.manager.hook, hook)(**arguments) for item in answer or ()]
+        except PluginError:
+            raise
+        except (Exception, SystemExit) as error:
+            raise self.error(f"{hook} raised {_told(error)}", "its author has to mend it") from error
+        for item in found:
+            if not isinstance(item, kind):
+                raise self.error(f"{hook} yields {item!r}", do)
+            yield item
+
+    def _marked(self) -> Iterator[Handler]:
+        """Everything marked with `@on` in its module, or for a package in any of its modules that were imported."""
+        name = getattr(self.module, "__name__", None)
+        modules = [self.module]
+        if name and hasattr(self.module, "__path__"):
+            modules += [module for key, module in list(sys.modules.items()) if key.startswith(f"{name}.")]
+        for module in modules:
+            yield from (value for value in list(vars(module).values()) if isinstance(value, Handler))
+
+
+class Plugins:
+    """Loads plugins, each once.
+
+    Args:
+        catalogue: what is installed.
+    """
+
+    def __init__(self, catalogue: Catalogue | None = None) -> None:
+        self.catalogue = catalogue or Catalogue()
+        self._loaded: dict[str, Loaded | PluginError] = {}
+
+    def load(self, family: str, slug: str) -> Loaded:
+        """The installed plugin `<family>.<slug>`.
+
+        Raises:
+            ConfigError: it is not installed.
+            PluginError: it cannot be imported, or its hooks are not ours.
+        """
+        found = self.catalogue.find(family, slug)
+        origin = f"{found.distribution} {found.version}".strip() or found.entry_point.value
+        return self._once(found.name, origin, found.entry_point.load)
+
+    def load_file(self, path: Path) -> Loaded:
+        """A one-file plugin.
+
+        Raises:
+            ConfigError: there is no such file.
+            PluginError: as `load`.
+        """
+        if not path.is_file():
+            raise ConfigError(f"there is no file {path}", do="correct the path; it is relative to crmkit.toml")
+        return self._once(f"{PLAY}.{path.stem}", str(path), lambda: _import_file(path))
+
+    def source(self, family: str, slug: str) -> type[Source]:
+        """The class of a source.
+
+        Raises:
+            ConfigError, PluginError: as `load`; or what it yields is not fit for use.
+        """
+        loaded = self.load(family, slug)
+        cls = _chosen(loaded, loaded.sources(), "source")
+        reports = getattr(cls, "reports", ())
+        unknown = sorted(set(reports) - REPORTABLE) if isinstance(reports, set | frozenset) else []
+        if unknown:
+            known = ", ".join(sorted(REPORTABLE))
+            raise loaded.error(f"{cls.__name__} reports {', '.join(unknown)}", f"known are {known}")
+        _check_settings(loaded, cls.Settings, AccountSection)
+        return cls
+
+    def gateway(self, channel: str, slug: str) -> type[Gateway]:
+        """The class of a gateway.
+
+        Raises:
+            ConfigError, PluginError: as `load`; or what it yields is not fit for use.
+        """
+        loaded = self.load(channel, slug)
+        cls = _chosen(loaded, [cls for cls in loaded.gateways() if cls.channel == channel], f"{channel} gateway")
+        reaches: object = getattr(cls, "reaches", ())
+        if isinstance(reaches, str) or not reaches:
+            raise loaded.error(f"{cls.__name__} reaches {reaches!r}", 'name kinds of address: reaches = ("email",)')
+        _check_settings(loaded, cls.Settings, EntrySection)
+        return cls
+
+    def loaded(self) -> list[Loaded]:
+        """What was loaded and works, in that order."""
+        return [one for one in self._loaded.values() if isinstance(one, Loaded)]
+
+    def _once(self, name: str, origin: str, load: Callable[[], Any]) -> Loaded:
+        if name not in self._loaded:
+            try:
+                self._loaded[name] = _register(name, origin, load)
+            except PluginError as error:
+                self._loaded[name] = error
+        found = self._loaded[name]
+        if isinstance(found, PluginError):
+            raise found
+        return found
+
+
+def _register(name: str, origin: str, load: Callable[[], Any]) -> Loaded:
+    """Import a plugin and check that its hooks are ours."""
+    who = f"plugin {name} ({origin})"
+    try:
+        module = load()
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"cannot be imported: {_told(error)}", who=who, operation="load", do="mend or uninstall it"
+        ) from error
+    manager = pluggy.PluginManager(hooks.GROUP)
+    manager.add_hookspecs(hooks)
+    known = [key for key in vars(hooks) if key.startswith("crmkit_")]
+    try:
+        manager.register(module, name)
+        manager.check_pending()
+    except pluggy.PluginValidationError as error:
+        wrong = [key for key in vars(module) if hasattr(vars(module)[key], f"{hooks.GROUP}_impl") and key not in known]
+        if wrong:
+            close = get_close_matches(wrong[0], known, n=1)
+            do = f"did you mean {close[0]}?" if close else f"hooks are {', '.join(known)}"
+            raise PluginError(f"{wrong[0]} is no hook", who=who, operation="load", do=do) from error
+        raise PluginError(
+            " ".join(str(error).split()), who=who, operation="load", do="see crmkit.core.hooks"
+        ) from error
+    if not manager.get_hookcallers(module):
+        raise PluginError("it implements no hook", who=who, operation="load", do="mark its hooks with @hookimpl")
+    family, _, slug = name.partition(".")
+    return Loaded(name, slug, family, origin, module, manager, _folder(module))
+
+
+def _folder(module: Any) -> Path | None:
+    """The folder of a package, or the one a module lies in."""
+    for place in getattr(module, "__path__", ()):
+        return Path(place)
+    file = getattr(module, "__file__", None)
+    return Path(file).parent if file else None
+
+
+def _import_file(path: Path) -> Any:
+    name = f"crmkit_plugin_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _chosen(loaded: Loaded, classes: Iterable[type[T]], kind: str) -> type[T]:
+    by_name: Mapping[str, type[T]] = {getattr(cls, "name", ""): cls for cls in classes}
+    if loaded.slug not in by_name:
+        yields = f"it yields {', '.join(sorted(by_name))}" if by_name else "it yields none"
+        raise loaded.error(f'it has no {kind} called "{loaded.slug}" ({yields})', "name the class as its entry point")
+    return by_name[loaded.slug]
+
+
+#: Keys of the core's that an adapter's settings may bring too: a preset knows the zone its files are written in.
+SHARED = frozenset({"timezone", "currency", "region"})
+
+
+def _check_settings(loaded: Loaded, settings: object, core: type[BaseModel]) -> None:
+    if not (isinstance(settings, type) and issubclass(settings, BaseModel)):
+        raise loaded.error(f"its Settings are {settings!r}", "derive them from SourceSettings or GatewaySettings")
+    taken = sorted(set(field_names(settings)) & set(field_names(core)) - SHARED)
+    if taken:
+        raise loaded.error(f"its Settings have {', '.join(taken)}, which the core reads", "give it another name")
+
+
+def _told(error: BaseException) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0]}" if text else type(error).__name__

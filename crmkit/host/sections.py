@@ -1,0 +1,135 @@
+"""The core's own sections of crmkit.toml, and the core's keys in the sections that adapters share with it.
+
+An adapter's section holds both: what is not a key of the core's goes to the adapter's `Settings`.
+"""
+
+import re
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+
+from crmkit.core.customer import normal_email, normal_phone
+
+_LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
+_CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
+_HOURS = re.compile(f"{_CLOCK}-{_CLOCK}")
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError('should be a zone of the tz database, like "Asia/Shanghai"') from None
+    return name
+
+
+def _locale(written: str) -> str:
+    if not _LOCALE.fullmatch(written):
+        raise ValueError('should be a locale like "en" or "zh-CN"')
+    return written
+
+
+def _hours(written: Any) -> tuple[time, time]:
+    if isinstance(written, tuple):
+        return written
+    found = _HOURS.fullmatch(written) if isinstance(written, str) else None
+    if found is None:
+        raise ValueError('should be local hours like "21:00-09:00"')
+    begin, end = time(int(found[1]), int(found[2])), time(int(found[3]), int(found[4]))
+    if begin == end:
+        raise ValueError("begins when it ends; leave it out for no quiet hours")
+    return begin, end
+
+
+def _moment(written: Any) -> datetime | None:
+    """A time as TOML or text writes it; a date is its first moment, and without a zone it is local."""
+    if written is None or isinstance(written, datetime):
+        return written
+    if isinstance(written, date):
+        return datetime(written.year, written.month, written.day)
+    try:
+        return datetime.fromisoformat(written)
+    except (TypeError, ValueError):
+        raise ValueError("should be a time like 2026-05-07T00:00:00+08:00, or without the zone a local one") from None
+
+
+def local(moment: datetime, zone: str) -> datetime:
+    """`moment` in UTC; one without a zone is read in `zone`."""
+    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+Locale = Annotated[str, AfterValidator(_locale)]
+Hours = Annotated[
+    tuple[time, time],
+    BeforeValidator(_hours),
+    WithJsonSchema({"type": "string", "pattern": f"^{_CLOCK}-{_CLOCK}$", "examples": ["21:00-09:00"]}),
+]
+LocalTime = Annotated[
+    datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "examples": ["2026-05-07T00:00:00+08:00"]})
+]
+Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
+Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
+
+
+class Section(BaseModel):
+    """Base of the core's sections: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class CrmSection(Section):
+    """`[crm]`: the installation as a whole."""
+
+    database: str = "sqlite:///crm.db"
+    locale: Locale = "en"
+    timezone: Zone = "UTC"
+    title: str | None = None
+
+
+class PluginsSection(Section):
+    """`[plugins]`: the playbooks that are switched on; adapters are loaded by being used."""
+
+    use: list[str] = []
+
+
+class AccountSection(Section):
+    """The core's keys of `[shops.NAME]` and `[sources.NAME]`."""
+
+    use: str
+    enabled: bool = True
+    title: str | None = None
+    announce_from: LocalTime | None = None
+    locale: Locale | None = None
+    timezone: Zone | None = None
+    currency: Currency | None = None
+    region: Region | None = None
+
+
+class EntrySection(Section):
+    """The core's keys of `[[channels.CHANNEL]]`."""
+
+    use: str
+    enabled: bool = True
+    name: Annotated[str, Field(min_length=1)] | None = None
+    shops: list[str] = []
+
+
+class PolicySection(Section):
+    """`[policy]`: what may be sent when."""
+
+    quiet_hours: Hours | None = None
+    marketing_default: Literal["deny", "allow"] = "deny"
+
+
+class StaffSection(Section):
+    """`[[staff]]`: a person of the shop."""
+
+    name: Annotated[str, Field(min_length=1)]
+    teams: list[str] = []
+    email: Annotated[str, AfterValidator(normal_email)] | None = None
+    phone: Annotated[str, AfterValidator(lambda written: normal_phone(written, None))] | None = None
+    locale: Locale | None = None
+    quiet_hours: Hours | None = None

@@ -1,0 +1,268 @@
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from crmkit.core.errors import PluginError
+from crmkit.host.document import Misconfigured
+from crmkit.host.host import Host
+
+from .conftest import Shelf
+
+Write = Callable[[str], Path]
+
+WHOLE = """\
+[crm]
+locale = "zh-CN"
+timezone = "Asia/Shanghai"
+title = "Tea House"
+
+[plugins]
+use = ["greet"]
+
+[shops.flagship]
+use = "fake"
+announce_from = 2026-05-07T00:00:00
+region = "CN"
+token = "env:FAKE_TOKEN"
+
+[shops.asleep]
+use = "not-even-installed"
+enabled = false
+token = "env:NOT_SET"
+
+[[channels.email]]
+use = "post"
+shops = ["flagship"]
+concurrency = 3
+
+[greet]
+greeting = "hi"
+
+[[staff]]
+name = "Chen"
+teams = ["shipping"]
+email = "chen@shop.example"
+"""
+
+
+def told(path: Path, shelf: Shelf, **options: object) -> list[str]:
+    with pytest.raises(Misconfigured) as caught:
+        Host.open(path, plugins=shelf.plugins, **options)  # type: ignore[arg-type]
+    return [line.removeprefix(f"{path}:") for line in str(caught.value).splitlines()]
+
+
+def test_a_whole_configuration_makes_a_setup(
+    shelf: Shelf, write: Write, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("FAKE_TOKEN", "hush")
+    host = Host.open(write(WHOLE), plugins=shelf.plugins)
+    assert list(host.shops) == ["flagship"]
+    shop = host.shops["flagship"]
+    assert shop.announce_from == datetime(2026, 5, 6, 16, tzinfo=UTC)
+    assert shop.settings.token.get_secret_value() == "hush"
+    assert (shop.title, shop.account.timezone, shop.account.region) == ("Tea House", "Asia/Shanghai", "CN")
+    assert host.reports(shop) == {"placed", "shipped"}
+
+    setup = host.setup(
+        {"flagship": (7, datetime(2026, 5, 7, tzinfo=UTC)), "gone": (8, datetime(2026, 5, 7, tzinfo=UTC))}
+    )
+    assert list(setup.shops) == [7]
+    assert setup.shops[7].locale == "zh-CN"
+    assert setup.listened == {"order-shipped"}
+    assert setup.plugins[0].settings.greeting == "hi"
+    (entry,) = setup.channels["email"]
+    assert (entry.name, entry.serves("flagship"), entry.serves("other")) == ("post", True, False)
+    assert host.gateway(entry).folder == tmp_path
+    assert setup.persons("shipping")[0].addresses == {"email": "chen@shop.example"}
+    assert setup.absent == frozenset()
+
+
+def test_settings_are_refused_at_their_line_and_secrets_stay_unsaid(
+    shelf: Shelf, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PAGES", "a-secret-thing")
+    path = write(
+        """\
+        [plugins]
+        use = ["greet"]
+        [shops.a]
+        use = "fake"
+        pages = "env:PAGES"
+        tiemzone = "UTC"
+        token = "env:NOT_SET"
+        [[channels.email]]
+        use = "post"
+        hots = "mail"
+        password = 5
+        [greet]
+        limit = "many"
+        """
+    )
+    lines = told(path, shelf)
+    assert lines[0] == "7: shops.a.token: env:NOT_SET: the environment variable NOT_SET is not set; set NOT_SET"
+    assert lines[1].startswith("5: shops.a.pages: found a value that is not shown; input should be a valid integer")
+    assert lines[2] == '6: shops.a.tiemzone: unknown key; did you mean "timezone"?'
+    assert lines[3].startswith("11: channels.email[1].password: found a value that is not shown; ")
+    assert lines[4] == '10: channels.email[1].hots: unknown key; did you mean "host"?'
+    assert lines[5].startswith('13: greet.limit: found "many"; input should be a valid integer')
+    assert len(lines) == 6
+
+
+def test_a_secret_may_lie_in_a_file_beside_the_configuration(shelf: Shelf, write: Write, tmp_path: Path) -> None:
+    path = write('[shops.a]\nuse = "fake"\ntoken = "file:secrets/token"\n')
+    assert "there is no file" in told(path, shelf)[0]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "token").write_text("hush\n")
+    host = Host.open(path, plugins=shelf.plugins)
+    assert host.shops["a"].settings.token.get_secret_value() == "hush"
+    assert host.problems == []
+
+
+def test_a_literal_secret_is_warned_of(shelf: Shelf, write: Write) -> None:
+    host = Host.open(write('[shops.a]\nuse = "fake"\ntoken = "hush"\n'), plugins=shelf.plugins)
+    (problem,) = host.problems
+    assert (problem.level, problem.line, problem.key) == ("warning", 3, "shops.a.token")
+    assert "hush" not in str(problem)
+
+
+def test_unknown_sections_adapters_channels_and_playbooks_are_told_together(shelf: Shelf, write: Write) -> None:
+    path = write(
+        """\
+        [plugins]
+        use = ["gret", "nothing.py"]
+        [shops.a]
+        use = "fkae"
+        [[channels.emial]]
+        use = "post"
+        [[channels.email]]
+        use = "psot"
+        [polcy]
+        [greet]
+        """
+    )
+    lines = told(path, shelf)
+    assert lines[0].startswith('4: shops.a.use: there is no marketplace adapter "fkae"')
+    assert lines[1] == '5: channels.emial: unknown channel "emial"; did you mean "email"?'
+    assert lines[2].startswith('8: channels.email[1].use: there is no email gateway "psot"')
+    assert lines[3].startswith('2: plugins.use[1]: there is no playbook "gret"')
+    assert lines[4].startswith("2: plugins.use[2]: there is no file")
+    assert lines[5] == '9: polcy: unknown section "polcy"; did you mean "policy"?'
+    assert lines[6] == '10: greet: the playbook "greet" is not switched on; add "greet" to [plugins] use'
+    assert len(lines) == 7
+
+
+def test_broken_plugins_are_listed_and_the_rest_goes_on(shelf: Shelf, write: Write) -> None:
+    shelf.add("marketplace.bad", "raise ValueError('no')")
+    shelf.add("play.bad", "raise ValueError('no')")
+    host = Host.open(
+        write(
+            """\
+            [plugins]
+            use = ["bad", "greet"]
+            [shops.a]
+            use = "bad"
+            [shops.b]
+            use = "fake"
+            [bad]
+            anything = 1
+            """
+        ),
+        plugins=shelf.plugins,
+    )
+    assert [(one.name, one.needed_by) for one in host.broken] == [
+        ("marketplace.bad", "shop a"),
+        ("play.bad", "playbook bad"),
+    ]
+    assert list(host.shops) == ["b"]
+    assert host.setup({}).absent == {"bad"}
+    assert host.setup({}).listened == {"order-shipped"}
+
+
+def test_plugins_can_be_left_out_for_a_run(shelf: Shelf, write: Write) -> None:
+    path = write('[plugins]\nuse = ["greet"]\n[greet]\nlimit = 1\n')
+    assert Host.open(path, plugins=shelf.plugins, no_plugins=True).setup({}).absent == {"greet"}
+    assert Host.open(path, plugins=shelf.plugins, only_plugins=["greet"]).setup({}).absent == frozenset()
+    assert "is not switched on" in told(path, shelf, only_plugins=["other"])[0]
+
+
+def test_a_playbook_may_be_one_file_beside_the_configuration(shelf: Shelf, write: Write, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        dedent(
+            """
+            from crmkit import OrderPaid, Send, hookimpl, on
+            @on(OrderPaid)
+            def thank(event, crm):
+                yield Send("thanks")
+            @hookimpl
+            def crmkit_handlers():
+                yield thank
+            """
+        )
+    )
+    host = Host.open(write('[plugins]\nuse = ["./mine.py"]\n'), plugins=shelf.plugins)
+    assert host.setup({}).plugins[0].name == "mine"
+    assert told(write('[plugins]\nuse = ["./mine.py"]\n[mine]\nx = 1\n'), shelf)[0].endswith("remove the section")
+
+
+def test_a_playbook_says_what_its_rules_need(shelf: Shelf, write: Write) -> None:
+    shelf.add(
+        "play.late",
+        """
+        from crmkit import hookimpl
+        @hookimpl
+        def crmkit_handlers():
+            return ()
+        def check(settings, shops):
+            for shop, reports in shops.items():
+                if "delivered" not in reports:
+                    yield f"late watch needs delivered, which {shop} does not report"
+        """,
+    )
+    host = Host.open(write('[plugins]\nuse = ["late"]\n[shops.a]\nuse = "fake"\n[late]\n'), plugins=shelf.plugins)
+    assert [str(one) for one in host.findings()] == [
+        f"{host.config.path}:5: late: late watch needs delivered, which a does not report"
+    ]
+
+
+def test_an_adapter_that_cannot_be_made_is_named(shelf: Shelf, write: Write) -> None:
+    shelf.add(
+        "marketplace.raises",
+        """
+        from crmkit import Source, hookimpl
+        class A(Source):
+            name = "raises"
+            def __init__(self, *args):
+                raise KeyError("x")
+        @hookimpl
+        def crmkit_sources():
+            yield A
+        """,
+    )
+    host = Host.open(write('[shops.a]\nuse = "raises"\n'), plugins=shelf.plugins)
+    with pytest.raises(PluginError, match="a open: cannot be set up: KeyError"):
+        host.source(host.shops["a"])
+    assert "cannot be set up" in str(host.findings()[0])
+
+
+def test_an_adapter_may_bring_handlers(shelf: Shelf, write: Write) -> None:
+    shelf.add(
+        "marketplace.talks",
+        """
+        from crmkit import OrderPaid, Source, hookimpl, on
+        class A(Source):
+            name = "talks"
+        @on(OrderPaid)
+        def thank(event, crm): ...
+        @hookimpl
+        def crmkit_sources():
+            yield A
+        @hookimpl
+        def crmkit_handlers():
+            yield thank
+        """,
+    )
+    host = Host.open(write('[shops.a]\nuse = "talks"\n'), plugins=shelf.plugins)
+    assert [plugin.name for plugin in host.setup({}).plugins] == ["marketplace.talks"]
