@@ -63,6 +63,7 @@ class Reason(StrEnum):
     RETRY = "retry"
     # held
     MISSING_VARIABLE = "missing-variable"
+    TEMPLATE_ERROR = "template-error"
     POLICY_ERROR = "policy-error"
     NO_GATEWAY = "no-gateway"
     # refused by the vendor

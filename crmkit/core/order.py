@@ -313,6 +313,7 @@ class Order:
 
     Attributes:
         id: the stored order's number; `external_id` is the shop's, `number` what the buyer knows it by.
+        basis: whose view the amounts are: `buyer_charge`, `seller_proceeds` or `receivable`.
         status: the vendor's last word, or the latest milestone of the moment.
         promised_at: delivery was promised before this moment.
     """
@@ -323,6 +324,7 @@ class Order:
     number: str
     status: str
     currency: str | None = None
+    basis: str = "buyer_charge"
     total: Money | None = None
     shipping: Money | None = None
     placed_at: datetime | None = None
@@ -372,6 +374,7 @@ def order_at(
         number=row["number"] or row["external_id"],
         status=status,
         currency=currency,
+        basis=row["basis"],
         total=Money.of_minor(row["total_minor"], currency),
         shipping=Money.of_minor(row["shipping_minor"], currency),
         promised_at=row["promised_at"],

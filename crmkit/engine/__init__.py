@@ -1,1 +1,4 @@
-"""What drives the steps."""
+"""What drives the steps. Correctness is the steps' own; an engine only decides when and where they run.
+
+- `local`: everything in one process, nothing to install
+"""

@@ -1,1 +1,18 @@
-"""The way through, in order: sync, ingest, decide, render, deliver."""
+"""The way through, in order: each step is a plain function that can be run alone, repeated, killed and run again.
+
+- `setup`: what the steps are set up with
+- `sync`: pulls pages from a source into ingest
+- `ingest`: records become customers, orders and interactions
+- `shape`: how each kind of record is kept in columns
+- `people`: who is who, within ingest
+- `decide`: handlers are asked, and what they ask for is carried out
+- `policy`: what may drop, hold or defer a message
+- `compose`: from a handler's `Send` to messages of the outbox
+- `render`: templates by name
+- `template`: one template: front matter, version, text
+- `context`: the facts a template is rendered from
+- `sandbox`: Jinja, held in
+- `wording`: money and dates as a reader writes them
+- `deliver`: claims, the mark before the wire, gateways, what came of it
+- `callback`: receipts move messages on
+"""

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from crmkit.core.account import Shop
 from crmkit.core.actions import Send
-from crmkit.core.errors import PluginError
+from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.events import Event
 from crmkit.core.hooks import Verdict
 from crmkit.core.message import Reason, State
@@ -257,6 +257,9 @@ class Composer:
             row["state"] = State.SUPPRESSED if skips else State.HELD
             row["reason"], row["detail"] = Reason.MISSING_VARIABLE, str(error)
             row["settled_at"] = self.now
+            return
+        except ConfigError as error:
+            row.update(state=State.HELD, reason=Reason.TEMPLATE_ERROR, detail=str(error), settled_at=self.now)
             return
         row["subject"], row["text"], row["html"] = rendered.subject, rendered.text, rendered.html
         row["encoding"], row["segments"] = rendered.encoding, rendered.segments

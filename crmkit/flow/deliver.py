@@ -20,7 +20,15 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
-from crmkit.core.errors import AdapterError, AuthError, DoubtError, PayloadError, RetryableError, UnsupportedError
+from crmkit.core.errors import (
+    AdapterError,
+    AuthError,
+    CrmkitError,
+    DoubtError,
+    PayloadError,
+    RetryableError,
+    UnsupportedError,
+)
 from crmkit.core.hooks import Verdict
 from crmkit.core.message import BOUNCES, Message, Reason, Receipt, State
 from crmkit.flow import callback, policy
@@ -46,7 +54,7 @@ class Delivered:
     """What a delivery did: messages by the state they ended in, and what stopped a gateway before its end."""
 
     states: Counter[str] = field(default_factory=Counter)
-    stopped: dict[str, AdapterError] = field(default_factory=dict)
+    stopped: dict[str, CrmkitError] = field(default_factory=dict)
 
     def add(self, other: "Delivered") -> None:
         """Take another delivery's numbers on board."""
@@ -294,7 +302,6 @@ class _Lane:
             self.done.stopped[self.name] = self.error
         return self.done
 
-    @property
     def has_stopped(self) -> bool:
         """The gateway takes nothing more, or results can no longer be stored."""
         return self.error is not None or self.broken is not None
@@ -316,7 +323,7 @@ class _Lane:
     async def _feed(self) -> None:
         """Claim and mark, as fast as the workers take; marked ahead is little more than what is in flight."""
         batch = max(1, self.gateway.batch)
-        while not self.has_stopped:
+        while not self.has_stopped():
             now = self.clock()
             claimed, kept_back, any_due = await self.run(claim, self.setup, self.name, self.claim_id, now, CLAIM)
             self.done.states.update("deferred" if r["state"] == State.QUEUED else str(r["state"]) for r in kept_back)
@@ -324,7 +331,7 @@ class _Lane:
                 break
             group = self.width * batch
             for start in range(0, len(claimed), group):
-                if self.has_stopped:
+                if self.has_stopped():
                     break
                 rows = claimed[start : start + group]
                 mine = await self.run(outbox.mark, [row["id"] for row in rows], self.claim_id, self.clock())
@@ -340,7 +347,7 @@ class _Lane:
 
     async def _send(self, rows: list[Mapping[str, Any]]) -> None:
         began = self.clock()
-        if self.has_stopped:  # marked, but nothing of it left, so nothing of it is in doubt
+        if self.has_stopped():  # marked, but nothing of it left, so nothing of it is in doubt
             self.unsent += [row["id"] for row in rows]
             return
         waiting = {row["id"]: row for row in rows}

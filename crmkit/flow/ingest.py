@@ -8,40 +8,33 @@ One ingest runs at a time per database: families may span shops, and a single wr
 second in batches; who waits is another ingest, never decide or deliver.
 """
 
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 from typing import Any
 
-import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
 
 from crmkit.adapters.source import Page, Refused
 from crmkit.core.account import Shop
-from crmkit.core.money import to_minor
 from crmkit.core.order import RANK, milestones_of, parcel_milestones
 from crmkit.core.records import (
     AnswerRecord,
     CustomerRecord,
     InboundRecord,
-    LineRecord,
     OrderRecord,
     ParcelRecord,
-    PaymentRecord,
     ReceiptRecord,
     Record,
-    RefundRecord,
-    ReturnRecord,
     ReviewRecord,
 )
 from crmkit.core.version import Joined, Version, join, version_of
 from crmkit.flow import callback
 from crmkit.flow.people import People
+from crmkit.flow.shape import CHILDREN, ORDER_FIELDS, Child, line_row, order_columns
 from crmkit.store import accounts, bulk, log, orders
 from crmkit.store import tables as t
 
@@ -71,164 +64,6 @@ class Tally:
     def total(self) -> int:
         """Records seen, refused ones included."""
         return sum(sum(counts.values()) for counts in self.records.values())
-
-
-# --- from records to columns ------------------------------------------------------------------------------------------
-
-ORDER_FIELDS = (
-    "profile_id",
-    "number",
-    "parent_external_id",
-    "order_kind",
-    "status",
-    "vendor_status",
-    "payment_state",
-    "promised_at",
-    "currency",
-    "basis",
-    "items_minor",
-    "discount_minor",
-    "shipping_minor",
-    "tax_minor",
-    "fee_minor",
-    "total_minor",
-    "paid_minor",
-    "lines_hash",
-    "ship_to",
-    "note",
-    "tags",
-    "extras",
-)
-_ORDER_PLAIN = frozenset(
-    "number parent_external_id order_kind vendor_status promised_at currency ship_to note extras".split()
-)
-_ORDER_NAMES = frozenset({"status", "payment_state", "basis"})
-_ORDER_AMOUNTS = {
-    "items_total": "items_minor",
-    "discount_total": "discount_minor",
-    "shipping_total": "shipping_minor",
-    "tax_total": "tax_minor",
-    "fee_total": "fee_minor",
-    "total": "total_minor",
-    "paid": "paid_minor",
-}
-
-
-def _order_columns(record: OrderRecord) -> dict[str, Any]:
-    said: dict[str, Any] = {}
-    for name in record.model_fields_set:
-        value = getattr(record, name)
-        if name in _ORDER_PLAIN:
-            said[name] = value
-        elif name in _ORDER_NAMES:
-            said[name] = str(value)
-        elif name in _ORDER_AMOUNTS:
-            said[_ORDER_AMOUNTS[name]] = _minor(value, record.currency)
-        elif name == "tags":
-            said["tags"] = list(value)
-        elif name == "lines":
-            said["lines_hash"] = "|".join(line.model_dump_json(exclude_unset=True) for line in value)
-    if "lines_hash" in said:
-        said["lines_hash"] = _digest(said["lines_hash"])
-    return said
-
-
-def _digest(content: str) -> str:
-    return hashlib.blake2b(content.encode(), digest_size=12).hexdigest()
-
-
-def _minor(amount: Decimal | None, currency: str | None) -> int | None:
-    return None if amount is None or currency is None else to_minor(amount, currency)
-
-
-def _line_row(order: int, position: int, line: LineRecord, currency: str | None) -> dict[str, Any]:
-    return {
-        "order_id": order,
-        "external_id": line.external_id,
-        "position": position,
-        "sku": line.sku,
-        "product_id": line.product_id,
-        "variant_id": line.variant_id,
-        "title": line.title,
-        "quantity": str(line.quantity),
-        "unit_price": None if line.unit_price is None else str(line.unit_price),
-        "discount_minor": _minor(line.discount, currency),
-        "tax_minor": _minor(line.tax, currency),
-        "shipping_minor": _minor(line.shipping, currency),
-        "total_minor": _minor(line.total, currency),
-        "extras": line.extras or None,
-    }
-
-
-@dataclass(frozen=True, slots=True)
-class Child:
-    """How a record that belongs to an order is kept.
-
-    Attributes:
-        table: where.
-        fields: the columns it says, newest wins.
-        milestones: {column: the event its first filling tells, None if none}.
-        columns: from the record to the fields it says.
-    """
-
-    table: sa.Table
-    fields: tuple[str, ...]
-    milestones: Mapping[str, str | None]
-    columns: Callable[[Any], dict[str, Any]]
-
-
-def _plain(*names: str) -> Callable[[Any], dict[str, Any]]:
-    def columns(record: Record) -> dict[str, Any]:
-        return {name: getattr(record, name) for name in names if name in record.model_fields_set}
-
-    return columns
-
-
-def _payment(record: PaymentRecord) -> dict[str, Any]:
-    said = _plain("method", "vendor_status", "currency", "paid_at", "extras")(record)
-    if "amount" in record.model_fields_set:
-        said["amount_minor"] = _minor(record.amount, record.currency)
-    return said
-
-
-def _refund(record: RefundRecord) -> dict[str, Any]:
-    said = _plain("vendor_status", "currency", "reason", "extras")(record)
-    for name in {"requested", "refunded"} & record.model_fields_set:
-        said[f"{name}_minor"] = _minor(getattr(record, name), record.currency)
-    return said
-
-
-def _review(record: ReviewRecord) -> dict[str, Any]:
-    said = _plain("product_id", "vendor_rating", "title", "text", "extras")(record)
-    if "rating" in record.model_fields_set:
-        said["rating"] = None if record.rating is None else str(record.rating)
-    return said
-
-
-_PARCEL = ("carrier", "tracking_number", "tracking_url", "vendor_status", "extras")
-_RETURN = ("vendor_status", "tracking_number", "reason", "extras")
-
-CHILDREN: dict[type[Record], Child] = {
-    ParcelRecord: Child(
-        t.parcel, _PARCEL, {"shipped_at": "parcel-shipped", "delivered_at": "parcel-delivered"}, _plain(*_PARCEL)
-    ),
-    PaymentRecord: Child(
-        t.payment, ("method", "vendor_status", "currency", "amount_minor", "paid_at", "extras"), {}, _payment
-    ),
-    RefundRecord: Child(
-        t.refund,
-        ("vendor_status", "currency", "requested_minor", "refunded_minor", "reason", "extras"),
-        {"requested_at": "refund-requested", "refunded_at": "order-refunded"},
-        _refund,
-    ),
-    ReturnRecord: Child(t.goods_return, _RETURN, {"requested_at": None, "received_at": None}, _plain(*_RETURN)),
-    ReviewRecord: Child(
-        t.review,
-        ("profile_id", "product_id", "rating", "vendor_rating", "title", "text", "extras"),
-        {"posted_at": "review-posted"},
-        _review,
-    ),
-}
 
 
 # --- the step ---------------------------------------------------------------------------------------------------------
@@ -456,7 +291,7 @@ class _Batch:
             state = _State(row or {"shop_id": self.shop.id, "external_id": number}, is_fresh=row is None)
             self.orders[number] = state
         version = version_of(record, record.changed_at)
-        said = _order_columns(record)
+        said = order_columns(record)
         if key is not None:
             said["profile_id"] = self.people.ids[key]
             before = state.row.get("profile_id")
@@ -524,7 +359,7 @@ class _Batch:
         rows = []
         for number, record in self.lines.items():
             order = self.orders[number].row["id"]
-            rows += [_line_row(order, i, line, record.currency) for i, line in enumerate(record.lines)]
+            rows += [line_row(order, i, line, record.currency) for i, line in enumerate(record.lines)]
         orders.replace_lines(
             self.tx,
             [self.orders[number].row["id"] for number in self.lines],

@@ -39,6 +39,11 @@ def next_due(tx: Connection, gateways: Collection[str]) -> datetime | None:
     return moment
 
 
+def queued(tx: Connection) -> list[Row]:
+    """Everything that waits to leave, soonest first."""
+    return bulk.rows(tx, sa.select(t.message).where(_m.state == "queued").order_by(_m.not_before, _m.id))
+
+
 def gateways_due(tx: Connection, now: datetime) -> list[str]:
     """Gateways with messages that may leave now."""
     statement = sa.select(_m.gateway).distinct().where(_m.state == "queued", _m.not_before <= now)

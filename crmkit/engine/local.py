@@ -1,0 +1,411 @@
+"""The local engine: sync, decide and deliver in one process.
+
+The only room below the command line that reads the wall clock; every step is given its `now`. With a clock of its own
+(`now=...`) a run is a simulation: it steps from due time to due time, and each step sees the world as it was then.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from crmkit.adapters.gateway import Gateway
+from crmkit.adapters.source import Ref, Source
+from crmkit.core.account import Shop
+from crmkit.core.errors import ConfigError, CrmkitError
+from crmkit.core.message import State
+from crmkit.flow.decide import Decided, decide
+from crmkit.flow.deliver import Delivered, deliver, last_look
+from crmkit.flow.ingest import Tally
+from crmkit.flow.setup import Setup
+from crmkit.flow.sync import Run, pull, read
+from crmkit.host.host import Host
+from crmkit.host.opening import ShopEntry
+from crmkit.store import accounts, log, migrate, outbox
+from crmkit.store.engine import Store
+
+#: Interactions one decide transaction takes.
+DECIDE = 500
+
+#: Told as a sync goes on: shop, stream, records so far, records in all (None: unknown).
+SyncProgress = Callable[[str, str, int, int | None], None]
+#: Told as a dispatch goes on: interactions decided and messages handed over so far.
+DispatchProgress = Callable[[int, int], None]
+
+
+@dataclass(slots=True)
+class ShopRun:
+    """What a sync of one shop did; `errors` is what stopped it, or one of its streams, before the end."""
+
+    shop: str
+    tally: Tally = field(default_factory=Tally)
+    errors: list[CrmkitError] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class DispatchRun:
+    """What a dispatch did. `lapsed`: leases of a process that ended: (due again, in doubt)."""
+
+    decided: Decided = field(default_factory=Decided)
+    delivered: Delivered = field(default_factory=Delivered)
+    lapsed: tuple[int, int] = (0, 0)
+
+
+@dataclass(slots=True)
+class Plan:
+    """What a dispatch at `now` would do: every message, those that would leave and those that would not.
+
+    Each row is a message as the outbox would hold it, with `leaves_at`: when it would be handed over, None if it
+    would not be in this run.
+    """
+
+    now: datetime
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    decided: Decided = field(default_factory=Decided)
+
+
+class Local:
+    """Drives a configuration's steps on its database.
+
+    Args:
+        host: the configuration with its plugins.
+        store: the open database; the caller closes it.
+    """
+
+    def __init__(self, host: Host, store: Store) -> None:
+        self.host, self.store = host, store
+
+    def prepare(self) -> None:
+        """Create the database if there is none; refuse one of another version.
+
+        Raises:
+            DatabaseError: it cannot be written, or is of another version.
+        """
+        if migrate.is_empty(self.store):
+            migrate.upgrade(self.host.config.database, self.host.migrations)
+        else:
+            migrate.check(self.store, self.host.migrations)
+
+    # sync
+
+    async def sync(
+        self,
+        names: Sequence[str] = (),
+        *,
+        since: datetime | None = None,
+        ids: Sequence[str] = (),
+        now: datetime | None = None,
+        progress: SyncProgress | None = None,
+    ) -> list[ShopRun]:
+        """Pull and ingest.
+
+        Args:
+            names: shops and sources to read; all that are switched on where empty.
+            since: read what changed since then; live cursors stay.
+            ids: read these orders only; cursors stay.
+            now: the run's clock; the wall clock where None.
+            progress: told after every page.
+        """
+        self.prepare()
+        moment = now or datetime.now(UTC)
+        number = await self.store.run(accounts.begin_run, "sync", moment)
+        runs: list[ShopRun] = []
+        outcome = "interrupted"
+        try:
+            for shop in self._chosen(names):
+                runs.append(ShopRun(shop.name))
+                await self._sync(shop, runs[-1], self.store.run, since=since, ids=ids, now=moment, progress=progress)
+            outcome = "failed" if any(run.errors for run in runs) else "done"
+        finally:
+            counts = {run.shop: {kind: dict(c) for kind, c in run.tally.records.items()} for run in runs}
+            ended = now or datetime.now(UTC)
+            await self.store.run(accounts.end_run, number, outcome, counts, ended)
+        return runs
+
+    async def plan_sync(
+        self,
+        names: Sequence[str] = (),
+        *,
+        since: datetime | None = None,
+        ids: Sequence[str] = (),
+        now: datetime | None = None,
+        progress: SyncProgress | None = None,
+    ) -> list[ShopRun]:
+        """What a sync would do, counted; nothing is written. The source is really read."""
+        self.prepare()
+        runs: list[ShopRun] = []
+        with self.store.rehearse() as tx:
+
+            async def run(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+                return step(tx, *args, **kwargs)
+
+            for shop in self._chosen(names):
+                runs.append(ShopRun(shop.name))
+                moment = now or datetime.now(UTC)
+                await self._sync(shop, runs[-1], run, since=since, ids=ids, now=moment, progress=progress)
+        return runs
+
+    async def retry_quarantine(self, shop: str, refs: Iterable[Ref], *, now: datetime | None = None) -> ShopRun:
+        """Read refused records again, by id."""
+        run = ShopRun(shop)
+        entry = self._chosen([shop])[0]
+        moment = now or datetime.now(UTC)
+        await self._sync(entry, run, self.store.run, refs=list(refs), now=moment)
+        return run
+
+    def _chosen(self, names: Sequence[str]) -> list[ShopEntry]:
+        unknown = [name for name in names if name not in self.host.shops]
+        if unknown:
+            known = ", ".join(self.host.shops) or "none"
+            raise ConfigError(
+                f"no shop {unknown[0]!r} is switched on", who="sync", do=f"name one of those that are: {known}"
+            )
+        return [self.host.shops[name] for name in names] if names else list(self.host.shops.values())
+
+    async def _sync(
+        self,
+        entry: ShopEntry,
+        result: ShopRun,
+        run: Run,
+        *,
+        now: datetime,
+        since: datetime | None = None,
+        ids: Sequence[str] = (),
+        refs: Sequence[Ref] = (),
+        progress: SyncProgress | None = None,
+    ) -> None:
+        """Read one shop. What stops it is kept in `result`: the next shop goes on."""
+        try:
+            source = self.host.source(entry)
+        except CrmkitError as error:
+            result.errors.append(error)
+            return
+        try:
+            async with AsyncExitStack() as closing:
+                closing.push_async_callback(source.http.aclose)
+                closing.push_async_callback(source.close)
+                await source.open()
+                shop = await self._meet(entry, source, run, now)
+                listened = self.host.setup({entry.name: (shop.id, shop.announce_from)}).listened
+                wanted = [Ref("order", number) for number in ids] or list(refs)
+                if wanted:
+                    result.tally = await read(source, shop, run, wanted, listened=listened, now=now)
+                else:
+                    told = None if progress is None else lambda *at: progress(entry.name, *at)
+                    result.tally, errors = await pull(
+                        source, shop, run, listened=listened, now=now, since=since, progress=told
+                    )
+                    result.errors.extend(errors)
+        except CrmkitError as error:
+            result.errors.append(error)
+
+    async def _meet(self, entry: ShopEntry, source: Source, run: Run, now: datetime) -> Shop:
+        number, announce_from = await run(
+            accounts.meet,
+            name=entry.name,
+            kind=entry.kind,
+            adapter=entry.adapter.name,
+            vendor_account=await source.vendor_account(),
+            announce_from=entry.announce_from or now,
+            now=now,
+        )
+        if entry.announce_from is not None and announce_from != entry.announce_from:
+            await run(accounts.set_announce_from, number, entry.announce_from)
+            announce_from = entry.announce_from
+        return self.host.setup({entry.name: (number, announce_from)}).shops[number]
+
+    # dispatch
+
+    def setup(self, tx: Connection) -> Setup:
+        """What the steps are set up with, for the shops this database knows."""
+        return self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
+
+    async def dispatch(self, *, now: datetime | None = None, progress: DispatchProgress | None = None) -> DispatchRun:
+        """Decide and deliver everything that is due.
+
+        Args:
+            now: simulate: step from due time to due time up to this moment. The wall clock where None.
+            progress: told after every step.
+        """
+        self.prepare()
+        setup = await self.store.run(self.setup)
+        result = DispatchRun()
+        began = now or datetime.now(UTC)
+        number = await self.store.run(accounts.begin_run, "dispatch", began)
+        outcome = "interrupted"
+        gateways = _Gateways(self.host, setup)
+        try:
+            async with AsyncExitStack() as closing:
+                closing.push_async_callback(gateways.close)
+                result.lapsed = await self.store.run(outbox.sweep, began)
+                if now is None:
+                    await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
+                else:
+                    await self._simulate(setup, gateways, result, now, progress)
+            outcome = "failed" if result.delivered.stopped or result.decided.failed else "done"
+        finally:
+            counts = {
+                "decided": result.decided.interactions,
+                "messages": dict(result.decided.messages),
+                "delivered": dict(result.delivered.states),
+            }
+            await self.store.run(accounts.end_run, number, outcome, counts, now or datetime.now(UTC))
+        return result
+
+    async def _dispatch_now(
+        self,
+        setup: Setup,
+        gateways: "_Gateways",
+        result: DispatchRun,
+        clock: Callable[[], datetime],
+        progress: DispatchProgress | None,
+    ) -> None:
+        """Decide and deliver what is due by this clock, until neither finds anything."""
+        while True:
+            while True:
+                step = await self.store.run(decide, setup, clock(), DECIDE)
+                step.rows.clear()
+                result.decided.add(step)
+                _tell(progress, result)
+                if step.interactions == 0:
+                    break
+            moved = 0
+            for name in await self.store.run(outbox.gateways_due, clock()):
+                if name in result.delivered.stopped:
+                    continue
+                try:
+                    gateway = await gateways.open(name)
+                except CrmkitError as error:
+                    result.delivered.stopped[name] = error
+                    continue
+                if gateway is None:
+                    continue
+                done = await deliver(self.store.run, setup, name, gateway, clock)
+                moved += sum(done.states.values())
+                result.delivered.add(done)
+                _tell(progress, result)
+            if not moved:
+                return
+
+    async def _simulate(
+        self,
+        setup: Setup,
+        gateways: "_Gateways",
+        result: DispatchRun,
+        until: datetime,
+        progress: DispatchProgress | None,
+    ) -> None:
+        step: datetime | None = None
+        while (moment := await self.store.run(_next_due, gateways.usable(result.delivered.stopped))) is not None:
+            if moment > until:
+                break
+            at = moment if step is None else max(step, moment)
+            before = (result.decided.interactions, sum(result.delivered.states.values()))
+            await self._dispatch_now(setup, gateways, result, lambda at=at: at, progress)  # type: ignore[misc]
+            after = (result.decided.interactions, sum(result.delivered.states.values()))
+            if at == step and before == after:
+                break
+            step = at
+
+    # plan
+
+    def plan(self, *, now: datetime | None = None) -> Plan:
+        """What `dispatch` would do now (or, simulated, up to `now`): the same code, and nothing is committed."""
+        self.prepare()
+        until = now or datetime.now(UTC)
+        plan = Plan(until)
+        with self.store.rehearse() as tx:
+            setup = self.setup(tx)
+            names = frozenset(entry.name for entries in setup.channels.values() for entry in entries)
+            outbox.sweep(tx, until)
+            step: datetime | None = None
+            while True:
+                moment = until if now is None else _next_due(tx, names)
+                if moment is None or moment > until:
+                    break
+                at = moment if step is None else max(step, moment)
+                rows = _rehearse(tx, setup, names, plan, at)
+                if at == step and not rows:
+                    break
+                step = at
+            _add_rest(tx, plan)
+        return plan
+
+
+def _next_due(tx: Connection, gateways: frozenset[str]) -> datetime | None:
+    moments = [moment for moment in (log.next_due(tx), outbox.next_due(tx, gateways)) if moment is not None]
+    return min(moments, default=None)
+
+
+def _rehearse(tx: Connection, setup: Setup, names: frozenset[str], plan: Plan, at: datetime) -> int:
+    """One step of a plan: decide at this clock, and take off the queue what would be handed over."""
+    done = 0
+    while (step := decide(tx, setup, at, DECIDE)).interactions:
+        done += step.interactions
+        plan.rows.extend({**row, "leaves_at": None} for row in step.rows)
+        step.rows.clear()
+        plan.decided.add(step)
+    known = {row["id"]: row for row in plan.rows}
+    for name in names:
+        while due := outbox.due(tx, name, at, 1000):
+            done += len(due)
+            verdicts = last_look(tx, setup, due, at)
+            moved = []
+            for row in due:
+                verdict, planned = verdicts.get(row["id"]), known.get(row["id"])
+                if planned is None:
+                    planned = known[row["id"]] = {**row, "leaves_at": None}
+                    plan.rows.append(planned)
+                if verdict is None:
+                    planned.update(state=State.SENT, reason=None, detail=None, leaves_at=at)
+                elif verdict.action == "defer":
+                    planned.update(state=State.QUEUED, reason=verdict.reason, not_before=verdict.until)
+                else:
+                    planned.update(state=State.SUPPRESSED, reason=verdict.reason, detail=verdict.detail)
+                moved.append(planned)
+            outbox.settle(tx, moved)
+    return done
+
+
+def _add_rest(tx: Connection, plan: Plan) -> None:
+    """What waits in the outbox and is not due by the plan's clock belongs to the picture too."""
+    known = {row["id"] for row in plan.rows}
+    plan.rows.extend({**row, "leaves_at": None} for row in outbox.queued(tx) if row["id"] not in known)
+
+
+def _tell(progress: DispatchProgress | None, result: DispatchRun) -> None:
+    if progress is not None:
+        progress(result.decided.interactions, sum(result.delivered.states.values()))
+
+
+class _Gateways:
+    """The gateways of one run, each opened when it is first needed."""
+
+    def __init__(self, host: Host, setup: Setup) -> None:
+        self.host, self.setup = host, setup
+        self.opened: dict[str, Gateway] = {}
+
+    def usable(self, stopped: Iterable[str]) -> frozenset[str]:
+        """Names of configured gateways that have not stopped."""
+        names = {entry.name for entries in self.setup.channels.values() for entry in entries}
+        return frozenset(names - set(stopped))
+
+    async def open(self, name: str) -> Gateway | None:
+        """The gateway of this name; None if it is not configured any more: its messages wait."""
+        if name not in self.opened:
+            entry = self.setup.entry(name)
+            if entry is None:
+                return None
+            gateway = self.host.gateway(entry)
+            await gateway.open()
+            self.opened[name] = gateway
+        return self.opened[name]
+
+    async def close(self) -> None:
+        """Close all that were opened."""
+        for gateway in self.opened.values():
+            await gateway.close()
+            await gateway.http.aclose()
