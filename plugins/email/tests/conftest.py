@@ -44,6 +44,7 @@ class FaultServer:
         self.commands: list[bytes] = []
         self.taken: list[bytes] = []
         self.port = 0
+        self.readers: list[asyncio.StreamReader] = []
         self.writers: list[asyncio.StreamWriter] = []
 
     @asynccontextmanager
@@ -61,6 +62,7 @@ class FaultServer:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.readers.append(reader)
         self.writers.append(writer)
         self._tasks.add(asyncio.current_task())
         with suppress(ConnectionError, asyncio.IncompleteReadError, EOFError):
