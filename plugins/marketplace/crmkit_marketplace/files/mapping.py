@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from crmkit import ConfigError, SourceSettings
 
@@ -65,7 +65,8 @@ class Table(BaseModel):
 
     def specs(self, kind: Kind) -> dict[str, Column]:
         """The columns by field, groups written out: `buyer.email`."""
-        return {name: Column.model_validate(spec) for name, spec in _flat(self.columns, kind).items()}
+        columns = _flat(self.columns, kind)
+        return {name: column_of(f"{kind.word}s.columns.{name}", spec) for name, spec in columns.items()}
 
 
 class OrderTable(Table):
@@ -187,7 +188,7 @@ def _normal_table(name: str, table: dict[str, Any], model: type[Table]) -> dict[
         optional = {"optional": True} if table.get("optional_columns") else {}
         where = f"{name}.columns"
         table["columns"] = {
-            field: spec if spec is False else optional | _normal_spec(f"{where}.{field}", spec)
+            field: spec if spec is False else optional | normal_spec(f"{where}.{field}", spec)
             for field, spec in _flat(columns, KINDS[name]).items()
         }
         for field in table["columns"]:
@@ -200,11 +201,12 @@ def _normal_table(name: str, table: dict[str, Any], model: type[Table]) -> dict[
                 raise wrong(where, f"there is no field {field!r}", field, known)
     for key in ("order", "customer", "key"):
         if key in table:
-            table[key] = _normal_spec(f"{name}.{key}", table[key])
+            table[key] = normal_spec(f"{name}.{key}", table[key])
     return table
 
 
-def _normal_spec(where: str, spec: Any) -> dict[str, Any]:
+def normal_spec(where: str, spec: Any) -> dict[str, Any]:
+    """A column spec as a table, its names checked."""
     if isinstance(spec, str):
         return {"column": spec}
     if not isinstance(spec, Mapping):
@@ -220,6 +222,17 @@ def _normal_spec(where: str, spec: Any) -> dict[str, Any]:
             f"it names several of {', '.join(SOURCES)}", who="files", operation=where, do="keep the one that is meant"
         )
     return dict(spec)
+
+
+def column_of(where: str, spec: Any) -> Column:
+    """A column spec of the mapping, read; `where` it stands, for errors."""
+    try:
+        return Column.model_validate(spec)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        what = f"{key} = {first['input']!r}: {first['msg']}"
+        raise ConfigError(what, who="files", operation=where, do=f"correct {where}") from error
 
 
 def _flat(columns: Mapping[str, Any], kind: Kind, prefix: str = "") -> dict[str, Any]:

@@ -81,6 +81,7 @@ class OrderReader:
         """Pages of orders, oldest file first; None now and then, while the joined tables are read."""
         self._files = files
         self._broken: dict[str, PayloadError] = {}
+        self._silent = {name for name in self.joined if not files[name]}
         own = files["orders"]
         self._seen_at = max(
             (at for name in ("orders", *self.joined) if (at := newest(files[name])) is not None), default=None
@@ -126,6 +127,7 @@ class OrderReader:
                             yield run.page() if run.is_full else None
         except PayloadError as error:
             self._broken[table.name] = error
+            self._silent.add(table.name)
         lookup.keep(table.name, chunk)
         lookup.seal(table.name)
 
@@ -246,10 +248,10 @@ class OrderReader:
         export: Export,
     ) -> None:
         """Add what is joined to an order's own values."""
-        if self.lines is not None and "lines" not in self._broken:
+        if self.lines is not None and "lines" not in self._silent:
             values["lines"] = self._lines(id_, children["lines"], run)
         for name, how, table, place, parse in self._aggregates:
-            if table not in self._broken:
+            if table not in self._silent:
                 value = _aggregated(how, children[table], place, parse)
                 if value is not UNSET:
                     values[name] = value

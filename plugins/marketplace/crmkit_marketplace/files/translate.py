@@ -14,7 +14,7 @@ from crmkit import ConfigError
 
 from . import cells, reads
 from .fields import KINDS, FieldType
-from .mapping import SOURCES, Column, Table, wrong
+from .mapping import SOURCES, Column, Table, column_of, normal_spec, wrong
 from .reads import UNSET, Cells, Read, shown
 
 
@@ -66,7 +66,8 @@ class Translation:
 
     def reader(self, key: str, spec: Any) -> Read:
         """A function for a key of the table itself: `order`, `customer`, `key`."""
-        return self._read(key, Column.model_validate(spec), FieldType("text", None, True, True), f"{self.name}.{key}")
+        where = f"{self.name}.{key}"
+        return self._read(key, column_of(where, spec), FieldType("text", None, True, False), where)
 
     def field(self, field: str) -> Read:
         """A function for one field alone, as text."""
@@ -147,7 +148,7 @@ class Translation:
                 return reads.cell(column, place(column), self._parse(spec, kind, where))
 
     def _part(self, part: Any, whole: Column, field: str, kind: FieldType, where: str) -> Read:
-        spec = Column.model_validate({"column": part} if isinstance(part, str) else part)
+        spec = column_of(where, normal_spec(where, part))
         return self._read(field, spec.model_copy(update={"optional": spec.optional or whole.optional}), kind, where)
 
     def _parse(self, spec: Column, kind: FieldType, where: str) -> cells.Parse:
