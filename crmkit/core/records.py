@@ -138,7 +138,7 @@ class Buyer(_Shape):
     addresses: tuple[Address, ...] = ()
     masked: frozenset[str] = frozenset()
     marketing_consent: bool | None = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
 
 class Record(_Shape):
@@ -179,7 +179,7 @@ class LineRecord(_Shape):
     tax: Amount | None = None
     shipping: Amount | None = None
     total: Amount | None = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
 
 class ParcelRecord(Record):
@@ -199,7 +199,7 @@ class ParcelRecord(Record):
     vendor_status: Label | None = None
     shipped_at: Moment = None
     delivered_at: Moment = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_identified(self) -> Self:
@@ -263,7 +263,7 @@ class OrderRecord(Record):
     parcel_total: Annotated[int, Field(ge=1, lt=100_000)] | None = None
     note: Text | None = None
     tags: tuple[Label, ...] = ()
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _holds_together(self) -> Self:
@@ -314,7 +314,7 @@ class PaymentRecord(Record):
     amount: Amount | None = None
     currency: Currency | None = None
     paid_at: Moment = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
     @property
     def ref(self) -> str:
@@ -336,7 +336,7 @@ class RefundRecord(Record):
     requested_at: Moment = None
     refunded_at: Moment = None
     reason: Text | None = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
     @property
     def ref(self) -> str:
@@ -356,7 +356,7 @@ class ReturnRecord(Record):
     requested_at: Moment = None
     received_at: Moment = None
     reason: Text | None = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
     @property
     def ref(self) -> str:
@@ -378,7 +378,7 @@ class ReviewRecord(Record):
     title: Text | None = None
     text: Text | None = None
     posted_at: Moment = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _has_a_time(self) -> Self:
@@ -398,7 +398,7 @@ class InboundRecord(Record):
     text: Text
     received_at: AwareDatetime
     order_external_id: ExternalId | None = None
-    extras: Extras = {}
+    extras: Extras = Field(default_factory=dict)
 
 
 class AnswerRecord(Record):
@@ -411,7 +411,7 @@ class AnswerRecord(Record):
     buyer: Buyer | None = None
     order_external_id: ExternalId | None = None
     score: Amount | None = None
-    answers: Extras = {}
+    answers: Extras = Field(default_factory=dict)
     answered_at: AwareDatetime
 
 

@@ -6,11 +6,14 @@ of the driver's speed where per-object or per-row statements reach a few hundred
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection, Dialect
+
+from crmkit.core.columns import UtcTime
 
 #: Values in one IN list; both databases take more, statements of this size stay quick to parse.
 _CHUNK = 500
@@ -25,9 +28,24 @@ def rows(tx: Connection, statement: sa.Select[Any]) -> list[Row]:
     return [cast(Row, row) for row in tx.execute(statement).mappings()]
 
 
+def _binder(column: sa.Column[Any], dialect: Dialect) -> Binder | None:
+    """How a value that is not None is handed to the driver; None: as it is."""
+    if isinstance(column.type, UtcTime) and dialect.name == "sqlite":
+        return _utc_text  # what SQLAlchemy's own chain of processors gives, at a third of the cost
+    return column.type.dialect_impl(dialect).bind_processor(dialect)
+
+
+def _utc_text(moment: datetime) -> str:
+    if moment.tzinfo is not UTC:
+        if moment.tzinfo is None:
+            raise ValueError(f"a time without a zone cannot be stored: {moment.isoformat()}")
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(" ", "microseconds")[:26]
+
+
 @lru_cache(maxsize=512)
 def _binders(table: sa.Table, dialect: Dialect) -> dict[str, Binder | None]:
-    return {c.name: c.type.dialect_impl(dialect).bind_processor(dialect) for c in table.columns}
+    return {column.name: _binder(column, dialect) for column in table.columns}
 
 
 @lru_cache(maxsize=512)
@@ -50,16 +68,24 @@ def _names(table: sa.Table, dialect: Dialect) -> dict[str, str]:
 
 
 def _bound(
-    table: sa.Table, dialect: Dialect, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]
+    table: sa.Table, dialect: Dialect, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> list[tuple[Any, ...]]:
+    """The rows as the driver takes them: column by column, since a column has one way to be bound."""
     binders, defaults = _binders(table, dialect), _defaults(table)
-    plan = [(name, binders[name], defaults[name]) for name in columns]
-    return [
-        tuple(
-            bind(row.get(name, default)) if bind is not None else row.get(name, default) for name, bind, default in plan
-        )
-        for row in rows
-    ]
+    bound = []
+    for name in columns:
+        bind, default = binders[name], defaults[name]
+        values = [row.get(name, default) for row in rows]
+        if bind is not None:
+            values = [None if value is None else bind(value) for value in values]
+        bound.append(values)
+    return list(zip(*bound, strict=True))
+
+
+def _said(table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The columns any of the rows gives, and those with a default: the others stay NULL by themselves."""
+    given = set().union(*rows)
+    return [name for name, default in _defaults(table).items() if name in given or default is not None]
 
 
 def insert(
@@ -72,8 +98,7 @@ def insert(
     """
     if not rows:
         return
-    names = _names(table, tx.dialect)
-    columns = [column.name for column in table.columns]
+    names, columns = _names(table, tx.dialect), _said(table, rows)
     marks = ", ".join([_mark(tx.dialect)] * len(columns))
     into = ", ".join(names[column] for column in columns)
     tail = f" ON CONFLICT ({', '.join(names[c] for c in skip_known)}) DO NOTHING" if skip_known else ""
