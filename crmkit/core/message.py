@@ -250,6 +250,8 @@ class Message:
         headers: further headers for e-mail.
         params: the values the template was rendered with, for gateways that have approved templates of their own.
         purpose: `transactional` or `marketing`.
+        decided_at, leaves_at: when its content was frozen, and the run's clock as it is handed over.
+        expires_at: after this it is stale news; for vendors that can be told.
     """
 
     id: int
@@ -267,6 +269,7 @@ class Message:
     params: dict[str, Any] = field(default_factory=dict)
     shop: str | None = None
     decided_at: datetime | None = None
+    leaves_at: datetime | None = None
     expires_at: datetime | None = None
 
     def accepted(self, vendor_id: str | None = None, cost: Decimal | None = None, detail: str | None = None) -> Receipt:

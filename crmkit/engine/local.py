@@ -240,7 +240,7 @@ class Local:
         try:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close)
-                result.lapsed = await self.store.run(outbox.sweep, began)
+                result.lapsed = await self.store.run(outbox.sweep, began, setup.deduplicating)
                 if now is None:
                     await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
                 else:
@@ -299,7 +299,11 @@ class Local:
         progress: DispatchProgress | None,
     ) -> None:
         step: datetime | None = None
-        while (moment := await self.store.run(_next_due, gateways.usable(result.delivered.stopped))) is not None:
+        while True:
+            usable = gateways.usable(result.delivered.stopped)
+            moment = await self.store.run(_next_due, setup, usable)
+            if moment is None:
+                break
             if moment > until:
                 break
             at = moment if step is None else max(step, moment)
@@ -320,10 +324,10 @@ class Local:
         with self.store.rehearse() as tx:
             setup = self.setup(tx)
             names = frozenset(entry.name for entries in setup.channels.values() for entry in entries)
-            outbox.sweep(tx, until)
+            outbox.sweep(tx, until, setup.deduplicating)
             step: datetime | None = None
             while True:
-                moment = until if now is None else _next_due(tx, names)
+                moment = until if now is None else _next_due(tx, setup, names)
                 if moment is None or moment > until:
                     break
                 at = moment if step is None else max(step, moment)
@@ -335,8 +339,10 @@ class Local:
         return plan
 
 
-def _next_due(tx: Connection, gateways: frozenset[str]) -> datetime | None:
-    moments = [moment for moment in (log.next_due(tx), outbox.next_due(tx, gateways)) if moment is not None]
+def _next_due(tx: Connection, setup: Setup, gateways: frozenset[str]) -> datetime | None:
+    moments = [
+        moment for moment in (log.next_due(tx, setup.shops), outbox.next_due(tx, gateways)) if moment is not None
+    ]
     return min(moments, default=None)
 
 

@@ -137,7 +137,7 @@ def claim(
     return claimed, kept_back, bool(rows)
 
 
-def message_of(row: Mapping[str, Any], setup: Setup) -> Message:
+def message_of(row: Mapping[str, Any], setup: Setup, now: datetime) -> Message:
     """The message a gateway is given."""
     shop = setup.shops.get(row["shop_id"])
     return Message(
@@ -156,6 +156,7 @@ def message_of(row: Mapping[str, Any], setup: Setup) -> Message:
         params=row["params"] or {},
         shop=shop.name if shop is not None else None,
         decided_at=row["decided_at"],
+        leaves_at=now,
         expires_at=row["expires_at"],
     )
 
@@ -353,13 +354,13 @@ class _Lane:
         waiting = {row["id"]: row for row in rows}
         try:
             if self.gateway.batch > 1:
-                messages = [message_of(row, self.setup) for row in rows]
+                messages = [message_of(row, self.setup, began) for row in rows]
                 async for receipt in self.gateway.deliver_many(messages):
                     row = waiting.pop(receipt.message.id)
                     self._note([_Result(row, receipt, began, self.clock())])
                 raised: BaseException = DoubtError("no receipt was given", who=self.name, operation="deliver")
             else:
-                receipt = await self.gateway.deliver(message_of(rows[0], self.setup))
+                receipt = await self.gateway.deliver(message_of(rows[0], self.setup, began))
                 waiting.clear()
                 self._note([_Result(rows[0], receipt, began, self.clock())])
                 return

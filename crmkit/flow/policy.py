@@ -42,8 +42,8 @@ def consent(
     """Whether a customer may be told something for this purpose over this channel.
 
     Transactional news is allowed unless it was withdrawn. Marketing needs a grant that was not withdrawn since, unless
-    `marketing_default` is `allow`. A suppressed address is not written to at all. Where a family's profiles or its
-    address disagree, the most restrictive holds.
+    `marketing_default` is `allow`. A suppressed address is not written to at all. Of each profile, and of the address,
+    the newest word holds; where they disagree, the most restrictive.
 
     Args:
         ledger: consent entries of the customer's profiles, oldest first.
@@ -56,7 +56,7 @@ def consent(
     latest: dict[tuple[Any, ...], Mapping[str, Any]] = {}
     for entry in (*ledger, *about_address):
         if entry["channel"] in {channel, "*"} and entry["purpose"] in {purpose, "*"}:
-            latest[entry["profile_id"], entry["address"], entry["source"].partition(":")[0]] = entry
+            latest[entry["profile_id"], entry["address"]] = entry
     withdrawn = next((entry for entry in latest.values() if entry["state"] == "withdrawn"), None)
     if withdrawn is not None:
         return suppress(Reason.OPTED_OUT, f"withdrawn {withdrawn['occurred_at'].isoformat()} ({withdrawn['source']})")

@@ -91,6 +91,11 @@ class Setup:
         """Wire names of the events somebody handles."""
         return frozenset(handler.event.name for plugin in self.plugins for handler in plugin.handlers)
 
+    @property
+    def deduplicating(self) -> frozenset[str]:
+        """Gateway entries to which the same key may be sent again."""
+        return frozenset(e.name for entries in self.channels.values() for e in entries if e.adapter.deduplicates)
+
     def entry(self, name: str) -> Entry | None:
         """The gateway entry of this name."""
         return next((entry for entries in self.channels.values() for entry in entries if entry.name == name), None)

@@ -56,8 +56,8 @@ def add_pending(tx: Connection, interactions: Sequence[Mapping[str, Any]]) -> No
     bulk.insert(tx, t.pending, rows)
 
 
-def next_due(tx: Connection) -> datetime | None:
-    """The clock at which the next piece of work is due: pending work, a timer.
+def next_due(tx: Connection, shops: Collection[int]) -> datetime | None:
+    """The clock at which the next piece of work is due: pending work of one of these shops, a timer.
 
     What happened before its shop announces anything is due at that moment, all at once.
     """
@@ -66,7 +66,7 @@ def next_due(tx: Connection) -> datetime | None:
     pending = (
         sa.select(due)
         .select_from(t.pending.join(t.interaction, i.id == p.interaction_id).outerjoin(t.account, a.id == i.shop_id))
-        .where(p.parked_at.is_(None))
+        .where(p.parked_at.is_(None), sa.or_(i.shop_id.is_(None), i.shop_id.in_(list(shops))))
         .order_by(p.due_at)
         .limit(1)
     )

@@ -102,8 +102,12 @@ def release(tx: Connection, claim_id: str, unsent: Sequence[int]) -> int:
     return tx.execute(statement).rowcount
 
 
-def sweep(tx: Connection, now: datetime) -> tuple[int, int]:
+def sweep(tx: Connection, now: datetime, deduplicating: Collection[str]) -> tuple[int, int]:
     """End leases that lapsed: what was not started is due again, what was started is in doubt.
+
+    Args:
+        now: the run's clock.
+        deduplicating: gateways to which the same key may be sent again: their doubt is resolved by doing so.
 
     Returns:
         How many of each.
@@ -115,25 +119,21 @@ def sweep(tx: Connection, now: datetime) -> tuple[int, int]:
         .values(state=State.QUEUED, claim_id=None, lease_until=None)
     ).rowcount
     doubted = bulk.rows(tx, sa.select(t.message).where(*lapsed, _m.started_at.is_not(None)))
+    lost = {
+        "reason": Reason.NO_VERDICT,
+        "detail": "the process that was sending it ended without a verdict",
+        "finished_at": now,
+        "outcome": "in-doubt",
+    }
     record(
         tx,
         [
             {
-                "id": row["id"],
-                "claim_id": row["claim_id"],
-                "state": State.IN_DOUBT,
-                "reason": Reason.NO_VERDICT,
-                "detail": "the process that was sending it ended without a verdict",
+                **row,
+                **lost,
+                "state": State.QUEUED if row["gateway"] in deduplicating else State.IN_DOUBT,
                 "tries": row["tries"] + 1,
-                "not_before": row["not_before"],
-                "gateway": row["gateway"] or ",".join(row["gateways"]),
-                "vendor_id": row["vendor_id"],
-                "cost": row["cost"],
-                "sent_at": row["sent_at"],
-                "settled_at": row["settled_at"],
                 "attempted_at": row["started_at"],
-                "finished_at": now,
-                "outcome": "in-doubt",
             }
             for row in doubted
         ],

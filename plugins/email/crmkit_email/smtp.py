@@ -132,7 +132,7 @@ class SmtpGateway(Gateway):
             DoubtError: it was written to its end, and no verdict came.
         """
         try:
-            mail = self._writer.write(message, datetime.now(UTC))
+            mail = self._writer.write(message, message.leaves_at or message.decided_at or datetime.now(UTC))
         except ValueError as error:
             return message.rejected(Reason.BAD_ADDRESS, f"not an e-mail address: {error}")
         async with self._pool.slots:
