@@ -1,5 +1,6 @@
 """The presets that are shipped, and the figures of the real exports they are for."""
 
+import tomllib
 from collections import Counter
 from decimal import Decimal
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from crmkit_marketplace.files.mapping import FilesSettings, presets
+from crmkit_marketplace.files.mapping import TABLES, Column, FilesSettings, presets
 
 OLIST = Path(__file__).resolve().parents[4] / "shared" / "data" / "olist"
 
@@ -138,3 +139,12 @@ def test_olist_is_what_its_shop_is_asked_nothing_more_about(olist: Any) -> None:
     assert olist.source(olist.mapping).reports == {
         *("placed", "paid", "shipped", "delivered", "cancelled", "payments", "reviews")
     }
+
+
+def test_the_readme_names_every_key_of_a_mapping() -> None:
+    readme = (Path(__file__).resolve().parents[1] / "README.md").read_text()
+    models = [Column, *TABLES.values()]
+    keys = {info.alias or name for model in models for name, info in model.model_fields.items()}
+    assert {key for key in keys | {*FilesSettings.model_fields} if f"`{key}`" not in readme} <= {"currency", "columns"}
+    example = tomllib.loads(readme.split("```toml")[2].split("```")[0])["shops"]["mine"]
+    assert FilesSettings.model_validate({k: v for k, v in example.items() if k not in ("use", "currency", "timezone")})

@@ -31,7 +31,7 @@ class Columns:
         if column not in self.said_by:
             self.names.append(column)
             self.said_by[column] = where
-        if not optional:
+        if not optional and column not in self.required:
             self.required.add(column)
             self.said_by[column] = where
         return self.names.index(column)
