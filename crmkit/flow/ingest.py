@@ -310,7 +310,7 @@ class _Batch:
         kind = "created" if state.is_fresh and "said" not in state.row else "unchanged" if seen_only else "updated"
         self.tally.count("order", kind)
         if not seen_only:
-            self.landed.append(("order", number))
+            self.landed += [("order", number), ("line", number)]
         if "lines_hash" in joined.values:
             self.lines[number] = record
         state.row.update(joined.values)
