@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -26,6 +26,9 @@ from crmkit.host.document import Misconfigured, Problem
 from crmkit.host.opening import Broken, Opening, ShopEntry
 from crmkit.host.plugins import Plugins
 from crmkit.store.engine import Store
+
+if TYPE_CHECKING:
+    import click
 
 R = TypeVar("R")
 
@@ -176,6 +179,16 @@ class Host:
             rules=Rules(policy.quiet_hours, policy.marketing_default),
             absent=frozenset(self.absent),
         )
+
+    def commands(self) -> "dict[str, click.Command]":
+        """The commands that loaded plugins bring, by name; a plugin whose commands are broken is listed as such."""
+        found: dict[str, click.Command] = {}
+        for loaded in self.plugins.loaded():
+            try:
+                found.update(loaded.commands())
+            except PluginError as error:
+                self.broken.append(Broken(loaded.name, error, f"the commands of {loaded.name}"))
+        return found
 
     def findings(self) -> list[Problem]:
         """Everything `config check` tells: problems, broken plugins, and what plugins say of their own settings."""

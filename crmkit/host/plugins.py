@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pluggy
 from pydantic import BaseModel
@@ -25,7 +26,13 @@ from crmkit.host.catalogue import PLAY, Catalogue
 from crmkit.host.document import field_names
 from crmkit.host.sections import AccountSection, EntrySection
 
+if TYPE_CHECKING:
+    import click
+
 T = TypeVar("T")
+
+#: Keys of the core's that an adapter's settings may bring too: a preset knows the zone its files are written in.
+SHARED = frozenset({"timezone", "currency", "region"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,25 @@ class Loaded:
     def policies(self, settings: Any) -> tuple[Policy, ...]:
         """Its policies."""
         return tuple(self._yielded("crmkit_policies", Policy, "yield crmkit.Policy objects", settings=settings))
+
+    def commands(self) -> "dict[str, click.Command]":
+        """Its commands for the `crmkit` program, by name; those given by dotted name are imported."""
+        import click
+
+        found: dict[str, click.Command] = {}
+        for item in self._yielded("crmkit_commands", object, ""):
+            command: object = self._imported(item) if isinstance(item, str) else item
+            if not isinstance(command, click.Command) or not command.name:
+                raise self.error(f"crmkit_commands yields {item!r}", "yield click commands or their dotted names")
+            found[command.name] = command
+        return found
+
+    def _imported(self, dotted: str) -> object:
+        module, _, name = dotted.replace(":", ".").rpartition(".")
+        try:
+            return getattr(import_module(module), name)
+        except (Exception, SystemExit) as error:
+            raise self.error(f"the command {dotted} cannot be imported: {_told(error)}") from error
 
     def migrations(self) -> Path | None:
         """The folder of its tables' migrations; None if it has no tables."""
@@ -271,10 +297,6 @@ def _chosen(loaded: Loaded, classes: Iterable[type[T]], kind: str) -> type[T]:
         yields = f"it yields {', '.join(sorted(by_name))}" if by_name else "it yields none"
         raise loaded.error(f'it has no {kind} called "{loaded.slug}" ({yields})', "name the class as its entry point")
     return by_name[loaded.slug]
-
-
-#: Keys of the core's that an adapter's settings may bring too: a preset knows the zone its files are written in.
-SHARED = frozenset({"timezone", "currency", "region"})
 
 
 def _check_settings(loaded: Loaded, settings: object, core: type[BaseModel]) -> None:

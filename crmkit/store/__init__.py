@@ -10,5 +10,6 @@
 - `log`: interactions, pending work and timers
 - `facts`: what handlers, policies and templates are shown, loaded for a whole batch
 - `outbox`: messages: claims, marks, attempts, receipts
+- `search`: who is meant, and everything that is known of one customer
 - `report`: counts, and what the commands show
 """

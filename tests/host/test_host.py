@@ -266,3 +266,48 @@ def test_an_adapter_may_bring_handlers(shelf: Shelf, write: Write) -> None:
     )
     host = Host.open(write('[shops.a]\nuse = "talks"\n'), plugins=shelf.plugins)
     assert [plugin.name for plugin in host.setup({}).plugins] == ["marketplace.talks"]
+
+
+def test_a_preset_may_know_the_zone_and_currency_of_its_shop(shelf: Shelf, write: Write) -> None:
+    shelf.add(
+        "marketplace.preset",
+        """
+        from crmkit import Source, SourceSettings, hookimpl
+        class A(Source):
+            name = "preset"
+            class Settings(SourceSettings):
+                timezone: str | None = "America/Sao_Paulo"
+                currency: str | None = "BRL"
+        @hookimpl
+        def crmkit_sources():
+            yield A
+        """,
+    )
+    text = '[crm]\ntimezone = "UTC"\n[shops.a]\nuse = "preset"\n[shops.b]\nuse = "preset"\ntimezone = "Asia/Tokyo"\n'
+    shops = Host.open(write(text), plugins=shelf.plugins).shops
+    assert (shops["a"].account.timezone, shops["a"].account.currency) == ("America/Sao_Paulo", "BRL")
+    assert (shops["b"].account.timezone, shops["b"].settings.timezone) == ("Asia/Tokyo", "Asia/Tokyo")
+
+
+def test_plugins_bring_commands(shelf: Shelf, write: Write) -> None:
+    shelf.add(
+        "play.talks",
+        """
+        import click
+        from crmkit import hookimpl
+        @click.command()
+        def hello(): ...
+        @click.command("good-bye")
+        def bye(): ...
+        @hookimpl
+        def crmkit_commands():
+            yield hello
+            yield "shelf_play_talks:bye"
+        """,
+    )
+    shelf.add(
+        "play.mute", "from crmkit import hookimpl\n@hookimpl\ndef crmkit_commands():\n    yield 'no.such:thing'\n"
+    )
+    host = Host.open(write('[plugins]\nuse = ["talks", "mute"]\n'), plugins=shelf.plugins)
+    assert sorted(host.commands()) == ["good-bye", "hello"]
+    assert [one.name for one in host.broken] == ["play.mute"]

@@ -116,8 +116,8 @@ ADAPTERS = {
     "an_object": ("A = 'text'", "crmkit_sources yields 'text'; yield classes derived from crmkit.Source"),
     "liar": ("class A(Source): name = 'liar'; reports = {'dreams'}", "A reports dreams; known are"),
     "greedy": (
-        "class A(Source):\n    name = 'greedy'\n    class Settings(SourceSettings): timezone: str = ''",
-        "its Settings have timezone, which the core reads",
+        "class A(Source):\n    name = 'greedy'\n    class Settings(SourceSettings): title: str = ''",
+        "its Settings have title, which the core reads",
     ),
 }
 

@@ -1,0 +1,149 @@
+"""Tables for people, JSON for programs. Data goes to stdout; what is said about it to stderr."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+#: A table that is not printed on a terminal is as wide as its content.
+_WIDE = 10_000
+
+
+def document(value: Any) -> None:
+    """Print one JSON document."""
+    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=plain))
+
+
+def lines(rows: Iterable[Any]) -> None:
+    """Print JSON lines: one document for each row."""
+    for row in rows:
+        click.echo(line(row))
+
+
+def line(row: Any) -> str:
+    """One row as one line of JSON."""
+    return json.dumps(row, ensure_ascii=False, default=plain)
+
+
+def plain(value: Any) -> Any:
+    """What JSON has no type for: times as ISO text, sets and tuples as lists, the rest as text."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return str(value)
+
+
+def console(*, err: bool = False) -> "Console":
+    """A console that keeps to a terminal's width, and cuts nothing off elsewhere."""
+    from rich.console import Console
+
+    made = Console(stderr=err, highlight=False)
+    if not made.is_terminal:
+        made = Console(stderr=err, highlight=False, width=_WIDE)
+    return made
+
+
+def table(
+    rows: Sequence[Sequence[Any]],
+    columns: Sequence[str],
+    *,
+    title: str | None = None,
+    zone: ZoneInfo | None = None,
+    numbers: Sequence[str] = (),
+) -> None:
+    """Print a table.
+
+    Args:
+        rows: cells by row; times are shown in `zone`, None as nothing.
+        columns: their names; those in `numbers` are set to the right.
+    """
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for column in columns:
+        right = column in numbers
+        shown.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
+    for row in rows:
+        shown.add_row(*(_escaped(cell(value, zone)) for value in row))
+    console().print(shown)
+
+
+def facts(pairs: Iterable[tuple[str, Any]], *, zone: ZoneInfo | None = None, title: str | None = None) -> None:
+    """Print names and values, one pair a line; what is None is left out."""
+    from rich.table import Table
+
+    shown = Table(title=title, title_justify="left", box=None, show_header=False, pad_edge=False, show_edge=False)
+    shown.add_column(style="dim", no_wrap=True)
+    shown.add_column(overflow="fold")
+    for name, value in pairs:
+        if value is not None and value != "":
+            shown.add_row(name, _escaped(cell(value, zone)))
+    console().print(shown)
+
+
+def heading(text: str) -> None:
+    """Print the name of what follows."""
+    console().print(f"\n[bold]{_escaped(text)}[/bold]")
+
+
+def say(text: str) -> None:
+    """Print a sentence."""
+    click.echo(text)
+
+
+def warn(text: str) -> None:
+    """Say on stderr what the reader should know of."""
+    click.echo(text, err=True)
+
+
+def cell(value: Any, zone: ZoneInfo | None = None) -> str:
+    """One value as a person reads it."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime):
+        return moment(value, zone)
+    if isinstance(value, int):
+        return f"{value:,}" if abs(value) >= 10_000 else str(value)
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def moment(at: datetime | None, zone: ZoneInfo | None = None) -> str:
+    """A time to the minute, in a zone that is named."""
+    if at is None:
+        return ""
+    local = at.astimezone(zone) if zone is not None else at
+    return local.strftime("%Y-%m-%d %H:%M %Z").strip()
+
+
+def money(minor: int | None, currency: str | None) -> str:
+    """An amount of minor units."""
+    from crmkit.core.money import Money
+
+    amount = Money.of_minor(minor, currency)
+    return "" if amount is None else f"{amount.amount} {amount.currency}"
+
+
+def _escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

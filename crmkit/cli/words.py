@@ -1,0 +1,67 @@
+"""States, reasons and times as a person would say them."""
+
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from crmkit.cli.output import moment
+from crmkit.core.message import Reason, State
+
+STATES: dict[str, str] = {
+    State.QUEUED: "waits to leave",
+    State.SENDING: "is on its way to the gateway",
+    State.SENT: "was accepted by the gateway; no receipt has come yet",
+    State.DELIVERED: "arrived, as the vendor says",
+    State.BOUNCED: "came back: the address takes nothing",
+    State.FAILED: "could not be delivered",
+    State.IN_DOUBT: "may or may not have left: the try ended without a verdict, and a person has to look",
+    State.HELD: "waits for a person",
+    State.SUPPRESSED: "was not sent",
+    State.CANCELLED: "was cancelled by a person",
+}
+
+REASONS: dict[str, str] = {
+    Reason.HISTORY: "it happened before the shop announced anything",
+    Reason.NO_ADDRESS: "no address is known that a configured gateway reaches",
+    Reason.NO_CONSENT: "marketing needs an opt-in, and there is none",
+    Reason.OPTED_OUT: "the customer or the address has opted out",
+    Reason.MARKETPLACE_FORBIDS: "the marketplace does not allow it",
+    Reason.STALE: "the news was too old when it would have left",
+    Reason.OVERTAKEN: "later news of the same order was known already",
+    Reason.DUPLICATE: "the same was told before",
+    Reason.COMBINED: "it is part of another message",
+    Reason.HOLD_OUT: "the customer is in the group that is told nothing, for comparison",
+    Reason.FORGOTTEN: "the customer asked to be forgotten",
+    Reason.QUIET_HOURS: "it waits for the end of the quiet hours",
+    Reason.CAPPED: "the customer has been told enough for now",
+    Reason.BUDGET: "the budget is used up for now",
+    Reason.PAUSED: "sending is paused",
+    Reason.FENCED: "this database may not send",
+    Reason.OPT_OUTS_UNKNOWN: "the vendor's list of opt-outs could not be read",
+    Reason.RETRY: "the last try did not succeed and is repeated",
+    Reason.MISSING_VARIABLE: "a fact that the template needs is not known",
+    Reason.POLICY_ERROR: "a policy failed, so it waits for a person",
+    Reason.NO_GATEWAY: "no gateway is configured for its channels",
+    Reason.TRIES_USED_UP: "every try was used up",
+    Reason.NO_VERDICT: "the request left and no verdict came back",
+}
+
+
+def reason(code: str | None) -> str:
+    """A reason in words, the code where there are none."""
+    return "" if code is None else REASONS.get(code, code.replace("-", " "))
+
+
+def state(code: str) -> str:
+    """A state in words."""
+    return STATES.get(code, code)
+
+
+def interaction(row: Any, zone: ZoneInfo) -> str:
+    """An interaction in one line."""
+    return f"{row['type']} (#{row['id']}) at {moment(row['occurred_at'], zone)}, by {row['actor']}"
+
+
+def due(at: datetime, now: datetime, zone: ZoneInfo) -> str:
+    """When something is due, or since when."""
+    return f"due {moment(at, zone)}" if at > now else f"due since {moment(at, zone)}"
