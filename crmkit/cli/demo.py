@@ -121,8 +121,8 @@ def _show(console: Console, folder: Path, store: Store, plan: Plan, done: Dispat
         soft_wrap=True,
     )
     table = Table("file and line", "what is wrong", title="In quarantine, the rest landed", **_LOOK)
-    for row in refused:
-        table.add_row(row["place"], Text(row["reason"]))
+    for refusal in refused:
+        table.add_row(refusal["place"], Text(refusal["reason"]))
     console.print(table)
 
     took = {key: len(mails) for key, mails in sink.mails.items()}
@@ -137,11 +137,12 @@ def _show(console: Console, folder: Path, store: Store, plan: Plan, done: Dispat
     _next(console, folder, back)
 
 
-_LOOK: Mapping[str, Any] = {"box": box.SIMPLE_HEAD, "title_justify": "left", "title_style": "bold", "pad_edge": False}
+_LOOK: dict[str, Any] = {"box": box.SIMPLE_HEAD, "title_justify": "left", "title_style": "bold", "pad_edge": False}
 
 
 def _messages(tx: Connection) -> list[dict[str, Any]]:
-    return sorted(report.messages(tx, limit=1000), key=lambda row: (row["sent_at"] or row["decided_at"], row["id"]))
+    rows = [dict(row) for row in report.messages(tx, limit=1000)]
+    return sorted(rows, key=lambda row: (row["sent_at"] or row["decided_at"], row["id"]))
 
 
 def _table(
