@@ -102,24 +102,31 @@ def due(tx: Connection, now: datetime, limit: int, shops: Collection[int]) -> li
     families = family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
     for row in rows:
         row["family"] = families.get(row["profile_id"])
-    return _locked(tx, rows)
+    return _locked(tx, rows, now)
 
 
-def _locked(tx: Connection, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _locked(tx: Connection, rows: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
     """Hold the customers of these rows for this transaction; leave out those that another worker holds.
 
-    On PostgreSQL a customer with older work that somebody else is deciding is left out too.
+    Work on a customer may have been given back between the two locks; whoever has older work then goes first, so a
+    customer of whom something older is due than what is here is left out too.
     """
     if tx.dialect.name == "sqlite":
         return rows
     families = sorted({row["family"] for row in rows if row["family"] is not None})
-    p = t.profile.c
+    first = {row["family"]: (row["due_at"], row["id"]) for row in reversed(rows)}
+    p, q = t.profile.c, t.pending.c
     held: set[int] = set()
     for start in range(0, len(families), 500):
         wanted = families[start : start + 500]
-        statement = sa.select(p.id).where(p.id.in_(wanted)).with_for_update(skip_locked=True)
-        held |= set(tx.execute(statement).scalars())
-    return [row for row in rows if row["family"] is None or row["family"] in held]
+        held |= set(tx.execute(sa.select(p.id).where(p.id.in_(wanted)).with_for_update(skip_locked=True)).scalars())
+    older = (
+        sa.select(p.family_id, q.due_at, q.interaction_id)
+        .join(t.profile, p.id == q.profile_id)
+        .where(p.family_id.in_(held), q.due_at <= now, q.parked_at.is_(None), q.plugin.is_(None))
+    )
+    overtaking = {f for f, due_at, interaction in tx.execute(older) if (due_at, interaction) < first[f]}
+    return [row for row in rows if row["family"] is None or row["family"] in held - overtaking]
 
 
 def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
