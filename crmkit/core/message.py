@@ -141,6 +141,8 @@ class MessageRow(SQLModel, table=True):
     id: int = Field(primary_key=True)
     key: str = Field(unique=True)
     interaction_id: int | None = None
+    #: how long the chain of effects was that led here
+    depth: int = 0
     plugin: str
     profile_id: int | None = None
     staff: str | None = None

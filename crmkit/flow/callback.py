@@ -114,7 +114,7 @@ def tell(tx: Connection, messages: Sequence[Mapping[str, Any]], listened: Collec
                 "occurred_at": message.get("settled_at") or now,
                 "payload": payload,
                 "cause_id": message["interaction_id"],
-                "depth": 1,
+                "depth": message["depth"] + 1,
             }
         )
     log.append(tx, rows, listened, now)

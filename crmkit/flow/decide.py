@@ -118,7 +118,7 @@ class _Crm:
 
 @dataclass(slots=True)
 class _Work:
-    """One interaction in hand, and the effects the plugins asked for."""
+    """One interaction in hand."""
 
     row: dict[str, Any]
     event: Event
@@ -207,6 +207,9 @@ class _Batch:
                 continue
             handlers = [handler for handler in plugin.handlers if handler.event is kind]
             if not handlers:
+                continue
+            if row["depth"] > DEPTH_LIMIT:
+                self._again(row, plugin.name, 0, f"a chain of effects deeper than {DEPTH_LIMIT}")
                 continue
             pair = (row["profile_id"], plugin.name)
             if row.get("plugin") is None and pair in self.retrying:
@@ -335,7 +338,7 @@ class _Batch:
         if not customers <= self.reachable:
             self.composer.reach = facts.reach_of(self.tx, customers, self.now)
             self.reachable = customers
-        rows = self.composer.compose(plugin, work.event, action, crm)
+        rows = [{**row, "depth": work.row["depth"]} for row in self.composer.compose(plugin, work.event, action, crm)]
         return lambda: self.messages.extend(rows)
 
     def _caused(

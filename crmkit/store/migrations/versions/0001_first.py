@@ -154,6 +154,7 @@ def upgrade() -> None:
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("interaction_id", NUMBER, nullable=True),
+        sa.Column("depth", NUMBER, nullable=False),
         sa.Column("plugin", sa.String(), nullable=False),
         sa.Column("profile_id", NUMBER, nullable=True),
         sa.Column("staff", sa.String(), nullable=True),
