@@ -1,0 +1,14 @@
+"""What crmkit does in a second, beside what the machine could: ratios within one run, peers and limits interleaved.
+
+`make bench`, or `python -m benchmarks [--quick] [ROW ...]`. One module is one row, or a family of rows, of the table:
+
+- `sync`: a first load, on SQLite and PostgreSQL, from memory and from files, beside the raw driver; and nothing new
+- `decide`: a rule of `care` on every interaction, all quiet and all loud, beside the raw driver
+- `dispatch`: over an HTTP gateway, beside a bare loop over the same client
+- `smtp`: over the gateway `smtp`, beside a loop over one connection that sends finished mails
+- `statements`: statements per batch, for a little and for a lot
+- `memory`: peak memory, for a little and for ten times as much
+
+What they stand on: `harness` (rounds, medians, the table), `shop` (a generated shop), `house` (an installation around
+it), `adapters` (a source and gateways of the benchmarks' own), `raw` (the driver alone), `sinks` (servers to send to).
+"""

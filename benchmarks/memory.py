@@ -1,0 +1,58 @@
+"""Peak memory of `sync` and of `dispatch`, each in a process of its own, for a little and for ten times as much."""
+
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from benchmarks import shop
+from benchmarks.adapters import MemorySource
+from benchmarks.harness import Result, Size
+from benchmarks.house import House
+
+CHANNEL = '[[channels.sms]]\nuse = "null"\nconcurrency = 50'
+#: Ten times the data may take this many times the memory.
+BOUND = 1.5
+
+
+def run(folder: Path, size: Size) -> Iterator[Result]:
+    """A row for each command."""
+    few, many = size.few, size.few * 10
+    for command in ("sync", "dispatch"):
+        peaks = {count: _peak(folder / str(count), command, count) for count in (few, many)}
+        said = ", ".join(f"{peak:.0f} MB for {count:,} orders" for count, peak in peaks.items())
+        times = peaks[many] / peaks[few]
+        yield Result(f"peak memory, {command}", said, f"{times:.2f} times, at most {BOUND}", holds=times <= BOUND)
+
+
+def _peak(folder: Path, command: str, orders: int) -> float:
+    """Megabytes at the most."""
+    told = [sys.executable, "-m", "benchmarks.memory", str(folder), command, str(orders)]
+    return float(subprocess.run(told, check=True, capture_output=True, text=True, timeout=300).stdout)
+
+
+class _Pages:
+    """The shop's pages, made as they are asked for."""
+
+    def __init__(self, orders: int) -> None:
+        self.orders = orders
+
+    def __iter__(self) -> Iterator[shop.Page]:
+        return shop.pages(self.orders)
+
+
+def _child(folder: Path, command: str, orders: int) -> None:
+    MemorySource.pages = _Pages(orders)
+    place = House(folder, channel=CHANNEL)
+    if command == "sync":
+        place.create()
+        place.sync()
+    else:
+        place.dispatch()
+    unit = 1 if sys.platform == "darwin" else 1024
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6)
+
+
+if __name__ == "__main__":
+    _child(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]))
