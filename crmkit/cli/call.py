@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property, update_wrapper
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 from zoneinfo import ZoneInfo
 
@@ -81,6 +82,25 @@ class Call:
             yield store
         finally:
             store.close()
+
+    @contextmanager
+    def rehearsing(self) -> "Iterator[Store]":
+        """A database for a dry run: the configured one, or where there is none yet, an empty one that goes again."""
+        from crmkit.store import migrate
+        from crmkit.store.engine import Store
+
+        with self.open_store() as store:
+            if not migrate.is_empty(store):
+                yield store
+                return
+        with TemporaryDirectory(prefix="crmkit-") as folder:
+            address = f"sqlite:///{folder}/plan.db"
+            migrate.upgrade(address, self.host.migrations)
+            store = Store(address)
+            try:
+                yield store
+            finally:
+                store.close()
 
     @contextmanager
     def reading(self) -> "Iterator[Connection]":
@@ -175,7 +195,7 @@ def told(error: Exception) -> tuple[str, int]:
     database = sys.modules.get("sqlalchemy.exc")
     if database is not None and isinstance(error, database.DBAPIError):
         reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
-        if isinstance(error, database.OperationalError):
+        if isinstance(error, database.OperationalError) and not reason.startswith("no such "):
             return f"database: {reason}; check that it can be reached and written, and that there is space", 2
         return f"database: {type(error).__name__}: {reason}; run again with --debug to see where", 1
     if isinstance(error, OSError) and error.filename is not None:

@@ -103,5 +103,3 @@ def _print(found: dict[str, Any]) -> None:
         if rows:
             output.heading(name)
             output.table(rows, ("", "rows"), numbers=("rows",))
-
-

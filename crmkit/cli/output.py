@@ -81,7 +81,7 @@ def table(
         shown.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
         shown.add_row(*(_escaped(cell(value, zone)) for value in row))
-    console().print(shown)
+    _print(shown)
 
 
 def facts(pairs: Iterable[tuple[str, Any]], *, zone: ZoneInfo | None = None, title: str | None = None) -> None:
@@ -94,7 +94,16 @@ def facts(pairs: Iterable[tuple[str, Any]], *, zone: ZoneInfo | None = None, tit
     for name, value in pairs:
         if value is not None and value != "":
             shown.add_row(name, _escaped(cell(value, zone)))
-    console().print(shown)
+    _print(shown)
+
+
+def _print(shown: Any) -> None:
+    """Print a table without the blanks its columns end in."""
+    on = console()
+    with on.capture() as captured:
+        on.print(shown)
+    for one in captured.get().splitlines():
+        click.echo(one.rstrip())
 
 
 def heading(text: str) -> None:
