@@ -16,7 +16,6 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
-from sqlalchemy.exc import DBAPIError
 
 from crmkit.adapters.source import Page, Refused
 from crmkit.core.account import Shop
@@ -37,6 +36,7 @@ from crmkit.flow.people import People
 from crmkit.flow.shape import CHILDREN, ORDER_FIELDS, Child, line_row, order_columns
 from crmkit.store import accounts, bulk, log, orders
 from crmkit.store import tables as t
+from crmkit.store.engine import UNSTORABLE, refusal
 
 
 @dataclass(slots=True)
@@ -110,8 +110,9 @@ def _isolated(
     try:
         with tx.begin_nested():
             return _Batch(tx, shop, records, listened, now).run()
-    except DBAPIError as error:
-        if error.connection_invalidated:
+    except UNSTORABLE as error:
+        reason = refusal(error)
+        if reason is None:
             raise
         if len(records) > 1:
             middle = len(records) // 2
@@ -120,11 +121,17 @@ def _isolated(
             tally.add(_isolated(tx, shop, records[middle:], rest, stream, listened, now))
             return tally
         record, tally = records[0], Tally()
-        reason = f"the database refused it: {str(error.orig).strip().splitlines()[0]}"
         place = places.get(0, f"{stream} {record.ref}")
-        tally.refused.append(Refused(record.kind, place, reason, record.model_dump_json(), record.ref))
+        tally.refused.append(Refused(record.kind, place, reason, _raw(record), record.ref))
         tally.count(record.kind, "refused")
         return tally
+
+
+def _raw(record: Record) -> str:
+    try:
+        return record.model_dump_json()
+    except ValueError:  # what made it unfit may keep it from being written as JSON too
+        return repr(record)
 
 
 def _quarantine(tx: Connection, shop: Shop, stream: str, tally: Tally, now: datetime) -> None:
@@ -174,6 +181,7 @@ class _Batch:
         self.orders: dict[str, _State] = {}
         self.lines: dict[str, OrderRecord] = {}
         self.landed: list[tuple[str, str]] = []
+        self.left: set[int | None] = set()  # profiles an order was recorded for before
 
     @staticmethod
     def _with_parcels(records: Sequence[Record]) -> list[Record]:
@@ -266,7 +274,8 @@ class _Batch:
                 actor="customer",
                 payload=payload,
             )
-        moved = {state.row["profile_id"] for state in self.orders.values() if state.is_fresh or state.is_changed}
+        moved = {state.row.get("profile_id") for state in self.orders.values() if state.is_fresh or state.is_changed}
+        moved |= self.left
         self.told.extend(self.people.join_families({profile for profile in moved if profile is not None}))
 
     # orders
@@ -296,6 +305,7 @@ class _Batch:
             said["profile_id"] = self.people.ids[key]
             before = state.row.get("profile_id")
             if before is not None and before != said["profile_id"]:
+                self.left.add(before)
                 self.people.link(number, (before, said["profile_id"]))
         joined = join(
             state.row if "said" in state.row else None,
@@ -467,7 +477,7 @@ class _Batch:
             self._tell(
                 event,
                 row[name],
-                profile_id=parent["profile_id"] if parent is not None else row.get("profile_id"),
+                profile_id=parent.get("profile_id") if parent is not None else row.get("profile_id"),
                 order_id=parent["id"] if parent is not None else None,
                 actor="customer" if subject == "review" or name == "requested_at" else "shop",
                 payload={subject: row["id"]},

@@ -73,7 +73,8 @@ def order_columns(record: OrderRecord) -> dict[str, Any]:
         elif name == "tags":
             said["tags"] = list(value)
         elif name == "lines":
-            said["lines_hash"] = "|".join(line.model_dump_json(exclude_unset=True) for line in value)
+            told = [line.model_dump_json(exclude_unset=True) for line in value]
+            said["lines_hash"] = "|".join([record.currency or "", *told])  # amounts are kept in minor units of it
     if "lines_hash" in said:
         said["lines_hash"] = _digest(said["lines_hash"])
     return said

@@ -97,9 +97,13 @@ def quarantine_key(account: int, kind: str, scope: str, place: str, raw: str | N
 
 
 def quarantine(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
-    """Keep what was refused; what is kept already is left alone. Returns how many are new."""
+    """Keep what was refused; what is kept already is left alone. Returns how many are new.
+
+    Whatever made it unfit for the database (a NUL, half a character) is shown escaped.
+    """
     if not rows:
         return 0
+    rows = [{name: _shown(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
     known = {
         row["key"]: row["resolved_at"]
         for row in bulk.select_in(
@@ -113,6 +117,10 @@ def quarantine(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     ids = bulk.next_ids(tx, t.quarantine, len(fresh))
     bulk.insert(tx, t.quarantine, [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)])
     return len(fresh) + len(again)
+
+
+def _shown(text: str) -> str:
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def open_quarantine(tx: Connection, account: int | None = None) -> list[Row]:

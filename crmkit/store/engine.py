@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from crmkit.core.errors import DatabaseError
@@ -150,5 +150,24 @@ class Store:
         self.engine.dispose()
 
 
-def _first_line(error: Exception) -> str:
+#: What is wrong with the database or the machine, and not with a row: SQLite's names, PostgreSQL's classes of errors.
+_OUT_OF_ORDER = ("BUSY", "CANTOPEN", "CORRUPT", "FULL", "INTERRUPT", "IOERR", "LOCKED", "NOMEM", "NOTADB", "READONLY")
+_OUT_OF_ORDER_STATES = ("08", "40", "53", "55P03", "57", "58", "F0", "XX")
+#: Raised where a row cannot be stored. Some are the driver's own, which SQLAlchemy hands on as they are: an integer
+#: beyond 64 bits, text that is no UTF-8, a value that is no JSON.
+UNSTORABLE = (DBAPIError, ArithmeticError, TypeError, ValueError)
+
+
+def refusal(error: BaseException) -> str | None:
+    """Why a row was refused, None if it is not the row's fault: a full disk, a lost connection, a deadlock."""
+    if not isinstance(error, DBAPIError):
+        return f"it cannot be stored: {_first_line(error)}" if isinstance(error, UNSTORABLE) else None
+    name = (getattr(error.orig, "sqlite_errorname", None) or "").removeprefix("SQLITE_")
+    state = getattr(error.orig, "sqlstate", None) or ""
+    if error.connection_invalidated or name.startswith(_OUT_OF_ORDER) or state.startswith(_OUT_OF_ORDER_STATES):
+        return None
+    return f"the database refused it: {_first_line(error)}"
+
+
+def _first_line(error: BaseException) -> str:
     return str(getattr(error, "orig", error)).strip().splitlines()[0] if str(error) else type(error).__name__
