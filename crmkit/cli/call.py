@@ -18,6 +18,7 @@ from crmkit.core.errors import ConfigError, CrmkitError
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
+    from crmkit.flow.setup import Setup
     from crmkit.host.host import Host
     from crmkit.store.engine import Store
 
@@ -129,6 +130,12 @@ class Call:
             Local(self.host, store).prepare()
             with store.begin() as tx:
                 yield tx
+
+    def setup(self, tx: "Connection") -> "Setup":
+        """What the steps are set up with, for the shops this database knows."""
+        from crmkit.store import accounts
+
+        return self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
 
     def refuse_without_playbooks(self, command: str) -> None:
         """A run that changes the database needs every playbook: what one that is left out would do must not be lost.

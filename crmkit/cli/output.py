@@ -70,7 +70,8 @@ def table(
 
     Args:
         rows: cells by row; times are shown in `zone`, None as nothing.
-        columns: their names; those in `numbers` are set to the right.
+        columns: their names.
+        numbers: columns that count something: set to the right, thousands apart.
     """
     from rich import box
     from rich.table import Table
@@ -80,7 +81,11 @@ def table(
         right = column in numbers
         shown.add_column(column, justify="right" if right else "left", no_wrap=right, overflow="fold")
     for row in rows:
-        shown.add_row(*(_escaped(cell(value, zone)) for value in row))
+        cells = [
+            f"{value:,}" if column in numbers and isinstance(value, int) else cell(value, zone)
+            for column, value in zip(columns, row, strict=True)
+        ]
+        shown.add_row(*map(_escaped, cells))
     _print(shown)
 
 
@@ -129,8 +134,6 @@ def cell(value: Any, zone: ZoneInfo | None = None) -> str:
         return "yes" if value else "no"
     if isinstance(value, datetime):
         return moment(value, zone)
-    if isinstance(value, int):
-        return f"{value:,}" if abs(value) >= 10_000 else str(value)
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(map(str, value))
     return str(value)

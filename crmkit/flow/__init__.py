@@ -15,4 +15,5 @@
 - `wording`: money and dates as a reader writes them
 - `deliver`: claims, the mark before the wire, gateways, what came of it
 - `callback`: receipts move messages on
+- `consent`: what is entered by hand or from a file goes into the ledger
 """

@@ -1,0 +1,181 @@
+"""`crmkit doctor`: what is not as it should be, and what to do about it."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crmkit.cli import output, words
+from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.output import moment
+from crmkit.core.errors import CrmkitError, DatabaseError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from crmkit.host.host import Host
+
+#: What waits longer than this is worth a look.
+OLD = timedelta(days=1)
+#: An adapter's own check gets this long, in seconds.
+PATIENCE = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something about one part. `ok`: as it should be; `note`: worth knowing; `bad`: to be mended."""
+
+    part: str
+    level: str
+    text: str
+
+
+@click.command()
+@click.option("--offline", is_flag=True, help="Ask no shop and no gateway.")
+@output.json_option
+@with_call
+def doctor(call: Call, offline: bool, as_json: bool) -> None:
+    """Look at configuration, plugins, database, shops, gateways and work, and say what is not as it should be.
+
+    Exit code 2 if the configuration or the database keeps crmkit from working, 1 if something else is to be mended.
+    """
+    host = call.open_host(strict=False)
+    found = list(_configuration(host))
+    try:
+        with call.reading() as tx:
+            found += _database(host, tx)
+            found += _work(call, tx)
+        is_unusable = False
+    except DatabaseError as error:
+        is_missing = "does not exist" in str(error)
+        found.append(Finding("database", "note" if is_missing else "bad", str(error)))
+        is_unusable = not is_missing
+    except CrmkitError:
+        is_unusable = True  # said above
+    if not offline:
+        found += asyncio.run(_adapters(host))
+    if as_json:
+        output.lines({"part": one.part, "level": one.level, "text": one.text} for one in found)
+    else:
+        for one in found:
+            mark = {"ok": "ok  ", "note": "note", "bad": "BAD "}[one.level]
+            output.say(f"{mark} {one.part}: {one.text}")
+        bad = sum(one.level == "bad" for one in found)
+        output.say(f"{plural(bad, 'thing')} to mend" if bad else "all is well")
+    if is_unusable or any(problem.level == "error" for problem in host.problems):
+        click.get_current_context().exit(2)
+    if any(one.level == "bad" for one in found):
+        click.get_current_context().exit(1)
+
+
+def _configuration(host: "Host") -> Iterator[Finding]:
+    problems = list(dict.fromkeys(host.findings()))
+    for problem in problems:
+        yield Finding("configuration", "bad" if problem.level == "error" else "note", str(problem))
+    if not any(problem.level == "error" for problem in problems):
+        gateways = sum(len(entries) for entries in host.channels.values())
+        told = f"{plural(len(host.shops), 'shop')}, {plural(gateways, 'gateway')}, "
+        yield Finding("configuration", "ok", f"{host.config.path}: {told}{plural(len(host.playbooks), 'playbook')}")
+    if not host.shops:
+        yield Finding("configuration", "note", "no shop is switched on")
+    if not host.channels:
+        yield Finding("configuration", "note", "no gateway is switched on: messages will be held")
+
+
+def _database(host: "Host", tx: "Connection") -> Iterator[Finding]:
+    from crmkit.store import migrate, report
+
+    versions = ", ".join(f"{one.history} {one.current}" for one in migrate.versions(tx, host.migrations))
+    yield Finding("database", "ok", f"version {versions}")
+    wrong = report.integrity(tx)
+    for text in wrong:
+        yield Finding("database", "bad", f"{text}; restore a backup")
+    if not wrong:
+        yield Finding("database", "ok", "its file is sound" if tx.dialect.name == "sqlite" else "it answers")
+
+
+def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
+    from crmkit.store import accounts, report
+
+    now = call.now
+    names = {row["id"]: row["name"] for row in accounts.every(tx)}
+    count, parked = report.parked(tx, limit=3)
+    if count:
+        yield Finding("decisions", "bad", f"{plural(count, 'decision')} failed too often and were parked")
+    for row in parked:
+        yield Finding("decisions", "bad", f"{row['plugin']} on {row['type']} #{row['interaction_id']}: {row['error']}")
+    late = report.overdue(tx, now, OLD)
+    if late:
+        what = f"{plural(late, 'interaction')} waited more than a day to be decided; run `crmkit dispatch`"
+        yield Finding("decisions", "note", what)
+    for name, number in report.waiting(tx, now, OLD).items():
+        yield Finding("records", "note", f"{number:,} {name} have waited more than a day for their order to arrive")
+    for refused in report.quarantined(tx):
+        kind = f"{refused['kind']} records" if refused["scope"] == "record" else f"fields of {refused['kind']} records"
+        shop = names.get(refused["account_id"], "?")
+        yield Finding("quarantine", "bad", f"{refused['count']:,} {kind} of {shop}; see `crmkit quarantine list`")
+    for state, reasons in report.stuck_messages(tx, now, OLD).items():
+        for reason, number in reasons.items():
+            because = "due for more than a day" if reason == "due" else f"{reason}, {words.reason(reason)}"
+            text = f"{plural(number, 'message')} {state}: {because}; see `crmkit messages list --state {state}`"
+            yield Finding("messages", "note" if state == "failed" else "bad", text)
+    yield from _runs(call, tx, names)
+
+
+def _runs(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Finding]:
+    from crmkit.store import report
+
+    zone = call.zone
+    runs = report.last_runs(tx)
+    for command in ("sync", "dispatch"):
+        run = runs.get(command)
+        if run is None:
+            yield Finding(command, "note", "never ran")
+            continue
+        outcome = run["outcome"] or "was cut off, or is still running"
+        bad = run["outcome"] not in {"done", None}
+        yield Finding(command, "note" if bad else "ok", f"last begun {moment(run['started_at'], zone)}: {outcome}")
+    moved = report.last_moved(tx)
+    for number, name in names.items():
+        if name in call.host.shops:
+            at = moved.get(number)
+            told = f"last gave something new {moment(at, zone)}" if at else "never gave anything"
+            yield Finding(f"shop {name}", "ok" if at else "note", told)
+    for name in set(call.host.shops) - set(names.values()):
+        yield Finding(f"shop {name}", "note", "never synced")
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+async def _adapters(host: "Host") -> list[Finding]:
+    """What shops and gateways say of themselves, asked all at once."""
+    checks: list[Awaitable[list[Finding]]] = []
+    for shop in host.shops.values():
+        checks.append(_checked(f"{shop.kind} {shop.name}", lambda shop=shop: host.source(shop)))  # type: ignore[misc]
+    for entries in host.channels.values():
+        for entry in entries:
+            checks.append(_checked(f"gateway {entry.name}", lambda entry=entry: host.gateway(entry)))  # type: ignore[misc]
+    return [finding for found in await asyncio.gather(*checks) for finding in found]
+
+
+async def _checked(part: str, make: Callable[[], Any]) -> list[Finding]:
+    try:
+        adapter = make()
+    except CrmkitError as error:
+        return [Finding(part, "bad", str(error))]
+    try:
+        said: Iterable[str] = await asyncio.wait_for(adapter.check(), PATIENCE)
+        found = [Finding(part, "bad", text) for text in said]
+    except TimeoutError:
+        found = [Finding(part, "bad", f"gave no answer within {PATIENCE:g} seconds")]
+    except CrmkitError as error:
+        found = [Finding(part, "bad", str(error))]
+    except Exception as error:  # an adapter's own code
+        found = [Finding(part, "bad", f"its check raised {type(error).__name__}: {error}")]
+    finally:
+        await adapter.http.aclose()
+    return found or [Finding(part, "ok", "answers")]

@@ -1,0 +1,102 @@
+"""`crmkit interactions`: what happened."""
+
+import click
+
+from crmkit.cli import output
+from crmkit.cli.call import Call, read_time, with_call
+from crmkit.core.errors import ConfigError
+
+
+@click.group()
+def interactions() -> None:
+    """List what happened."""
+
+
+@interactions.command("list")
+@click.option("--customer", metavar="X", help="Of this customer, named as for `customers find`.")
+@click.option("--type", "types", metavar="A,B", help="Of these types: order-shipped, ...")
+@click.option("--shop", metavar="NAME", help="At this shop.")
+@click.option("--order", metavar="ID", help="About this order.")
+@click.option("--since", metavar="TIME", help="At or after this time.")
+@click.option("--limit", default=50, show_default=True, help="The last so many.")
+@output.json_option
+@with_call
+def list_(
+    call: Call,
+    customer: str | None,
+    types: str | None,
+    shop: str | None,
+    order: str | None,
+    since: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List interactions, oldest first."""
+    from crmkit.cli.customers import customer_meant
+    from crmkit.store import accounts, report
+    from crmkit.store import customers as profiles
+
+    wanted = split(types)
+    with call.reading() as tx:
+        _check_types(wanted)
+        names = {row["id"]: row["name"] for row in accounts.every(tx)}
+        members = None
+        if customer is not None:
+            family = customer_meant(tx, customer)
+            members = profiles.members(tx, [family])[family]
+        rows = report.interactions(
+            tx,
+            profiles=members,
+            types=wanted,
+            shop=account_of(names, shop),
+            order=order,
+            since=None if since is None else read_time(since, "--since", call.zone),
+            limit=limit,
+        )
+    if as_json:
+        output.lines({**row, "shop": names.get(row["shop_id"])} for row in rows)
+        return
+    cells = [
+        (
+            row["id"],
+            row["occurred_at"],
+            row["type"],
+            row["profile_id"],
+            names.get(row["shop_id"]),
+            row["order"],
+            row["actor"],
+        )
+        for row in rows
+    ]
+    columns = ("interaction", "at", "what", "profile", "shop", "order", "by")
+    output.table(cells, columns, zone=call.zone)
+
+
+def split(written: str | None) -> list[str]:
+    """The parts of a list given as `a,b`."""
+    return [part.strip() for part in (written or "").split(",") if part.strip()]
+
+
+def account_of(names: dict[int, str], name: str | None) -> int | None:
+    """The number of a shop that was synced.
+
+    Raises:
+        ConfigError: none of this name was.
+    """
+    if name is None:
+        return None
+    for number, known in names.items():
+        if known == name:
+            return number
+    raise ConfigError(
+        f"no shop {name!r} was ever synced", who="--shop", do=f"known are: {', '.join(names.values()) or 'none'}"
+    )
+
+
+def _check_types(types: list[str]) -> None:
+    from crmkit.core.events import EVENTS
+    from crmkit.host.document import nearest
+
+    for name in types:
+        if name not in EVENTS:
+            raise ConfigError(f"there is no interaction {name!r}", who="--type", do=nearest(name, EVENTS))

@@ -1,0 +1,203 @@
+"""`crmkit messages`: list messages, show one, try a template."""
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from crmkit.cli import output, words
+from crmkit.cli.call import Call, with_call
+from crmkit.cli.interactions import account_of, split
+from crmkit.core.errors import AdapterError, ConfigError
+
+if TYPE_CHECKING:
+    from crmkit.core.message import Receipt
+
+
+@click.group()
+def messages() -> None:
+    """List messages, show one, try a template."""
+
+
+@messages.command("list")
+@click.option("--customer", metavar="X", help="To this customer, named as for `customers find`.")
+@click.option("--state", "states", metavar="A,B", help="In these states: queued, sent, held, suppressed, ...")
+@click.option("--reason", "reasons", metavar="A,B", help="For these reasons: no-address, stale, ...")
+@click.option("--template", metavar="NAME", help="From this template.")
+@click.option("--shop", metavar="NAME", help="For this shop.")
+@click.option("--order", metavar="ID", help="About this order.")
+@click.option("--limit", default=50, show_default=True, help="The last so many.")
+@output.json_option
+@with_call
+def list_(
+    call: Call,
+    customer: str | None,
+    states: str | None,
+    reasons: str | None,
+    template: str | None,
+    shop: str | None,
+    order: str | None,
+    limit: int,
+    as_json: bool,
+) -> None:
+    """List messages, oldest first: those that left, those that wait, and those that were not sent."""
+    from crmkit.cli.customers import customer_meant
+    from crmkit.core.message import Reason, State
+    from crmkit.store import accounts, report
+    from crmkit.store import customers as profiles
+
+    _check(split(states), [str(state) for state in State], "--state", "state")
+    _check(split(reasons), [str(reason) for reason in Reason], "--reason", "reason")
+    with call.reading() as tx:
+        names = {row["id"]: row["name"] for row in accounts.every(tx)}
+        members = None
+        if customer is not None:
+            family = customer_meant(tx, customer)
+            members = profiles.members(tx, [family])[family]
+        rows = report.messages(
+            tx,
+            profiles=members,
+            states=split(states),
+            reasons=split(reasons),
+            template=template,
+            shop=account_of(names, shop),
+            order=order,
+            limit=limit,
+        )
+    if as_json:
+        output.lines({**row, "shop": names.get(row["shop_id"])} for row in rows)
+        return
+    cells = [
+        (
+            row["id"],
+            row["sent_at"] or row["decided_at"],
+            row["template"],
+            row["channel"],
+            row["staff"] or row["address"],
+            row["order"],
+            row["state"],
+            row["reason"],
+        )
+        for row in rows
+    ]
+    columns = ("message", "sent, else decided", "template", "channel", "to", "order", "state", "reason")
+    output.table(cells, columns, zone=call.zone)
+
+
+def _check(given: list[str], known: list[str], option: str, kind: str) -> None:
+    from crmkit.host.document import nearest
+
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"there is no {kind} {name!r}", who=option, do=nearest(name, known))
+
+
+@messages.command()
+@click.argument("message", type=int)
+@output.json_option
+@with_call
+def show(call: Call, message: int, as_json: bool) -> None:
+    """Show a message with its text, its tries and its receipts."""
+    from crmkit.store import report
+
+    with call.reading() as tx:
+        found = report.message(tx, message)
+    if found is None:
+        raise unknown(message)
+    if as_json:
+        output.document(found)
+        return
+    zone = call.zone
+    pairs = [
+        ("message", f"#{found['id']}"),
+        ("state", f"{found['state']}: {words.state(found['state'])}"),
+        ("reason", f"{found['reason']}: {words.reason(found['reason'])}" if found["reason"] else None),
+        ("detail", found["detail"]),
+        ("template", f"{found['template']} ({found['locale']}, {found['purpose']}), by {found['plugin']}"),
+        ("to", f"{found['staff'] or ''} {found['address'] or ''}".strip()),
+        ("channel", f"{found['channel']} by {', '.join(found['gateways']) or 'no gateway'}"),
+        ("order", found["order"]),
+        ("decided", found["decided_at"]),
+        ("not before", found["not_before"]),
+        ("valid until", found["expires_at"]),
+        ("sent", found["sent_at"]),
+        ("segments", f"{found['segments']} ({found['encoding']})" if found["segments"] else None),
+        ("key", found["key"]),
+        ("subject", found["subject"]),
+    ]
+    output.facts(pairs, zone=zone)
+    if found["text"]:
+        output.heading("text")
+        output.say(found["text"])
+    for name in ("attempts", "receipts"):
+        if found[name]:
+            output.heading(name)
+            columns = _ATTEMPT if name == "attempts" else _RECEIPT
+            cells = [tuple(row[column] for column in columns) for row in found[name]]
+            output.table(cells, [column.removesuffix("_at") for column in columns], zone=zone)
+
+
+_ATTEMPT = ("number", "started_at", "finished_at", "gateway", "outcome", "reason", "vendor_id", "detail")
+_RECEIPT = ("occurred_at", "received_at", "state", "reason", "vendor_id", "detail")
+
+
+def unknown(message: int) -> ConfigError:
+    """There is no such message."""
+    return ConfigError(f"there is no message #{message}", who="messages", do="find it with `crmkit messages list`")
+
+
+@messages.command()
+@click.argument("template")
+@click.option("--channel", default="email", show_default=True, help="The channel whose text is meant.")
+@click.option("--order", metavar="ID", help="Fill it in from this order; else from a made-up one.")
+@click.option("--locale", help="The reader's language.")
+@click.option("--shop", metavar="NAME", help="The shop it is sent for.")
+@click.option("--to", metavar="ADDRESS", help="Really send it there, over the channel's first gateway.")
+@output.json_option
+@with_call
+def test(
+    call: Call,
+    template: str,
+    channel: str,
+    order: str | None,
+    locale: str | None,
+    shop: str | None,
+    to: str | None,
+    as_json: bool,
+) -> None:
+    """Fill in a template and show what it says; with --to, send it. Nothing is stored."""
+    from crmkit.cli.sample import Sample
+
+    sample = Sample.of(call, template, channel, order=order, locale=locale, shop=shop)
+    rendered = sample.render()
+    receipt = None if to is None else asyncio.run(sample.send(rendered, to))
+    shown: dict[str, Any] = {
+        "template": sample.template.file,
+        "purpose": sample.template.purpose,
+        "locale": sample.template.locale,
+        "subject": rendered.subject,
+        "text": rendered.text,
+        "html": rendered.html,
+        "encoding": rendered.encoding,
+        "segments": rendered.segments,
+    }
+    if receipt is not None:
+        shown["receipt"] = {"outcome": receipt.outcome, "vendor_id": receipt.vendor_id, "detail": receipt.detail}
+    if as_json:
+        output.document(shown)
+    else:
+        for name in ("text", "html", "receipt"):
+            shown.pop(name, None)
+        output.facts(shown.items())
+        output.say("")
+        output.say(rendered.text)
+        if receipt is not None:
+            output.say("")
+            output.say(_told(receipt, to or ""))
+    if receipt is not None and receipt.outcome != "accepted":
+        raise AdapterError(receipt.detail or receipt.outcome, who=channel, operation="test")
+
+
+def _told(receipt: "Receipt", to: str) -> str:
+    detail = f": {receipt.detail}" if receipt.detail else ""
+    return f"{receipt.outcome} for {to}{detail}"
