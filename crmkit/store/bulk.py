@@ -1,31 +1,81 @@
 """Rows in batches: a constant number of statements per batch, never one per row.
 
 Values are bound once per column by SQLAlchemy's own types and handed to the driver's `executemany`, which reaches most
-of the driver's speed where per-object or per-row statements reach a few hundredths of it.
+of the driver's speed where per-object or per-row statements reach a few hundredths of it. Rows are read the same way:
+as the driver has them, then column by column. And a list of values to look for is one parameter, however long it is:
+one statement, which is built and compiled once.
 """
 
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, cast
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Dialect
+from sqlalchemy.types import TypeEngine
 
 from crmkit.core.columns import UtcTime
-
-#: Values in one IN list; both databases take more, statements of this size stay quick to parse.
-_CHUNK = 500
 
 #: A row as it is read: column values by name.
 Row = Mapping[str, Any]
 Binder = Callable[[Any], Any]
 
 
-def rows(tx: Connection, statement: sa.Select[Any]) -> list[Row]:
-    """The rows a statement finds."""
-    return [cast(Row, row) for row in tx.execute(statement).mappings()]
+Reader = Callable[[Any], Any]
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def rows(tx: Connection, statement: sa.Select[Any], given: Mapping[str, Any] | None = None) -> list[Row]:
+    """The rows a statement finds; `given` are values of its parameters."""
+    return _read(tx, statement, given, _shape(statement, tx.dialect))
+
+
+@dataclass(frozen=True, slots=True)
+class _Shape:
+    """What a statement's rows are made of: names, and how what the driver gives is read (None: as it is)."""
+
+    names: tuple[str, ...]
+    readers: tuple[Reader | None, ...]
+
+
+def _shape(statement: sa.Select[Any], dialect: Dialect) -> _Shape:
+    columns = statement.selected_columns
+    return _Shape(tuple(columns.keys()), tuple(_reader(column.type, dialect) for column in columns))
+
+
+def _read(tx: Connection, statement: sa.Select[Any], given: Mapping[str, Any] | None, shape: _Shape) -> list[Row]:
+    result = tx.execute(statement, given)
+    found = cast("list[tuple[Any, ...]]", result.cursor.fetchall())
+    result.close()
+    if not found:
+        return []
+    columns = [
+        column if read is None else [None if value is None else read(value) for value in column]
+        for column, read in zip(zip(*found, strict=True), shape.readers, strict=True)
+    ]
+    return [dict(zip(shape.names, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+@lru_cache(maxsize=512)
+def _reader(kind: TypeEngine[Any], dialect: Dialect) -> Reader | None:
+    """How a value that is not None is read; None: as the driver gives it."""
+    if isinstance(kind, UtcTime) and dialect.name == "sqlite":
+        return _utc_moment
+    return cast("Reader | None", kind.dialect_impl(dialect).result_processor(dialect, None))
+
+
+def _utc_moment(text: str) -> datetime:
+    return datetime.fromisoformat(f"{text}+00:00")
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
 
 
 def _binder(column: sa.Column[Any], dialect: Dialect) -> Binder | None:
@@ -143,6 +193,45 @@ def delete(tx: Connection, table: sa.Table, key: Sequence[str], rows: Sequence[M
     tx.exec_driver_sql(f"DELETE FROM {table.name} WHERE {where}", _bound(table, tx.dialect, key, rows))
 
 
+# --- looking for a list of values -------------------------------------------------------------------------------------
+
+
+def one_of(tx: Connection, column: sa.ColumnElement[Any], values: Iterable[Any]) -> sa.ColumnElement[bool]:
+    """The condition that `column` is one of `values` (numbers or text): one parameter, however many they are."""
+    return _one_of(column, tx.dialect, sa.literal(_listed(values, tx.dialect), _list_type(column, tx.dialect)))
+
+
+def _one_of(column: sa.ColumnElement[Any], dialect: Dialect, listed: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+    if dialect.name == "sqlite":
+        return column.in_(sa.select(sa.func.json_each(listed).table_valued("value").c.value))
+    return column == sa.any_(listed)
+
+
+def _list_type(column: sa.ColumnElement[Any], dialect: Dialect) -> TypeEngine[Any]:
+    return sa.String() if dialect.name == "sqlite" else ARRAY(column.type)
+
+
+def _listed(values: Iterable[Any], dialect: Dialect) -> Any:
+    return json.dumps(list(values)) if dialect.name == "sqlite" else list(values)
+
+
+@dataclass(frozen=True, slots=True)
+class _Prepared:
+    """A select of some columns where one is among a list, with its rows' shape."""
+
+    statement: sa.Select[Any]
+    shape: _Shape
+
+
+@lru_cache(maxsize=512)
+def _prepared(
+    chosen: tuple[sa.ColumnElement[Any] | sa.Table, ...], column: sa.ColumnElement[Any], dialect: Dialect
+) -> _Prepared:
+    listed: sa.BindParameter[Any] = sa.bindparam("listed", type_=_list_type(column, dialect))
+    statement = sa.select(*chosen).where(_one_of(column, dialect, listed))
+    return _Prepared(statement, _shape(statement, dialect))
+
+
 def select_in(
     tx: Connection,
     columns: sa.Table | Sequence[sa.ColumnElement[Any]],
@@ -150,14 +239,19 @@ def select_in(
     values: Iterable[Any],
     *where: sa.ColumnElement[bool],
 ) -> list[Row]:
-    """Rows whose `column` is one of `values`, and for which `where` holds."""
+    """Rows whose `column` (of the tables themselves: not made for the occasion) is one of `values`, and for which
+    `where` holds.
+    """
     wanted = list(dict.fromkeys(values))
-    chosen = [columns] if isinstance(columns, sa.Table) else list(columns)
-    found: list[Row] = []
-    for start in range(0, len(wanted), _CHUNK):
-        statement = sa.select(*chosen).where(column.in_(wanted[start : start + _CHUNK]), *where)
-        found.extend(rows(tx, statement))
-    return found
+    if not wanted:
+        return []
+    chosen = (columns,) if isinstance(columns, sa.Table) else tuple(columns)
+    prepared = _prepared(chosen, column, tx.dialect)
+    statement = prepared.statement.where(*where) if where else prepared.statement
+    return _read(tx, statement, {"listed": _listed(wanted, tx.dialect)}, prepared.shape)
+
+
+# --- numbers and locks ------------------------------------------------------------------------------------------------
 
 
 def next_ids(tx: Connection, table: sa.Table, count: int) -> list[int]:

@@ -115,15 +115,13 @@ def orders_of_families(tx: Connection, families: Iterable[int]) -> dict[int, lis
         o.cancelled_at,
     )
     found: dict[int, list[Row]] = defaultdict(list)
-    wanted = list(dict.fromkeys(families))
-    for start in range(0, len(wanted), 500):
-        statement = (
-            sa.select(*columns)
-            .join(t.profile, t.profile.c.id == o.profile_id)
-            .where(t.profile.c.family_id.in_(wanted[start : start + 500]))
-        )
-        for row in bulk.rows(tx, statement):
-            found[row["family_id"]].append(row)
+    statement = (
+        sa.select(*columns)
+        .join(t.profile, t.profile.c.id == o.profile_id)
+        .where(bulk.one_of(tx, t.profile.c.family_id, dict.fromkeys(families)))
+    )
+    for row in bulk.rows(tx, statement):
+        found[row["family_id"]].append(row)
     return found
 
 
