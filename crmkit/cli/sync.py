@@ -28,7 +28,8 @@ _WHATS = ("created", "updated", "unchanged", "refused")
 def sync(call: Call, shops: tuple[str, ...], since: str | None, ids: str | None, plan: bool, as_json: bool) -> None:
     """Read shops and sources (all, or those named) and take in what is new.
 
-    Exit code 1 if a shop could not be read to its end or records were refused; both are named, and the rest is in.
+    Exit code 1 if a shop could not be read to its end or records were refused, 2 if its configuration is wrong; all are
+    named, and the rest is in.
     """
     from crmkit.engine.local import Local
 
@@ -51,9 +52,10 @@ def sync(call: Call, shops: tuple[str, ...], since: str | None, ids: str | None,
     for run in runs:
         for error in run.errors:
             output.warn(f"error: {run.shop}: {error}")
+    wrong = max((error.exit_code for run in runs for error in run.errors), default=0)
     missing = [one for one in host.broken if one.needed_by.startswith(("shop ", "source "))]
     if missing or any(run.errors or run.tally.refused or run.tally.flaws for run in runs):
-        click.get_current_context().exit(1)
+        click.get_current_context().exit(max(1, wrong))
 
 
 def _print(runs: "list[ShopRun]", plan: bool) -> None:

@@ -216,8 +216,9 @@ class Host:
     def _checked(
         self, playbook: Plugin, check: Callable[..., Any], shops: Mapping[str, frozenset[str]]
     ) -> list[Problem]:
+        templates = {name: self.templates.channels(name) for name in self.templates.names()}
         try:
-            found = [str(finding) for finding in check(playbook.settings, shops) or ()]
+            found = [str(finding) for finding in check(playbook.settings, shops, templates) or ()]
         except Exception as error:
             found = [f"its check raised {type(error).__name__}: {error}"]
         return [self.config.document.problem((playbook.name,), text) for text in found]

@@ -183,6 +183,9 @@ class Opening:
             found = self.config.document.problems_of(error, at, model, references=references.written, also=also)
             self.problems += [problem for problem in found if problem.key not in {one.key for one in lost}]
             return None
+        except ConfigError as error:  # a validator of the plugin's that knows better what to say
+            self._complain(at, error.what, error.do)
+            return None
         except Exception as error:  # a validator of the plugin's that raises what it should not
             self._complain(at, f"its settings cannot be read: {type(error).__name__}", "its author has to mend that")
             return None

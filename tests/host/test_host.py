@@ -215,7 +215,7 @@ def test_a_playbook_says_what_its_rules_need(shelf: Shelf, write: Write) -> None
         @hookimpl
         def crmkit_handlers():
             return ()
-        def check(settings, shops):
+        def check(settings, shops, templates):
             for shop, reports in shops.items():
                 if "delivered" not in reports:
                     yield f"late watch needs delivered, which {shop} does not report"
