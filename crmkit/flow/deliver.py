@@ -278,7 +278,7 @@ class _Lane:
         self.done = Delivered()
         self.error: AdapterError | None = None
         self.broken: Exception | None = None
-        self.unsent: list[int] = []
+        self.unsent: set[int] = set()  # marked, or about to be, and not given to a worker
         self.failures_in_a_row = 0
         self.fed = False
 
@@ -296,7 +296,7 @@ class _Lane:
             self.fed = True
             self.news.set()
             await recorder
-            await self.run(outbox.release, self.claim_id, self.unsent)
+            await self.run(outbox.release, self.claim_id, sorted(self.unsent))
         if self.broken is not None:
             raise self.broken
         if self.error is not None:
@@ -310,7 +310,7 @@ class _Lane:
     async def _end(self, workers: Sequence[asyncio.Task[None]]) -> None:
         """Stop the workers: what is in flight may end, what hangs is in doubt."""
         while not self.ready.empty():
-            self.unsent += [row["id"] for row in self.ready.get_nowait() or ()]
+            self.unsent.update(row["id"] for row in self.ready.get_nowait() or ())
         for _ in workers:
             self.ready.put_nowait(None)
         running = [worker for worker in workers if not worker.done()]
@@ -335,10 +335,14 @@ class _Lane:
                 if self.has_stopped():
                     break
                 rows = claimed[start : start + group]
+                self.unsent.update(row["id"] for row in rows)  # interrupted from here on, they are given back
                 mine = await self.run(outbox.mark, [row["id"] for row in rows], self.claim_id, self.clock())
-                marked = [{**row, "claim_id": self.claim_id} for row in rows if row["id"] in mine]
+                marked: list[Mapping[str, Any]] = [
+                    {**row, "claim_id": self.claim_id} for row in rows if row["id"] in mine
+                ]
                 for first in range(0, len(marked), batch):
-                    await self.ready.put(list(marked[first : first + batch]))
+                    await self.ready.put(marked[first : first + batch])
+                    self.unsent.difference_update(row["id"] for row in marked[first : first + batch])
         for _ in range(self.width):
             await self.ready.put(None)
 
@@ -349,7 +353,7 @@ class _Lane:
     async def _send(self, rows: list[Mapping[str, Any]]) -> None:
         began = self.clock()
         if self.has_stopped():  # marked, but nothing of it left, so nothing of it is in doubt
-            self.unsent += [row["id"] for row in rows]
+            self.unsent.update(row["id"] for row in rows)
             return
         waiting = {row["id"]: row for row in rows}
         try:

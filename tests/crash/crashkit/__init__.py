@@ -4,5 +4,6 @@
 - `sink`: an SMTP server that writes down every mail before it answers
 - `points`: where a process can be made to kill itself
 - `nursery`: forks processes that run the real engine, and kills them
+- `process`: a helper process, spoken to line by line
 - `check`: what must hold afterwards
 """

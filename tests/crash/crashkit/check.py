@@ -56,7 +56,9 @@ class World:
         """Everything that must not depend on how often a run was interrupted; see `check` for messages' states."""
         tables = {table.name: [self.named(row) for row in self.rows(table)] for table in t.CORE if table not in _APART}
         tables["interaction"] = [
-            self.named(row) for row in self.rows(t.interaction) if not row["type"].startswith("message-")
+            {"told": self.interaction[row["id"]], "cause": self.interaction.get(row["cause_id"]), "key": row["key"]}
+            for row in self.rows(t.interaction)
+            if not row["type"].startswith("message-")
         ]
         tables["message"] = [
             {

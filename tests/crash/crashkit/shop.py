@@ -143,14 +143,14 @@ def upgrade() -> None:
 '''
 
 
-def write(folder: Path, *, database: str, port: int, sender: str, orders: int = 30) -> None:
-    """The configuration, the playbook and the exports of the first day."""
+def write(folder: Path, *, database: str, port: int, sender: str, orders: int = 30, spoiled: bool = True) -> None:
+    """The configuration, the playbook and the exports of the first day; `spoiled`: with cells that nobody can read."""
     folder.mkdir(exist_ok=True)
     migrations(folder)
     text = CONFIG.format(database=database, port=port, sender=sender, connected=CONNECTED.isoformat())
     (folder / "crmkit.toml").write_text(text)
     (folder / "calls.py").write_text(PLAYBOOK)
-    export(folder, 0, orders)
+    export(folder, 0, orders, spoiled)
 
 
 def migrations(folder: Path) -> Path:
@@ -160,7 +160,7 @@ def migrations(folder: Path) -> Path:
     return folder / "migrations"
 
 
-def export(folder: Path, day: int, orders: int = 30) -> None:
+def export(folder: Path, day: int, orders: int = 30, spoiled: bool = True) -> None:
     """The exports of a day: what is known by its end. Later days have more orders, and more of each."""
     until = DAYS[day]
     tables: dict[str, list[dict[str, object]]] = {"customers": [], "orders": [], "lines": [], "reviews": []}
@@ -169,7 +169,7 @@ def export(folder: Path, day: int, orders: int = 30) -> None:
         row = {"external_id": f"C{number}", "name": f"Buyer {number}", "email": f"buyer{number}@buyers.example"}
         if number % 7 == 3:
             row["email"] = f"buyer{number - 1}@buyers.example"  # two accounts of one person
-        if number % 11 == 5:
+        if spoiled and number % 11 == 5:
             row["email"] = "nobody@@nowhere"
         tables["customers"].append({**row, "locale": ("en", "zh-CN")[number % 2]})
     for number in range(orders):
@@ -186,7 +186,7 @@ def export(folder: Path, day: int, orders: int = 30) -> None:
             continue
         name = f"O{number:04}"
         order = {"external_id": name, "customer_id": buyer, **times, "promised_at": promised, "total": f"{number}.50"}
-        if number % 13 == 12:
+        if spoiled and number % 13 == 12:
             order["total"] = "1.234,56"
         tables["orders"].append(order)
         for position in (1, 2):
