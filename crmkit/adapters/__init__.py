@@ -2,5 +2,5 @@
 
 - `source`: reads a shop, a mailbox, a survey tool, and yields records in pages
 - `gateway`: delivers messages over one vendor
-- `http`: the client an adapter is given, and the one place that turns HTTP into errors
+- `http`: the client an adapter is given
 """
