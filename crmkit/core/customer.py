@@ -171,7 +171,7 @@ class Recognised:
     """What a record says of the person it is about.
 
     Attributes:
-        key: the natural key of the profile it belongs to.
+        key: the natural key of the profile it belongs to; empty if it says nothing by which anybody could be known.
         identities: evidence to keep with that profile.
         addresses: (kind, value, scope) with the address as given.
         fields: what it says of the profile.
@@ -243,7 +243,7 @@ def recognise(buyer: Buyer | None, *, shop: str, region: str | None, order: str 
         buyer: whom the record is about, as far as it says.
         shop: the scope of buyer ids that are unique within the shop.
         region: two-letter country in which phone numbers are read unless the buyer has one.
-        order: the order's own key, by which a guest without contact data is kept.
+        order: the order's own key, by which a guest without contact data is kept; None: of no order.
     """
     buyer = buyer or Buyer()
     flaws: dict[str, str] = {}
@@ -275,7 +275,7 @@ def recognise(buyer: Buyer | None, *, shop: str, region: str | None, order: str 
     elif weak:
         key = f"{weak[0].kind}:{weak[0].value}"
     else:
-        key = f"order:{order}"
+        key = "" if order is None else f"order:{order}"
     fields = {name: getattr(buyer, name) for name in PROFILE_FIELDS if name in buyer.model_fields_set}
     if "region" in buyer.model_fields_set:
         fields["country"] = buyer.region

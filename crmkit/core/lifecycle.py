@@ -9,6 +9,8 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
 
 class Stage(StrEnum):
     """A stage of the lifecycle."""
@@ -60,13 +62,19 @@ def standing(orders: Iterable[Mapping[str, Any]]) -> Standing:
         if order["status"] != "cancelled":
             received = True
         busy_until = ended if busy_until is None else max(busy_until, ended)
-    last = max((at for order in known for at in _times(order)), default=None)
     if open_orders:
-        waiting = any(order["paid_at"] is None and order["shipped_at"] is None for order in open_orders)
-        return Standing(Stage.TRANSACT if waiting else Stage.FULFILL, cycle, last)
-    if received:
-        return Standing(Stage.SERVICE, cycle, last)
-    return Standing(Stage.ENGAGE, cycle, last)
+        moving = [(order, _moving_at(order)) for order in open_orders]
+        waiting = [_first(order) for order, at in moving if at is None]
+        if waiting:
+            first = min(waiting)
+            return Standing(Stage.TRANSACT, cycle, None if first == _NEVER else first)
+        return Standing(Stage.FULFILL, cycle, max(at for _, at in moving if at is not None))
+    return Standing(Stage.SERVICE if received else Stage.ENGAGE, cycle, busy_until)
+
+
+def _moving_at(order: Mapping[str, Any]) -> datetime | None:
+    """When an order was paid, or shipped unpaid."""
+    return min((order[name] for name in ("paid_at", "shipped_at") if order[name] is not None), default=None)
 
 
 def _times(order: Mapping[str, Any]) -> list[datetime]:
@@ -75,8 +83,4 @@ def _times(order: Mapping[str, Any]) -> list[datetime]:
 
 
 def _first(order: Mapping[str, Any]) -> datetime:
-    return (
-        min(_times(order), default=datetime.max.replace(tzinfo=UTC))
-        if order["placed_at"] is None
-        else order["placed_at"]
-    )
+    return min(_times(order), default=_NEVER) if order["placed_at"] is None else order["placed_at"]

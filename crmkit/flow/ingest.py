@@ -89,8 +89,8 @@ def ingest(
     bulk.lock(tx, "crmkit ingest")
     tally = _isolated(tx, shop, list(page.records), dict(page.places), stream, listened, now)
     tally.refused.extend(page.refused)
-    for refusal in page.refused:
-        tally.count(refusal.kind, "refused")
+    for refused in page.refused:
+        tally.count(refused.kind, "refused")
     _quarantine(tx, shop, stream, tally, now)
     if live and page.cursor is not None:
         accounts.move_cursor(tx, shop.id, stream, page.cursor, now)
@@ -137,19 +137,19 @@ def _raw(record: Record) -> str:
 def _quarantine(tx: Connection, shop: Shop, stream: str, tally: Tally, now: datetime) -> None:
     rows = []
     for scope, refusals in (("record", tally.refused), ("field", tally.flaws)):
-        for refusal in refusals:
-            key = accounts.quarantine_key(shop.id, refusal.kind, scope, refusal.place, refusal.raw, refusal.reason)
+        for refused in refusals:
+            key = accounts.quarantine_key(shop.id, refused.kind, scope, refused.place, refused.raw, refused.reason)
             rows.append(
                 {
                     "key": key,
                     "account_id": shop.id,
                     "stream": stream,
-                    "kind": refusal.kind,
+                    "kind": refused.kind,
                     "scope": scope,
-                    "ref": refusal.ref,
-                    "place": refusal.place,
-                    "reason": refusal.reason,
-                    "raw": refusal.raw,
+                    "ref": refused.ref,
+                    "place": refused.place,
+                    "reason": refused.reason,
+                    "raw": refused.raw,
                     "seen_at": now,
                 }
             )
@@ -181,6 +181,9 @@ class _Batch:
         self.orders: dict[str, _State] = {}
         self.lines: dict[str, OrderRecord] = {}
         self.landed: list[tuple[str, str]] = []
+        self.news: set[int] = set()  # indexes of records that said something new
+        self.flaws: list[tuple[int, Refused]] = []
+        self.met: set[str] = set()  # orders known before, of which it is only known now who bought
         self.left: set[int | None] = set()  # profiles an order was recorded for before
 
     @staticmethod
@@ -224,6 +227,8 @@ class _Batch:
         self.told.sort(key=lambda row: row["occurred_at"])
         for row in log.append(self.tx, self.told, self.listened, self.now):
             self.tally.interactions[row["type"]] += 1
+        # What was said before was listed then, and may have been settled since.
+        self.tally.flaws = [flaw for index, flaw in self.flaws if index in self.news]
         if self.landed:
             still = [
                 accounts.quarantine_key(self.shop.id, f.kind, "field", f.place, f.raw, f.reason)
@@ -254,12 +259,12 @@ class _Batch:
             else:
                 continue
             found = self.people.see(buyer, order, version_of(record, at), at)
-            keys[index] = found.key
+            if found.key:
+                keys[index] = found.key
             for name, reason in found.flaws.items():
                 place = f"{record.kind} {record.ref}"
-                self.tally.flaws.append(
-                    Refused(record.kind, place, f"{name} left out: {reason}", json.dumps({name: reason}), record.ref)
-                )
+                flaw = Refused(record.kind, place, f"{name} left out: {reason}", json.dumps({name: reason}), record.ref)
+                self.flaws.append((index, flaw))
         return keys
 
     def _tell_of_people(self) -> None:
@@ -286,13 +291,23 @@ class _Batch:
         for index, record in enumerate(self.records):
             if isinstance(record, CustomerRecord):
                 self.tally.count("customer", "created" if self._is_new(keys[index]) else "unchanged")
-            if isinstance(record, OrderRecord):
-                self._join_order(record, keys.get(index), stored)
+                if self.people.is_changed(keys[index]):
+                    self._land(index, record)
+            elif isinstance(record, OrderRecord):
+                self._join_order(index, record, keys.get(index), stored)
+            elif isinstance(record, AnswerRecord):
+                self.news.add(index)
 
     def _is_new(self, key: str) -> bool:
         return any(profile == self.people.ids[key] for profile, _ in self.people.created)
 
-    def _join_order(self, record: OrderRecord, key: str | None, stored: Mapping[str, dict[str, Any]]) -> None:
+    def _land(self, index: int, record: Record) -> None:
+        self.news.add(index)
+        self.landed.append((record.kind, record.ref))
+
+    def _join_order(
+        self, index: int, record: OrderRecord, key: str | None, stored: Mapping[str, dict[str, Any]]
+    ) -> None:
         number = record.external_id
         state = self.orders.get(number)
         if state is None:
@@ -304,6 +319,8 @@ class _Batch:
         if key is not None:
             said["profile_id"] = self.people.ids[key]
             before = state.row.get("profile_id")
+            if before is None and not state.is_fresh:
+                self.met.add(number)
             if before is not None and before != said["profile_id"]:
                 self.left.add(before)
                 self.people.link(number, (before, said["profile_id"]))
@@ -320,7 +337,8 @@ class _Batch:
         kind = "created" if state.is_fresh and "said" not in state.row else "unchanged" if seen_only else "updated"
         self.tally.count("order", kind)
         if not seen_only:
-            self.landed += [("order", number), ("line", number)]
+            self._land(index, record)
+            self.landed.append(("line", number))
         if "lines_hash" in joined.values:
             self.lines[number] = record
         state.row.update(joined.values)
@@ -406,7 +424,7 @@ class _Batch:
                 row = stored.get(key)
                 states[key] = _State(row or self._natural(record), is_fresh=row is None)
                 states[key].was_waiting = bool(row and row["is_waiting"])
-            self._join_child(states[key], record, spec, keys.get(index))
+            self._join_child(states[key], index, record, spec, keys.get(index))
         return states
 
     def _natural(self, record: Any) -> dict[str, Any]:
@@ -415,7 +433,7 @@ class _Batch:
             return {**row, "key": record.key}
         return {**row, "external_id": record.external_id}
 
-    def _join_child(self, state: _State, record: Any, spec: Child, profile_key: str | None) -> None:
+    def _join_child(self, state: _State, index: int, record: Any, spec: Child, profile_key: str | None) -> None:
         said = spec.columns(record)
         if profile_key is not None:
             said["profile_id"] = self.people.ids[profile_key]
@@ -429,7 +447,7 @@ class _Batch:
         what = "created" if known is None else "unchanged" if seen_only else "updated"
         self.tally.count(record.kind, what)
         if not seen_only:
-            self.landed.append((record.kind, record.ref))
+            self._land(index, record)
         state.row.update(joined.values)
         state.reached.extend(joined.reached)
         state.is_changed = state.is_changed or bool(joined.values)
@@ -463,6 +481,18 @@ class _Batch:
             telling += [(row, [name for name in spec.milestones if row[name] is not None]) for row in waited]
         for row, reached in telling:
             self._tell_of_child(spec, row, reached, known)
+        if kind is ReviewRecord:
+            written = orders.children(self.tx, spec.table, self.shop.id, self.met)
+            self._link_reviewers([*(row for row, _ in telling), *written], known)
+
+    def _link_reviewers(self, reviews: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> None:
+        """Who reviews an order and who bought it are weakly linked."""
+        for row in reviews:
+            parent = known.get(row["order_external_id"])
+            buyer = parent.get("profile_id") if parent is not None else None
+            reviewer = row.get("profile_id")
+            if buyer is not None and reviewer is not None and buyer != reviewer:
+                self.people.link(row["order_external_id"], (buyer, reviewer))
 
     def _tell_of_child(
         self, spec: Child, row: Mapping[str, Any], reached: Sequence[str], known: Mapping[str, Any]

@@ -42,6 +42,8 @@ class People:
     ids: dict[str, int] = field(default_factory=dict)
     created: list[tuple[int, datetime]] = field(default_factory=list)
     consents: list[dict[str, Any]] = field(default_factory=list)
+    _changed: set[int] = field(default_factory=set)
+    _links: defaultdict[int, set[Identity]] = field(default_factory=lambda: defaultdict(set))
     _fresh: Counter[Identity] = field(default_factory=Counter)
     _touched: set[int] = field(default_factory=set)
 
@@ -57,7 +59,8 @@ class People:
         scope = f"shop:{self.shop.id}"
         token = f"{self.shop.id}:{order}" if order is not None else None
         recognised = recognise(buyer, shop=scope, region=self.shop.region, order=token)
-        self.seen.append(_Seen(recognised, buyer or Buyer(), version, at))
+        if recognised.key:
+            self.seen.append(_Seen(recognised, buyer or Buyer(), version, at))
         return recognised
 
     def settle(self) -> None:
@@ -86,7 +89,12 @@ class People:
         bulk.insert(self.tx, t.profile, list(rows.values()))
         columns = ("name", "locale", "timezone", "city", "country", "birthday", "sources")
         bulk.update(self.tx, t.profile, ("id",), columns, list(changed.values()))
+        self._changed = {row["id"] for row in (*rows.values(), *changed.values())}
         return {row["id"] for row in rows.values()}
+
+    def is_changed(self, key: str) -> bool:
+        """Whether this batch said something new of the person under this key."""
+        return self.ids[key] in self._changed or self.ids[key] in self._touched
 
     def _take_fields(self, row: dict[str, Any], seen: _Seen) -> bool:
         """Take each field whose plain value is newer than the stored one. Nothing said never empties a field."""
@@ -130,9 +138,9 @@ class People:
         bulk.insert(self.tx, t.identity, rows)
 
     def link(self, order: str, profiles: Iterable[int]) -> None:
-        """One order was recorded for several profiles over time: that links them, weakly."""
-        token = order_token(f"{self.shop.id}:{order}")
-        self.add_evidence({profile: {token} for profile in profiles})
+        """One order, or its review, was recorded for several profiles over time: that links them, weakly."""
+        for profile in profiles:
+            self._links[profile].add(order_token(f"{self.shop.id}:{order}"))
 
     def _addresses(self, fresh: set[int]) -> None:
         profiles = {self.ids[seen.recognised.key] for seen in self.seen if seen.recognised.addresses}
@@ -203,6 +211,7 @@ class People:
         Returns:
             `stage-changed` interactions.
         """
+        self.add_evidence(self._links)
         touched = set(ordered_for)
         if self._fresh:
             touched |= self._regroup()
@@ -228,9 +237,11 @@ class People:
         for number in sorted(families_touched):
             row = roots[number]
             now_at = standing(orders.get(number, ()))
-            if (row["stage"], row["cycle"]) == (now_at.stage, now_at.cycle):
+            if (row["stage"], row["cycle"], row["stage_at"]) == (now_at.stage, now_at.cycle, now_at.at):
                 continue
             changed.append({"id": number, "stage": str(now_at.stage), "cycle": now_at.cycle, "stage_at": now_at.at})
+            if (row["stage"], row["cycle"]) == (now_at.stage, now_at.cycle):
+                continue  # the same step, known to have been taken at another moment
             told.append(
                 {
                     "type": "stage-changed",

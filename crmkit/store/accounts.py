@@ -92,7 +92,8 @@ def move_cursor(tx: Connection, account: int, stream: str, value: Mapping[str, A
 
 def quarantine_key(account: int, kind: str, scope: str, place: str, raw: str | None, reason: str) -> str:
     """What makes a refusal the same one when it is met again: what was refused and why, not where in a grown file."""
-    told = "\x1f".join((str(account), kind, scope, raw if raw is not None else place, reason))
+    what = place if raw is None else raw if scope == "record" else f"{place} {raw}"
+    told = "\x1f".join((str(account), kind, scope, what, reason))
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
 

@@ -52,6 +52,12 @@ def waiting(tx: Connection, table: sa.Table, shop: int, orders: Iterable[str]) -
     return [dict(row) for row in rows]
 
 
+def children(tx: Connection, table: sa.Table, shop: int, orders: Iterable[str]) -> list[dict[str, Any]]:
+    """What belongs to these orders."""
+    rows = bulk.select_in(tx, table, table.c.order_external_id, orders, table.c.shop_id == shop)
+    return [dict(row) for row in rows]
+
+
 def landed(tx: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]]) -> None:
     """Their order has arrived."""
     bulk.update(tx, table, ("id",), ("is_waiting",), [{"id": row["id"], "is_waiting": False} for row in rows])

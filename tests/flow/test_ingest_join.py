@@ -1,0 +1,62 @@
+"""Ingest is a join: any permutation, duplication and splitting of what is said gives the same database."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sqlalchemy.engine import Connection
+
+from crmkit.adapters.source import Page
+from crmkit.core.events import EVENTS
+from crmkit.flow.ingest import ingest
+from crmkit.store.engine import Store
+from tests.dump import Dump, canonical, everything
+from tests.strategies import NOW, SHOPS, Said, retold, worlds
+
+
+def take(tx: Connection, pages: list[list[Said]], **other: Any) -> None:
+    for page in pages:
+        shop = SHOPS[page[0][0]]
+        ingest(tx, shop, Page([record for _, record in page]), stream="all", listened=EVENTS, now=NOW, **other)
+
+
+def outcome(store: Store, pages: list[list[Said]]) -> Dump:
+    with store.rehearse() as tx:
+        take(tx, pages)
+        return canonical(tx)
+
+
+def in_turn(world: list[Said]) -> list[list[Said]]:
+    return [[one] for one in world]
+
+
+@given(data=st.data())
+def check_join(store: Store, data: st.DataObject) -> None:
+    world = data.draw(worlds, label="world")
+    pages = data.draw(retold(world), label="retold")
+    assert outcome(store, pages) == outcome(store, in_turn(world))
+
+
+@given(data=st.data())
+def check_repeat(store: Store, data: st.DataObject) -> None:
+    pages = data.draw(worlds.flatmap(retold), label="pages")
+    with store.rehearse() as tx:
+        take(tx, pages)
+        before = everything(tx)
+        take(tx, pages)
+        assert everything(tx) == before
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_any_order_of_any_pages_gives_the_same(store: Store) -> None:
+    settings(max_examples=settings().max_examples * 4)(check_join)(store)
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_any_order_of_any_pages_gives_the_same_on_a_server(store: Store) -> None:
+    check_join(store)
+
+
+def test_pages_that_come_again_write_nothing(store: Store) -> None:
+    check_repeat(store)
