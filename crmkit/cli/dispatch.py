@@ -40,7 +40,8 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
 
     With `--now TIME` before the command a past week is simulated: the clock steps from due time to due time.
 
-    Exit code 1 if a decision failed, a gateway stopped, or a message failed, is in doubt or is held.
+    Exit code 1 if a decision failed, a gateway stopped, or a message failed, will be tried again, is in doubt or is
+    held.
     """
     from crmkit.engine.local import Local
 
@@ -59,10 +60,14 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         _print(run)
     for name, error in run.delivered.stopped.items():
         output.warn(f"error: gateway {name} stopped: {error}")
+    if run.retrying:
+        output.warn(f"{plural(run.retrying, 'message')} will be tried again: `crmkit messages list --state queued`")
+        for name, why in run.delivered.put_off.items():
+            output.warn(f"  gateway {name}: {why}")
     for plugin, interaction, text in run.decided.failed:
         output.warn(f"error: {plugin} on interaction #{interaction}: {text}")
     missing = [one for one in call.host.broken if one.needed_by.startswith(("gateway ", "playbook "))]
-    bad = run.delivered.stopped or run.decided.failed or run.lapsed[1] or missing
+    bad = run.delivered.stopped or run.decided.failed or run.lapsed[1] or run.retrying or missing
     if bad or any(run.delivered.states[state] or run.decided.messages[state] for state in _BAD):
         click.get_current_context().exit(1)
 
@@ -93,6 +98,8 @@ def _facts(run: "DispatchRun") -> dict[str, Any]:
         "history": run.decided.quiet,
         "handed_over": {str(state): count for state, count in sorted(run.delivered.states.items())},
         "lapsed": {"due_again": run.lapsed[0], "in_doubt": run.lapsed[1]},
+        "retrying": run.retrying,
+        "put_off": run.delivered.put_off,
         "stopped": {name: str(error) for name, error in run.delivered.stopped.items()},
         "failed": [
             {"plugin": plugin, "interaction": number, "error": text} for plugin, number, text in run.decided.failed

@@ -47,11 +47,17 @@ class ShopRun:
 
 @dataclass(slots=True)
 class DispatchRun:
-    """What a dispatch did. `lapsed`: leases of a process that ended: (due again, in doubt)."""
+    """What a dispatch did.
+
+    Attributes:
+        lapsed: leases of a process that ended: (due again, in doubt).
+        retrying: messages that wait for another try.
+    """
 
     decided: Decided = field(default_factory=Decided)
     delivered: Delivered = field(default_factory=Delivered)
     lapsed: tuple[int, int] = (0, 0)
+    retrying: int = 0
 
 
 @dataclass(slots=True)
@@ -245,7 +251,9 @@ class Local:
                     await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
                 else:
                     await self._simulate(setup, gateways, result, now, progress)
-            outcome = "failed" if result.delivered.stopped or result.decided.failed else "done"
+            result.retrying = await self.store.run(outbox.retrying)
+            unwell = result.delivered.stopped or result.decided.failed or result.retrying
+            outcome = "failed" if unwell else "done"
         finally:
             counts = {
                 "decided": result.decided.interactions,

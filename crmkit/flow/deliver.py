@@ -51,14 +51,22 @@ Clock = Callable[[], datetime]
 
 @dataclass(slots=True)
 class Delivered:
-    """What a delivery did: messages by the state they ended in, and what stopped a gateway before its end."""
+    """What a delivery did.
+
+    Attributes:
+        states: tries by the state the message ended in (`retry`: put off).
+        put_off: {gateway: why it last put a message off}.
+        stopped: {gateway: what stopped it before its end}.
+    """
 
     states: Counter[str] = field(default_factory=Counter)
+    put_off: dict[str, str] = field(default_factory=dict)
     stopped: dict[str, CrmkitError] = field(default_factory=dict)
 
     def add(self, other: "Delivered") -> None:
         """Take another delivery's numbers on board."""
         self.states.update(other.states)
+        self.put_off.update(other.put_off)
         self.stopped.update(other.stopped)
 
 
@@ -381,6 +389,10 @@ class _Lane:
         for result in results:
             if isinstance(result.outcome, AuthError):
                 self.error = result.outcome
+            elif isinstance(result.outcome, RetryableError):
+                self.done.put_off[self.name] = str(result.outcome)
+            elif isinstance(result.outcome, Receipt) and result.outcome.outcome == "deferred":
+                self.done.put_off[self.name] = result.outcome.detail or "not now"
             self.failures_in_a_row = self.failures_in_a_row + 1 if isinstance(result.outcome, RetryableError) else 0
             if self.failures_in_a_row >= max(10, 2 * self.width) and isinstance(result.outcome, RetryableError):
                 self.error = self.error or result.outcome

@@ -44,6 +44,13 @@ def queued(tx: Connection) -> list[Row]:
     return bulk.rows(tx, sa.select(t.message).where(_m.state == "queued").order_by(_m.not_before, _m.id))
 
 
+def retrying(tx: Connection) -> int:
+    """How many messages wait for another try."""
+    statement = sa.select(sa.func.count()).where(_m.state == "queued", _m.reason == Reason.RETRY)
+    count: int = tx.execute(statement).scalar_one()
+    return count
+
+
 def gateways_due(tx: Connection, now: datetime) -> list[str]:
     """Gateways with messages that may leave now."""
     statement = sa.select(_m.gateway).distinct().where(_m.state == "queued", _m.not_before <= now)
