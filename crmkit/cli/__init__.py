@@ -5,7 +5,9 @@
 - `progress`: bars for what takes long, on a terminal only
 - `words`: states and reasons as a person would say them
 - `permission`: what may be said to a customer on which channel, by the policies themselves
+- `sample`: a template filled in by hand
 - `init`, `config`, `plugins`, `db`: setting up
+- `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `sync`, `dispatch`: the way through
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
 - `explain`, `doctor`: why something is as it is, and what is not as it should be

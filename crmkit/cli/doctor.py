@@ -51,7 +51,7 @@ def doctor(call: Call, offline: bool, as_json: bool) -> None:
         is_unusable = False
     except DatabaseError as error:
         is_missing = "does not exist" in str(error)
-        found.append(Finding("database", "note" if is_missing else "bad", str(error)))
+        found.append(Finding("database", "note" if is_missing else "bad", f"{error.what}; {error.do}"))
         is_unusable = not is_missing
     except CrmkitError:
         is_unusable = True  # said above

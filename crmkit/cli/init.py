@@ -221,12 +221,11 @@ def _text(answers: Answers) -> Iterable[str]:
     yield 'marketing_default = "deny"  # marketing needs an opt-in'
     if answers.has_care:
         via = ", ".join(quoted(channel) for channel, _, _ in answers.gateways) or quoted("email")
-        for event in ("order-shipped", "order-refunded"):
-            yield ""
-            yield "[[care.rules]]"
-            yield f"on = {quoted(event)}"
-            yield f"send = {quoted(event)}"
-            yield f"via = [{via}]  # the first that reaches the buyer"
+        yield ""
+        yield "[[care.rules]]  # order-placed, order-paid, order-delivered and order-refunded are told the same way"
+        yield 'on = "order-shipped"'
+        yield 'send = "order-shipped"'
+        yield f"via = [{via}]  # the first that reaches the buyer"
         yield ""
         yield "[care.late]  # the promised delivery has passed and nothing arrived"
         yield f"via = [{via}]"

@@ -39,9 +39,19 @@ def list_(call: Call, as_json: bool) -> None:
         }
         for found in catalogue.every()
     ]
-    files = [one for one in host.plugins.loaded() if one.name not in {row["name"] for row in rows}] if host else []
+    installed = {row["name"] for row in rows}
+    files = {one.name: one.origin for one in host.plugins.loaded()} if host else {}
+    files |= {name: "" for name in broken if name not in files}
     rows += [
-        {"name": one.name, "distribution": one.origin, "version": "", "state": "used", "error": None} for one in files
+        {
+            "name": name,
+            "distribution": origin,
+            "version": "",
+            "state": "broken" if name in broken else "used",
+            "error": broken.get(name),
+        }
+        for name, origin in files.items()
+        if name not in installed
     ]
     if as_json:
         output.lines(rows)

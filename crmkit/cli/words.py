@@ -40,6 +40,7 @@ REASONS: dict[str, str] = {
     Reason.OPT_OUTS_UNKNOWN: "the vendor's list of opt-outs could not be read",
     Reason.RETRY: "the last try did not succeed and is repeated",
     Reason.MISSING_VARIABLE: "a fact that the template needs is not known",
+    Reason.TEMPLATE_ERROR: "the template could not be filled in",
     Reason.POLICY_ERROR: "a policy failed, so it waits for a person",
     Reason.NO_GATEWAY: "no gateway is configured for its channels",
     Reason.TRIES_USED_UP: "every try was used up",

@@ -201,6 +201,12 @@ class Host:
                 reports[shop.name] = self.reports(shop)
             except CrmkitError as error:
                 found.append(self.config.document.problem((f"{shop.kind}s", shop.name), str(error)))
+                continue
+            if not reports[shop.name]:  # what it can tell is not known yet, so nothing can be said against a rule
+                del reports[shop.name]
+                what, do = "nothing is there yet to tell what it reports", "rules that need it cannot be checked"
+                at = (f"{shop.kind}s", shop.name)
+                found.append(self.config.document.problem(at, what, do, level="warning"))
         for playbook in self.playbooks:
             check = getattr(self._module(playbook.name), "check", None)
             if callable(check):
