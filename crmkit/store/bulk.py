@@ -15,11 +15,12 @@ from functools import lru_cache
 from typing import Any, cast
 
 import sqlalchemy as sa
+from pydantic_core import from_json
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.engine import Connection, Dialect
 from sqlalchemy.types import TypeEngine
 
-from crmkit.core.columns import UtcTime
+from crmkit.core.columns import Json, UtcTime
 
 #: A row as it is read: column values by name.
 Row = Mapping[str, Any]
@@ -68,11 +69,20 @@ def _reader(kind: TypeEngine[Any], dialect: Dialect) -> Reader | None:
     """How a value that is not None is read; None: as the driver gives it."""
     if isinstance(kind, UtcTime) and dialect.name == "sqlite":
         return _utc_moment
+    if isinstance(kind, Json) and dialect.name == "sqlite":
+        return _document
     return cast("Reader | None", kind.dialect_impl(dialect).result_processor(dialect, None))
 
 
 def _utc_moment(text: str) -> datetime:
     return datetime.fromisoformat(f"{text}+00:00")
+
+
+def _document(text: str) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        return json.loads(text)  # which also takes half of a surrogate pair
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------

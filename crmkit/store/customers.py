@@ -24,6 +24,17 @@ def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
     return {row["id"]: row for row in bulk.select_in(tx, t.profile, t.profile.c.id, ids)}
 
 
+#: What families are made of and what they lead to: all of a profile but what is said of the person.
+_TIES = tuple(
+    t.profile.c[name] for name in ("id", "family_id", "merged_into", "needs_review", "stage", "cycle", "stage_at")
+)
+
+
+def ties_of(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
+    """Family, merge, review and stage of profiles, by number."""
+    return {row["id"]: row for row in bulk.select_in(tx, _TIES, t.profile.c.id, ids)}
+
+
 def identities_of(tx: Connection, profiles: Iterable[int]) -> dict[int, set[Identity]]:
     """What each profile was seen with."""
     found: dict[int, set[Identity]] = defaultdict(set)
@@ -76,7 +87,7 @@ def evidence_around(
                 if len(owners) - fresh.get(identity, 0) > SHARED_LIMIT:
                     continue  # it was shared by too many before: nobody is joined by it, nothing changes for them
             reached |= owners
-        rows = by_id(tx, frontier)
+        rows = ties_of(tx, frontier)
         merges.update({profile: row["merged_into"] for profile, row in rows.items()})
         reached |= {into for into in (row["merged_into"] for row in rows.values()) if into is not None}
         p = t.profile.c

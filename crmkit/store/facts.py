@@ -109,12 +109,16 @@ def reviews_at(tx: Connection, ids: Iterable[int], now: datetime) -> dict[int, R
     }
 
 
+#: What a customer is shown with.
+_PERSON = tuple(t.profile.c[name] for name in ("id", "family_id", "stage", "cycle", *PROFILE_FIELDS))
+
+
 def customers_of(tx: Connection, profiles: Iterable[int]) -> dict[int, Customer]:
     """The customer each profile belongs to: what the profile does not say, others of its family do."""
-    own = customers.by_id(tx, profiles)
+    p = t.profile.c
+    own = {row["id"]: row for row in bulk.select_in(tx, _PERSON, p.id, profiles)}
     families: dict[int, list[Row]] = defaultdict(list)
-    c = t.profile.c
-    for row in bulk.select_in(tx, t.profile, c.family_id, [row["family_id"] for row in own.values()]):
+    for row in bulk.select_in(tx, _PERSON, p.family_id, [row["family_id"] for row in own.values()]):
         families[row["family_id"]].append(row)
     found = {}
     for number, row in own.items():
@@ -122,7 +126,7 @@ def customers_of(tx: Connection, profiles: Iterable[int]) -> dict[int, Customer]
         root = next((member for member in members if member["id"] == row["family_id"]), row)
         said = {
             name: next((member[name] for member in members if member[name] is not None), None)
-            for name in (*PROFILE_FIELDS, "country")
+            for name in PROFILE_FIELDS
         }
         found[number] = Customer(
             id=row["family_id"], profile_id=number, stage=root["stage"], cycle=root["cycle"], **said
