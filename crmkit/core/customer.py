@@ -236,6 +236,14 @@ def normal_phone(written: str, region: str | None) -> str:
     return phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
 
 
+_ANY_PURPOSE = Address.model_fields["purposes"].default
+
+
+def _plain_address(kind: str, value: str) -> Address:
+    """An address that is known to be one; its defaults are given, since pydantic would copy them each time."""
+    return Address.model_construct({"kind", "value"}, kind=kind, value=value, purposes=_ANY_PURPOSE, valid_until=None)
+
+
 def recognise(buyer: Buyer | None, *, shop: str, region: str | None, order: str | None) -> Recognised:
     """Which profile a record belongs to, and what it says of it.
 
@@ -253,14 +261,14 @@ def recognise(buyer: Buyer | None, *, shop: str, region: str | None, order: str 
         try:
             value = normal_email(buyer.email)
             weak.append(Identity("email", "", value))
-            addresses.append(("", Address.model_construct(kind="email", value=value)))
+            addresses.append(("", _plain_address("email", value)))
         except ValueError as error:
             flaws["email"] = f"{buyer.email!r} {error}"
     if buyer.phone and "phone" not in buyer.masked:
         try:
             value = normal_phone(buyer.phone, buyer.region or region)
             weak.append(Identity("phone", "", value))
-            addresses.append(("", Address.model_construct(kind="phone", value=value)))
+            addresses.append(("", _plain_address("phone", value)))
         except ValueError as error:
             flaws["phone"] = f"{buyer.phone!r} {error}"
     for address in buyer.addresses:

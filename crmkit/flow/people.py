@@ -215,12 +215,12 @@ class People:
         touched = set(ordered_for)
         if self._fresh:
             touched |= self._regroup()
-        of = {number: row["family_id"] for number, row in customers.by_id(self.tx, touched).items()}
+        of = {number: row["family_id"] for number, row in customers.ties_of(self.tx, touched).items()}
         return self._place(set(of.values()))
 
     def _regroup(self) -> set[int]:
         evidence, merges, too_shared = customers.evidence_around(self.tx, self._touched, self._fresh)
-        stored = customers.by_id(self.tx, evidence)
+        stored = customers.ties_of(self.tx, evidence)
         changed = []
         for family in families(evidence, merges, too_shared):
             for member in family.members:
@@ -232,7 +232,7 @@ class People:
 
     def _place(self, families_touched: set[int]) -> list[dict[str, Any]]:
         orders = customers.orders_of_families(self.tx, families_touched)
-        roots = customers.by_id(self.tx, families_touched)
+        roots = customers.ties_of(self.tx, families_touched)
         changed, told = [], []
         for number in sorted(families_touched):
             row = roots[number]
