@@ -40,7 +40,9 @@ from crmkit.store import customers, facts, outbox
 #: A claim lapses after this long; longer than any one try may take.
 LEASE = timedelta(minutes=5)
 #: Messages in one claim, and results in one recording transaction.
-CLAIM, RECORD = 200, 100
+CLAIM, RECORD = 500, 500
+#: So many messages are marked ahead at the most, or twice as many as are in flight where that is more.
+AHEAD = 32
 #: A message is tried this often before it fails.
 TRIES = 10
 #: What is in flight when a run is interrupted gets this long to end, in seconds.
@@ -280,7 +282,9 @@ class _Lane:
         self.run, self.setup, self.name, self.gateway, self.clock = run, setup, name, gateway, clock
         self.width = max(1, gateway.settings.concurrency)
         self.claim_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
-        self.ready: asyncio.Queue[list[Mapping[str, Any]] | None] = asyncio.Queue(maxsize=self.width)
+        self.ready: asyncio.Queue[list[Mapping[str, Any]] | None] = asyncio.Queue()
+        self.few = asyncio.Event()  # few are ready: time to mark more
+        self.low = 0
         self.results: list[_Result] = []
         self.news = asyncio.Event()
         self.done = Delivered()
@@ -330,32 +334,48 @@ class _Lane:
                 await asyncio.wait(hanging)
 
     async def _feed(self) -> None:
-        """Claim and mark, as fast as the workers take; marked ahead is little more than what is in flight."""
+        """Claim and mark, as fast as the workers take.
+
+        What is marked when a process dies is in doubt, so it is little more than what is in flight: as much as leaves
+        while the next mark is committed. Against a slow vendor that is nothing; against a quick one, up to `AHEAD`.
+        """
         batch = max(1, self.gateway.batch)
+        least, most = self.width, max(self.width, AHEAD // 2 // batch)  # groups: what one call of the gateway takes
+        size = least
         while not self.has_stopped():
             now = self.clock()
             claimed, kept_back, any_due = await self.run(claim, self.setup, self.name, self.claim_id, now, CLAIM)
             self.done.states.update("deferred" if r["state"] == State.QUEUED else str(r["state"]) for r in kept_back)
             if not any_due:
                 break
-            group = self.width * batch
-            for start in range(0, len(claimed), group):
-                if self.has_stopped():
-                    break
-                rows = claimed[start : start + group]
+            while claimed and not self.has_stopped():
+                rows, claimed = claimed[: size * batch], claimed[size * batch :]
+                before = self.ready.qsize()
                 self.unsent.update(row["id"] for row in rows)  # interrupted from here on, they are given back
                 mine = await self.run(outbox.mark, [row["id"] for row in rows], self.claim_id, self.clock())
                 marked: list[Mapping[str, Any]] = [
                     {**row, "claim_id": self.claim_id} for row in rows if row["id"] in mine
                 ]
+                left = before - self.ready.qsize()
+                size = min(most, max(least, 2 * size if left == before else left))
                 for first in range(0, len(marked), batch):
-                    await self.ready.put(marked[first : first + batch])
-                    self.unsent.difference_update(row["id"] for row in marked[first : first + batch])
+                    self.ready.put_nowait(marked[first : first + batch])
+                self.unsent.difference_update(row["id"] for row in marked)
+                await self._until_few(size)
         for _ in range(self.width):
-            await self.ready.put(None)
+            self.ready.put_nowait(None)
+
+    async def _until_few(self, count: int) -> None:
+        """Wait until no more than this many groups are ready."""
+        self.low = count
+        while self.ready.qsize() > count:
+            self.few.clear()
+            await self.few.wait()
 
     async def _work(self) -> None:
         while (rows := await self.ready.get()) is not None:
+            if self.ready.qsize() <= self.low:
+                self.few.set()
             await self._send(rows)
 
     async def _send(self, rows: list[Mapping[str, Any]]) -> None:
