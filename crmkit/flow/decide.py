@@ -334,10 +334,9 @@ class _Batch:
         if work.is_quiet:
             counted = (work.row["shop_id"], plugin.name, action.template)
             return lambda: self.quiet.update([counted])
-        customers = {customer.id for customer in self.customers.values()}
-        if not customers <= self.reachable:
-            self.composer.reach = facts.reach_of(self.tx, customers, self.now)
-            self.reachable = customers
+        if work.event.customer is not None and work.event.customer.id not in self.reachable:
+            self.reachable = {customer.id for customer in self.customers.values()}
+            self.composer.reach = facts.reach_of(self.tx, self.reachable, self.now)
         rows = [{**row, "depth": work.row["depth"]} for row in self.composer.compose(plugin, work.event, action, crm)]
         return lambda: self.messages.extend(rows)
 

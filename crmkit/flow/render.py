@@ -7,6 +7,7 @@ place: a reader is told in the own language by a plugin's template rather than i
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from crmkit.core.errors import ConfigError
@@ -17,6 +18,7 @@ from crmkit.flow.template import Rendered, Template
 __all__ = ["MissingVariable", "Rendered", "Template", "Templates", "context_of", "locale_chain"]
 
 
+@lru_cache(maxsize=1024)
 def locale_chain(*wanted: str | None) -> tuple[str, ...]:
     """The locales to try, each followed by what it is a case of; English comes last: ("zh-CN", "zh", "en")."""
     chain: dict[str, None] = {}
