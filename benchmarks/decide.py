@@ -29,10 +29,12 @@ def run(folder: Path, size: Size) -> Iterator[Result]:
     loud.decide()
     messages = raw.rows(loud.database, ("message",))
 
+    decided: dict[House, int] = {}
+
     def turn(place: House) -> float:
         place.restore(synced[place])
         with place.engine() as engine:
-            return timed(lambda: place.decide_with(engine))
+            return timed(lambda: decided.update({place: place.decide_with(engine)}))
 
     def by_driver() -> float:
         loud.restore(synced[loud])
@@ -41,7 +43,7 @@ def run(folder: Path, size: Size) -> Iterator[Result]:
             return timed(lambda: raw.replace(connection, "pending", numbers, messages))
 
     race = Race(size.rounds, {"quiet": lambda: turn(quiet), "loud": lambda: turn(loud), "driver": by_driver})
-    limit = f"the same rows by the raw driver, {race.rate('driver', size.orders):,.0f}/s"
-    for name in ("quiet", "loud"):
-        rate = f"{race.rate(name, size.orders):,.0f} interactions/s"
+    for name, place in (("quiet", quiet), ("loud", loud)):
+        rate = f"{race.rate(name, decided[place]):,.0f} interactions/s"
+        limit = f"the same rows by the raw driver, {race.rate('driver', decided[place]):,.0f}/s"
         yield Result(f"decide, all {name}", rate, limit, race.ratio(name, "driver"))
