@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from crmkit.core.errors import ConfigError, CrmkitError
+from crmkit.core.errors import CrmkitError
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -136,19 +136,6 @@ class Call:
         from crmkit.store import accounts
 
         return self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
-
-    def refuse_without_playbooks(self, command: str) -> None:
-        """A run that changes the database needs every playbook: what one that is left out would do must not be lost.
-
-        Raises:
-            ConfigError: playbooks were left out by an option.
-        """
-        if self.no_plugins or self.only_plugins is not None:
-            raise ConfigError(
-                "playbooks were left out, and what they would decide would be lost",
-                who=command,
-                do="leave out --no-plugins and --only-plugins, or add --plan",
-            )
 
 
 def read_now(written: str | None) -> datetime | None:

@@ -50,7 +50,6 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
             planned = Local(call.host, store).plan(now=call.given_now)
         _plan(call, planned, None if plan == _NO_FILE else Path(plan), as_json)
         return
-    call.refuse_without_playbooks("dispatch")
     with call.open_store() as store, dispatch_bars(shown=not as_json) as progress:
         run = asyncio.run(Local(call.host, store).dispatch(now=call.given_now, progress=progress))
     facts = _facts(run)

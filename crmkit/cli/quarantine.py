@@ -87,7 +87,6 @@ def retry(call: Call, numbers: tuple[int, ...], everything: bool, shop: str | No
 
     if not (numbers or everything or shop):
         raise click.UsageError("name refusals by number, or give --shop NAME or --all")
-    call.refuse_without_playbooks("quarantine")
     with call.reading() as tx:
         names = {row["id"]: row["name"] for row in accounts.every(tx)}
         rows = report.quarantine_rows(tx, numbers) if numbers else accounts.open_quarantine(tx, account_of(names, shop))

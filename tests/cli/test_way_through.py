@@ -34,12 +34,11 @@ def test_a_shop_is_named_or_refused(place: Place) -> None:
     assert "tea" in result.stderr
 
 
-def test_playbooks_are_not_left_out_of_what_is_written(place: Place) -> None:
-    for command in ("sync", "dispatch"):
-        result = place.run(command, before=("--no-plugins",))
-        assert result.exit_code == 2
-        assert "would be lost" in result.stderr
-    assert place.run("sync", "--plan", before=("--no-plugins",)).exit_code == 1
+def test_what_a_playbook_that_is_left_out_would_decide_waits_for_it(place: Place) -> None:
+    place.run("sync", now=NOW, before=("--no-plugins",))
+    left_out = place.run("dispatch", "--json", now=NOW, before=("--no-plugins",))
+    assert (left_out.exit_code, json.loads(left_out.stdout)["messages"]) == (0, {})
+    assert json.loads(place.ok("dispatch", "--json", now=NOW))["handed_over"] == {"sent": 2}
 
 
 def test_a_plan_says_what_dispatch_then_does(place: Place) -> None:
