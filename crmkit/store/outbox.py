@@ -90,7 +90,7 @@ def mark(tx: Connection, ids: Sequence[int], claim_id: str, now: datetime) -> se
     """Mark messages as started. Only what is returned may be sent: whose lease has lapsed is somebody else's by now."""
     statement = (
         sa.update(t.message)
-        .where(_m.id.in_(ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
+        .where(bulk.one_of(tx, _m.id, ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
         .where(_m.started_at.is_(None))
         .values(started_at=now)
         .returning(_m.id)
