@@ -180,6 +180,7 @@ class _Batch:
         self.people = People(tx, shop, now)
         self.orders: dict[str, _State] = {}
         self.lines: dict[str, OrderRecord] = {}
+        self.versions: dict[int, Version] = {}  # of records that are about a person: hashing one takes a while
         self.landed: list[tuple[str, str]] = []
         self.news: set[int] = set()  # indexes of records that said something new
         self.flaws: list[tuple[int, Refused]] = []
@@ -258,7 +259,8 @@ class _Batch:
                 at = told or self.now
             else:
                 continue
-            found = self.people.see(buyer, order, version_of(record, at), at)
+            version = self.versions[index] = version_of(record, at)
+            found = self.people.see(buyer, order, version, at)
             if found.key:
                 keys[index] = found.key
             for name, reason in found.flaws.items():
@@ -314,7 +316,7 @@ class _Batch:
             row = stored.get(number)
             state = _State(row or {"shop_id": self.shop.id, "external_id": number}, is_fresh=row is None)
             self.orders[number] = state
-        version = version_of(record, record.changed_at)
+        version = self.versions.get(index) or version_of(record, record.changed_at)
         said = order_columns(record)
         if key is not None:
             said["profile_id"] = self.people.ids[key]
