@@ -2,7 +2,8 @@
 
 `make bench`, or `python -m benchmarks [--quick] [ROW ...]`. One module is one row, or a family of rows, of the table:
 
-- `sync`: a first load, on SQLite and PostgreSQL, from memory and from files, beside the raw driver; and nothing new
+- `sync`: a first load, from memory and from files, beside the raw driver; and nothing new
+- `postgres`: a first load on PostgreSQL, beside the raw driver and beside COPY
 - `decide`: a rule of `care` on every interaction, all quiet and all loud, beside the raw driver
 - `dispatch`: over an HTTP gateway, beside a bare loop over the same client
 - `smtp`: over the gateway `smtp`, beside a loop over one connection that sends finished mails

@@ -57,7 +57,12 @@ def _take(place: House, engine: Local, orders: int) -> int:
     """Statements of one page with all orders in it."""
     entry = place.host.shops["tea"]
     with engine.store.begin() as tx:
-        told = {"name": entry.name, "kind": entry.kind, "adapter": entry.adapter.name, "vendor_account": None}
+        told: dict[str, Any] = {
+            "name": entry.name,
+            "kind": entry.kind,
+            "adapter": entry.adapter.name,
+            "vendor_account": None,
+        }
         if accounts.find(tx, entry.name) is None:
             accounts.meet(tx, **told, announce_from=shop.BEGAN, now=shop.NOW)
         setup = engine.setup(tx)
