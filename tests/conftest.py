@@ -2,11 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from crmkit.store.engine import Store
+from tests.play import Play
 
 _CALM = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 settings.register_profile(
@@ -22,3 +24,9 @@ def store(migrated_url: str) -> Iterator[Store]:
     opened = Store(migrated_url)
     yield opened
     opened.close()
+
+
+@pytest.fixture
+def play(store: Store, tmp_path: Path) -> Play:
+    """A small installation on an open database."""
+    return Play(store, tmp_path / "play")

@@ -1,9 +1,9 @@
 """What a database holds, in forms that can be compared.
 
 `everything` is every row as it stands. `canonical` is what must come out the same whatever order the facts arrived in:
-no surrogate numbers, no times of recording, no frozen `occurred_at`, not whether a refusal was settled since, and not the interactions that
-tell of a change seen (an order reopened, a promise moved, a stage or a consent changed), which depend on what was known
-when.
+no surrogate numbers, no times of recording, no frozen `occurred_at`, not whether a refusal was settled since, and not
+the interactions that tell of a change seen (an order reopened, a promise moved, a stage or a consent changed), which
+depend on what was known when.
 """
 
 import json

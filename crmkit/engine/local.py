@@ -348,10 +348,9 @@ class Local:
 
 
 def _next_due(tx: Connection, setup: Setup, gateways: frozenset[str]) -> datetime | None:
-    moments = [
-        moment for moment in (log.next_due(tx, setup.shops), outbox.next_due(tx, gateways)) if moment is not None
-    ]
-    return min(moments, default=None)
+    announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
+    due = (log.next_due(tx, announcing, setup.absent), outbox.next_due(tx, gateways))
+    return min((moment for moment in due if moment is not None), default=None)
 
 
 def _rehearse(tx: Connection, setup: Setup, names: frozenset[str], plan: Plan, at: datetime) -> int:

@@ -25,10 +25,12 @@ from crmkit.core.events import EVENTS, Event
 from crmkit.core.interaction import CRMKIT, DEPTH_LIMIT, TRIES_LIMIT
 from crmkit.core.message import Reason, State
 from crmkit.core.order import Order
+from crmkit.flow import callback
 from crmkit.flow.compose import Composer, template_rows
 from crmkit.flow.setup import Plugin, Setup, backoff
 from crmkit.store import bulk, facts, log, outbox
 from crmkit.store import tables as t
+from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
 
 
@@ -69,14 +71,14 @@ def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500) -> Dec
         limit: how much one transaction takes.
     """
     log.fire_timers(tx, now, setup.listened, limit)
-    rows = log.due(tx, now, limit, setup.shops)
+    rows = log.due(tx, now, limit, setup.shops, setup.absent)
     if not rows:
         return Decided()
     try:
         with tx.begin_nested():
             return _Batch(tx, setup, now, rows).run()
-    except DBAPIError as error:
-        if error.connection_invalidated:
+    except UNSTORABLE as error:
+        if refusal(error) is None:
             raise
     # The database refused something a plugin asked for: one by one, then plugin by plugin, to name the culprit.
     done = Decided()
@@ -88,21 +90,33 @@ def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500) -> Dec
 def _alone(tx: Connection, setup: Setup, now: datetime, row: dict[str, Any]) -> Decided:
     try:
         with tx.begin_nested():
-            return _Batch(tx, setup, now, [row]).run()
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise
+            return _Batch(tx, setup, now, [row], is_alone=True).run()
+    except UNSTORABLE as error:
+        _reason(error)
     refused: dict[str, str] = {}
     for plugin in setup.plugins:
         trial = tx.begin_nested()
         try:
-            _Batch(tx, setup, now, [row], only={plugin.name}).run()
-        except DBAPIError as error:
-            refused[plugin.name] = f"the database refused it: {str(error.orig).strip().splitlines()[0]}"
+            _Batch(tx, setup, now, [row], only={plugin.name}, is_alone=True).run()
+        except UNSTORABLE as error:
+            refused[plugin.name] = _reason(error)
         finally:
             trial.rollback()
+    try:
+        with tx.begin_nested():
+            return _Batch(tx, setup, now, [row], refused=refused, is_alone=True).run()
+    except UNSTORABLE as error:  # refused only together: then nobody's effects count
+        refused = {plugin.name: _reason(error) for plugin in setup.plugins}
     with tx.begin_nested():
-        return _Batch(tx, setup, now, [row], refused=refused).run()
+        return _Batch(tx, setup, now, [row], refused=refused, is_alone=True).run()
+
+
+def _reason(error: Exception) -> str:
+    """Why an effect was refused; what is the database's own trouble is raised again."""
+    why = refusal(error)
+    if why is None:
+        raise error
+    return why
 
 
 class _Crm:
@@ -136,15 +150,22 @@ class _Batch:
         rows: Sequence[dict[str, Any]],
         only: set[str] | None = None,
         refused: Mapping[str, str] = {},
+        is_alone: bool = False,
     ) -> None:
         self.tx, self.setup, self.now = tx, setup, now
-        self.rows, self.refused = rows, refused
+        self.rows, self.refused, self.is_alone = rows, refused, is_alone
+        self.listened = setup.listened
         self.plugins = [plugin for plugin in setup.plugins if only is None or plugin.name in only]
         self.done = Decided()
         self.orders: dict[int, Order] = {}
         self.composer = Composer(setup, Reach({}, {}, {}, {}), now)
         self.reachable: set[int] = set()
-        self.retrying = log.retrying(tx, {row["profile_id"] for row in rows if row["profile_id"] is not None}, now)
+        self.families = {row["family"] for row in rows if row["family"] is not None}
+        waiting = log.retrying(tx, self.families, {row["pending_id"] for row in rows})
+        #: {(family, plugin): the oldest it has yet to decide, as (occurred_at, interaction), and when that is due}
+        self.retrying = {
+            pair: ((row["occurred_at"], row["interaction_id"]), row["due_at"]) for pair, row in waiting.items()
+        }
         self._load()
         self._clear()
 
@@ -181,7 +202,7 @@ class _Batch:
     def run(self) -> Decided:
         """Decide the whole batch."""
         queues: dict[Any, deque[dict[str, Any]]] = {}
-        for row in sorted(self.rows, key=lambda row: (row["occurred_at"], row["id"])):
+        for row in sorted(self.rows, key=_age):
             owner = row["family"] if row["family"] is not None else ("order", row["order_id"], row["id"])
             queues.setdefault(owner, deque()).append(row)
         while queues:
@@ -189,7 +210,7 @@ class _Batch:
                 self._decide(queue.popleft())
             for owner_row in self._write():
                 owner = owner_row["family"] if owner_row["family"] is not None else ("cause", owner_row["id"])
-                queues.setdefault(owner, deque()).appendleft(owner_row)
+                queues[owner] = deque(sorted((*queues.get(owner, ()), owner_row), key=_age))
             queues = {owner: queue for owner, queue in queues.items() if queue}
         return self.done
 
@@ -200,8 +221,11 @@ class _Batch:
         kind = EVENTS.get(row["type"])
         if kind is None:
             return  # its plugin is gone
+        if row.get("plugin") is None:
+            for name in sorted(self.setup.absent):
+                self._wait(row, name, row["occurred_at"], "waits for its plugin, which is not loaded")
         shop = self.setup.shops.get(row["shop_id"]) if row["shop_id"] is not None else None
-        work = _Work(row, self._event(kind, row, shop), shop is not None and row["occurred_at"] < shop.announce_from)
+        is_quiet = shop is not None and row["occurred_at"] < shop.announce_from
         for plugin in self.plugins:
             if row.get("plugin") not in {None, plugin.name}:
                 continue
@@ -209,11 +233,18 @@ class _Batch:
             if not handlers:
                 continue
             if row["depth"] > DEPTH_LIMIT:
-                self._again(row, plugin.name, 0, f"a chain of effects deeper than {DEPTH_LIMIT}")
+                self._wait(
+                    row, plugin.name, self.now, f"a chain of effects deeper than {DEPTH_LIMIT}", parked_at=self.now
+                )
                 continue
-            pair = (row["profile_id"], plugin.name)
-            if row.get("plugin") is None and pair in self.retrying:
-                self._again(row, plugin.name, 0, "waits for an earlier interaction of this customer to be retried")
+            earlier = self.retrying.get((row["family"], plugin.name))
+            if earlier is not None and earlier[0] < _age(row):
+                self._wait(row, plugin.name, earlier[1], "waits for an earlier interaction of this customer")
+                continue
+            try:
+                work = _Work(row, self._event(kind, row, shop), is_quiet)
+            except Exception as error:  # what is stored does not fit the event's class any more
+                self._failed(plugin, row, error)
                 continue
             self._ask(plugin, handlers, work)
 
@@ -255,16 +286,17 @@ class _Batch:
             self._check_keys(plugin, work, asked)
             effects = [self._effect(plugin, work, action, crm) for action in asked]
         except DBAPIError:
-            raise
+            raise  # PostgreSQL takes no more statements until the savepoint before it is gone
         except Exception as error:  # a plugin's code: what it breaks is its own pair only
-            self._failed(plugin, work, error)
+            self._failed(plugin, work.row, error)
             return
         for apply in effects:
             apply()
 
     def _check_keys(self, plugin: Plugin, work: _Work, asked: Iterable[Action]) -> None:
-        counts = Counter((a.key or a.template, a.to) for a in asked if isinstance(a, Send))
-        twice = next((key for (key, _), count in counts.items() if count > 1), None)
+        sends = [action for action in asked if isinstance(action, Send)]
+        counts = Counter((send.key, send.template if send.key is None else None, send.to) for send in sends)
+        twice = next((key or template for (key, template, _), count in counts.items() if count > 1), None)
         if twice is not None:
             raise PluginError(
                 f"sends {twice!r} twice to one recipient",
@@ -273,28 +305,29 @@ class _Batch:
                 do="give each Send a key of its own",
             )
 
-    def _failed(self, plugin: Plugin, work: _Work, error: Exception) -> None:
-        tries = work.row.get("tries", 0) + 1 if work.row.get("plugin") == plugin.name else 1
+    def _failed(self, plugin: Plugin, row: dict[str, Any], error: Exception) -> None:
+        """Put a pair back to be tried again, or park it. Until then the customer's later ones wait for this plugin."""
+        tries = row.get("tries", 0) + 1 if row.get("plugin") == plugin.name else 1
         text = str(error) if isinstance(error, CrmkitError) else f"{type(error).__name__}: {error}"
-        self.done.failed.append((plugin.name, work.row["id"], text))
-        self._again(work.row, plugin.name, tries, text)
-        if tries < TRIES_LIMIT and work.row["profile_id"] is not None:
-            self.retrying.add((work.row["profile_id"], plugin.name))
-
-    def _again(self, row: dict[str, Any], plugin: str, tries: int, error: str) -> None:
-        parked = tries >= TRIES_LIMIT or row["depth"] > DEPTH_LIMIT
+        self.done.failed.append((plugin.name, row["id"], text))
         chance = (row["id"] * 2654435761 % 1000) / 1000  # of the interaction, so that a run can be repeated
-        self.put_back.append(
-            {
-                "interaction_id": row["id"],
-                "profile_id": row["profile_id"],
-                "plugin": plugin,
-                "due_at": self.now + backoff(max(tries, 1), chance),
-                "tries": tries,
-                "error": error,
-                "parked_at": self.now if parked else None,
-            }
-        )
+        due_at, parked = self.now + backoff(tries, chance), tries >= TRIES_LIMIT
+        self._wait(row, plugin.name, due_at, text, tries=tries, parked_at=self.now if parked else None)
+        if not parked and row["family"] is not None:
+            self.retrying[row["family"], plugin.name] = (_age(row), due_at)
+
+    def _wait(self, row: dict[str, Any], plugin: str, due_at: datetime, why: str, **other: Any) -> None:
+        """Leave a pending row of the plugin's own; who only waits was not tried, and keeps the count it had."""
+        values = {
+            "interaction_id": row["id"],
+            "profile_id": row["profile_id"],
+            "plugin": plugin,
+            "due_at": due_at,
+            "tries": row.get("tries", 0) if row.get("plugin") == plugin else 0,
+            "error": why.replace("\x00", "\\x00"),
+            "parked_at": None,
+        }
+        self.put_back.append({**values, **other})
 
     # effects
 
@@ -322,11 +355,19 @@ class _Batch:
         if isinstance(action, Later):
             if action.at.tzinfo is None:
                 raise PluginError("Later at a time without a zone", who=plugin.name, operation=event.name)
-            return lambda: self._later(plugin, work, action)
+            timer = self._timer(plugin, work, action)
+            return lambda: self._set(timer)
         if isinstance(action, Cancel):
             key = action.key if isinstance(action.key, str) else _subject(action.key, event)
             return lambda: self._cancel(plugin, key)
         if isinstance(action, Save):
+            if getattr(type(action.row), "__table__", None) is None or t.table_of(type(action.row)) in t.CORE:
+                raise PluginError(
+                    f"Save({type(action.row).__name__}) is no row of a table of the plugin's own",
+                    who=plugin.name,
+                    operation=event.name,
+                    do="save rows of the models named in crmkit_tables",
+                )
             return lambda: self.saves.setdefault(type(action.row), []).append(action.row)
         raise PluginError(f"{type(action).__name__} is no action crmkit knows", who=plugin.name, operation=event.name)
 
@@ -365,24 +406,24 @@ class _Batch:
             "key": key,
         }
 
-    def _later(self, plugin: Plugin, work: _Work, action: Later) -> None:
+    def _timer(self, plugin: Plugin, work: _Work, action: Later) -> dict[str, Any]:
         caused = self._caused(plugin, work, action.event.name, action.event.payload(), None, action.event)
-        key = action.key or _subject(type(action.event), work.event)
-        self.cancelled = [pair for pair in self.cancelled if pair != (plugin.name, key)]
-        self.timers.append(
-            {
-                "plugin": plugin.name,
-                "key": key,
-                "type": caused["type"],
-                "due_at": action.at,
-                "profile_id": caused["profile_id"],
-                "shop_id": caused["shop_id"],
-                "order_id": caused["order_id"],
-                "payload": caused["payload"],
-                "cause_id": caused["cause_id"],
-                "depth": 0,
-            }
-        )
+        return {
+            "plugin": plugin.name,
+            "key": action.key or _subject(type(action.event), work.event),
+            "type": caused["type"],
+            "due_at": action.at,
+            "profile_id": caused["profile_id"],
+            "shop_id": caused["shop_id"],
+            "order_id": caused["order_id"],
+            "payload": caused["payload"],
+            "cause_id": caused["cause_id"],
+            "depth": 0,
+        }
+
+    def _set(self, timer: dict[str, Any]) -> None:
+        self.cancelled = [pair for pair in self.cancelled if pair != (timer["plugin"], timer["key"])]
+        self.timers.append(timer)
 
     def _cancel(self, plugin: Plugin, key: str) -> None:
         self.timers = [row for row in self.timers if (row["plugin"], row["key"]) != (plugin.name, key)]
@@ -402,8 +443,12 @@ class _Batch:
         self._post(self.messages)
         told = log.append(self.tx, [row for _, row in self.told], (), self.now)
         self._clear()
-        next_up = [row for row in told if row["type"] in self.setup.listened]
+        next_up = [row for row in told if row["type"] in self.listened]
         families = log.family_of(self.tx, {row["profile_id"] for row in next_up if row["profile_id"] is not None})
+        # What is told of a customer who is not of this batch takes its turn among that customer's own pending work.
+        here = set() if self.is_alone else {None, *self.families}
+        log.add_pending(self.tx, [row for row in next_up if families.get(row["profile_id"]) not in here])
+        next_up = [row for row in next_up if families.get(row["profile_id"]) in here]
         missing = {row["order_id"] for row in next_up if row["order_id"] is not None} - set(self.orders)
         self.orders.update(facts.orders_at(self.tx, missing, self.now) if missing else {})
         strangers = {row["profile_id"] for row in next_up if row["profile_id"] is not None} - set(self.customers)
@@ -415,10 +460,12 @@ class _Batch:
             table = t.table_of(model)
             keys = [column.name for column in table.primary_key.columns]
             rows = [instance.model_dump() for instance in instances]
-            unnumbered = [row for row in rows if len(keys) == 1 and row[keys[0]] is None]
-            for number, row in zip(bulk.next_ids(self.tx, table, len(unnumbered)), unnumbered, strict=True):
-                row[keys[0]] = number
-            bulk.upsert(self.tx, table, keys, rows)
+            is_new = [len(keys) == 1 and row[keys[0]] is None for row in rows]
+            bulk.upsert(self.tx, table, keys, [row for row, new in zip(rows, is_new, strict=True) if not new])
+            fresh = [{**row} for row, new in zip(rows, is_new, strict=True) if new]
+            for row in fresh:
+                del row[keys[0]]  # the database numbers it
+            bulk.insert(self.tx, table, fresh)
 
     def _post(self, rows: list[dict[str, Any]]) -> None:
         if not rows:
@@ -427,6 +474,8 @@ class _Batch:
         outbox.keep_templates(self.tx, template_rows(self.composer.templates))
         self.composer.templates.clear()
         outbox.add(self.tx, rows)
+        settled = [row for row in rows if row["state"] in {State.SUPPRESSED, State.HELD}]
+        callback.tell(self.tx, settled, self.listened, self.now)
         for row in rows:
             self.done.messages[row["state"]] += 1
         self.done.rows.extend(rows)
@@ -436,14 +485,19 @@ class _Batch:
         known = outbox.keys_known(self.tx, [row["key"] for row in rows])
         for row in rows:
             if row["key"] in known:
+                told = f"{row['key']}#{row['interaction_id']}"
                 row.update(
-                    key=f"{row['key']}#{row['interaction_id']}",
+                    key=next(key for key in (told, *(f"{told}.{n}" for n in range(2, 1000))) if key not in known),
                     state=State.SUPPRESSED,
                     reason=Reason.DUPLICATE,
                     detail="told before",
                     settled_at=self.now,
                 )
             known.add(row["key"])
+
+
+def _age(row: Mapping[str, Any]) -> tuple[datetime, int]:
+    return row["occurred_at"], row["id"]
 
 
 def _subject(kind: type[Event], event: Event) -> str:

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.account import Shop
+from crmkit.core.events import EVENTS
 from crmkit.core.hooks import Handler, Policy
 from crmkit.flow.render import Templates
 
@@ -88,7 +89,9 @@ class Setup:
 
     @property
     def listened(self) -> frozenset[str]:
-        """Wire names of the events somebody handles."""
+        """Wire names of the events somebody handles; all there are while a plugin that might is not loaded."""
+        if self.absent:
+            return frozenset(EVENTS)
         return frozenset(handler.event.name for plugin in self.plugins for handler in plugin.handlers)
 
     @property

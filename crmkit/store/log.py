@@ -56,30 +56,53 @@ def add_pending(tx: Connection, interactions: Sequence[Mapping[str, Any]]) -> No
     bulk.insert(tx, t.pending, rows)
 
 
-def next_due(tx: Connection, shops: Collection[int]) -> datetime | None:
-    """The clock at which the next piece of work is due: pending work of one of these shops, a timer.
+def next_due(
+    tx: Connection, announcing: Mapping[int, datetime], absent: Collection[str] = frozenset()
+) -> datetime | None:
+    """The clock at which the next piece of work is due: pending work, a timer.
 
     What happened before its shop announces anything is due at that moment, all at once.
+
+    Args:
+        announcing: {shop: the moment from which it announces}; work of other shops is never due.
+        absent: plugins whose work waits for them.
     """
-    p, i, a = t.pending.c, t.interaction.c, t.account.c
-    due = sa.case((sa.and_(a.announce_from.is_not(None), a.announce_from > p.due_at), a.announce_from), else_=p.due_at)
+    p, i = t.pending.c, t.interaction.c
     pending = (
-        sa.select(due)
-        .select_from(t.pending.join(t.interaction, i.id == p.interaction_id).outerjoin(t.account, a.id == i.shop_id))
-        .where(p.parked_at.is_(None), sa.or_(i.shop_id.is_(None), i.shop_id.in_(list(shops))))
+        sa.select(p.due_at)
+        .select_from(t.pending.join(t.interaction, i.id == p.interaction_id))
+        .where(*_decidable(announcing, absent))
         .order_by(p.due_at)
         .limit(1)
     )
-    timer = sa.select(t.timer.c.due_at).order_by(t.timer.c.due_at).limit(1)
-    moments = [moment for moment in (tx.execute(pending).scalar(), tx.execute(timer).scalar()) if moment is not None]
-    return min(moments, default=None)
+    moments = [tx.execute(sa.select(t.timer.c.due_at).order_by(t.timer.c.due_at).limit(1)).scalar()]
+    # Whatever is due from the moment on at which all shops announce is due as it stands; before, shop by shop.
+    latest = max(announcing.values(), default=None)
+    moments.append(tx.execute(pending if latest is None else pending.where(p.due_at >= latest)).scalar())
+    for shop, begins in announcing.items():
+        first = tx.execute(pending.where(p.due_at < latest, i.shop_id == shop)).scalar()
+        moments.append(None if first is None else max(first, begins))
+    if latest is not None:
+        moments.append(tx.execute(pending.where(p.due_at < latest, i.shop_id.is_(None))).scalar())
+    return min((moment for moment in moments if moment is not None), default=None)
 
 
-def due(tx: Connection, now: datetime, limit: int, shops: Collection[int]) -> list[dict[str, Any]]:
+def _decidable(shops: Collection[int], absent: Collection[str]) -> list[sa.ColumnElement[bool]]:
+    """Work that may be decided once it is due: not parked, of a shop that is on, for a plugin that is there."""
+    p, i = t.pending.c, t.interaction.c
+    found = [p.parked_at.is_(None), sa.or_(i.shop_id.is_(None), i.shop_id.in_(list(shops)))]
+    if absent:
+        found.append(sa.or_(p.plugin.is_(None), p.plugin.not_in(list(absent))))
+    return found
+
+
+def due(
+    tx: Connection, now: datetime, limit: int, shops: Collection[int], absent: Collection[str] = frozenset()
+) -> list[dict[str, Any]]:
     """Pending work that is due, oldest first, locked: rows another worker holds are left out.
 
     Each row carries its interaction, and `family`: whose turn it is. Work of shops that are not in `shops` (switched
-    off) stays where it is.
+    off) and of plugins that are `absent` stays where it is.
     """
     p = t.pending.c
     statement = (
@@ -91,8 +114,7 @@ def due(tx: Connection, now: datetime, limit: int, shops: Collection[int]) -> li
             t.interaction,
         )
         .join(t.interaction, t.interaction.c.id == p.interaction_id)
-        .where(p.due_at <= now, p.parked_at.is_(None))
-        .where(sa.or_(t.interaction.c.shop_id.is_(None), t.interaction.c.shop_id.in_(list(shops))))
+        .where(p.due_at <= now, *_decidable(shops, absent))
         .order_by(p.due_at, p.interaction_id)
         .limit(limit)
     )
@@ -135,19 +157,22 @@ def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
     return {row["id"]: row["family_id"] for row in bulk.select_in(tx, (p.id, p.family_id), p.id, profiles)}
 
 
-def retrying(tx: Connection, profiles: Iterable[int], now: datetime) -> set[tuple[int, str]]:
-    """(profile, plugin) pairs with a failed interaction that waits for its next try."""
-    p = t.pending.c
-    rows = bulk.select_in(
-        tx,
-        (p.profile_id, p.plugin),
-        p.profile_id,
-        profiles,
-        p.plugin.is_not(None),
-        p.parked_at.is_(None),
-        p.due_at > now,
-    )
-    return {(row["profile_id"], row["plugin"]) for row in rows}
+def retrying(tx: Connection, families: Iterable[int], taken: Collection[int]) -> dict[tuple[int, str], Row]:
+    """What a plugin has yet to decide of these customers, by (family, plugin): the oldest that is not in `taken`."""
+    p, i, f = t.pending.c, t.interaction.c, t.profile.c
+    wanted = sorted(set(families))
+    found: dict[tuple[int, str], Row] = {}
+    for start in range(0, len(wanted), 500):
+        statement = (
+            sa.select(f.family_id, p.id.label("pending_id"), p.plugin, p.due_at, p.interaction_id, i.occurred_at)
+            .select_from(t.pending.join(t.profile, f.id == p.profile_id).join(t.interaction, i.id == p.interaction_id))
+            .where(f.family_id.in_(wanted[start : start + 500]), p.plugin.is_not(None), p.parked_at.is_(None))
+            .order_by(i.occurred_at, i.id)
+        )
+        for row in bulk.rows(tx, statement):
+            if row["pending_id"] not in taken:
+                found.setdefault((row["family_id"], row["plugin"]), row)
+    return found
 
 
 def done(tx: Connection, pending: Sequence[int]) -> None:
