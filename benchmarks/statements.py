@@ -57,14 +57,15 @@ def _take(place: House, engine: Local, orders: int) -> int:
     """Statements of one page with all orders in it."""
     entry = place.host.shops["tea"]
     with engine.store.begin() as tx:
-        told: dict[str, Any] = {
-            "name": entry.name,
-            "kind": entry.kind,
-            "adapter": entry.adapter.name,
-            "vendor_account": None,
-        }
-        if accounts.find(tx, entry.name) is None:
-            accounts.meet(tx, **told, announce_from=shop.BEGAN, now=shop.NOW)
+        accounts.meet(
+            tx,
+            name=entry.name,
+            kind=entry.kind,
+            adapter=entry.adapter.name,
+            vendor_account=None,
+            announce_from=shop.BEGAN,
+            now=shop.NOW,
+        )
         setup = engine.setup(tx)
         [known] = setup.shops.values()
     page = shop.page(orders)
