@@ -9,6 +9,11 @@ from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 
+def storable(text: str) -> str:
+    """`text` as any database takes it: a NUL, or half a character, is written out as an escape."""
+    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
+
+
 class UtcTime(TypeDecorator[datetime]):
     """An aware time: `timestamptz` on PostgreSQL, UTC text that sorts by time on SQLite."""
 

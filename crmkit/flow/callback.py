@@ -81,7 +81,8 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
             )
         was = State(message["state"])
         if was in _OPEN or _RANK.get(state, 0) > _RANK.get(was, 9):
-            message.update(state=state, reason=reason, detail=receipt["detail"], settled_at=receipt["occurred_at"])
+            message.update(state=state, reason=reason, detail=receipt["detail"])
+            message["sent_at" if state is State.SENT else "settled_at"] = receipt["occurred_at"]
             moved[message["id"]] = message
     outbox.move(tx, list(moved.values()))
     tell(tx, list(moved.values()), listened, now)

@@ -4,7 +4,7 @@ Content freezes here: what is rendered now is what leaves, however much later.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -36,6 +36,7 @@ class Draft:
     entries: Sequence[Entry] = ()
     address_kind: str | None = None
     address: str | None = None
+    reaches_until: datetime | None = None
     template: Template | None = None
     verdict: Verdict | None = None
 
@@ -73,7 +74,8 @@ class Composer:
             draft.verdict = self._route(draft)
         template = draft.template or self._any_template(draft)
         occurred = draft.event.at or self.now
-        expires = None if template.valid_for is None else occurred + template.valid_for
+        ends = (draft.reaches_until, None if template.valid_for is None else occurred + template.valid_for)
+        expires = min((end for end in ends if end is not None), default=None)
         leaves = max(self.now, draft.send.not_before or self.now)
         if draft.verdict is None:
             draft.verdict, leaves = self._judge(draft, template, expires, leaves, crm)
@@ -139,6 +141,7 @@ class Composer:
             )
             if verdict is None:
                 self._take(draft, channel, entries, template, row["kind"], row["value"])
+                draft.reaches_until = row["valid_until"]
                 return None
             refusal = refusal or verdict
         return refusal or policy.suppress(Reason.NO_ADDRESS, f"no {' or '.join(sorted(kinds))} is known")
@@ -187,7 +190,7 @@ class Composer:
         for plugin in self.setup.plugins:
             for rule in plugin.policies:
                 try:
-                    asked = rule.check(draft.send, draft.event, crm)
+                    asked = _checked(rule.check(draft.send, draft.event, crm))
                 except Exception as error:  # a plugin's code: what it breaks is this message only
                     return policy.hold(Reason.POLICY_ERROR, f"{plugin.name}.{rule.name}: {error!r}"), leaves
                 if asked is not None and asked.action == "defer" and asked.until is not None:
@@ -264,6 +267,17 @@ class Composer:
         row["subject"], row["text"], row["html"] = rendered.subject, rendered.text, rendered.html
         row["encoding"], row["segments"] = rendered.encoding, rendered.segments
         row["content_hash"] = rendered.content_hash
+
+
+def _checked(verdict: Any) -> Verdict | None:
+    """What a plugin's policy answered, if it can be acted on."""
+    if verdict is None:
+        return None
+    if not isinstance(verdict, Verdict) or verdict.action not in _STATE:
+        raise TypeError(f"answered {verdict!r}; give a Verdict to suppress, hold or defer, or None")
+    if verdict.action == "defer" and (verdict.until is None or verdict.until.tzinfo is None):
+        raise TypeError("defers until no time, or one without a zone")
+    return replace(verdict, reason=Reason(verdict.reason))
 
 
 def zone_of(timezone: str | None, shop: Shop | None, setup: Setup) -> ZoneInfo:

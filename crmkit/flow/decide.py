@@ -20,6 +20,7 @@ from sqlmodel import SQLModel
 
 from crmkit.core.account import Shop
 from crmkit.core.actions import Action, Cancel, Emit, Later, Note, Save, Send
+from crmkit.core.columns import storable
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.core.events import EVENTS, Event
 from crmkit.core.interaction import CRMKIT, DEPTH_LIMIT, TRIES_LIMIT
@@ -324,7 +325,7 @@ class _Batch:
             "plugin": plugin,
             "due_at": due_at,
             "tries": row.get("tries", 0) if row.get("plugin") == plugin else 0,
-            "error": why.replace("\x00", "\\x00"),
+            "error": storable(why),
             "parked_at": None,
         }
         self.put_back.append({**values, **other})

@@ -20,6 +20,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
+from crmkit.core.columns import storable
 from crmkit.core.errors import (
     AdapterError,
     AuthError,
@@ -83,7 +84,8 @@ def last_look(tx: Connection, setup: Setup, rows: Sequence[Mapping[str, Any]], n
     """
     profiles = {row["profile_id"] for row in rows if row["profile_id"] is not None}
     known = facts.customers_of(tx, profiles)
-    reach = facts.reach_of(tx, {customer.id for customer in known.values()}, now)
+    addresses = {row["address"] for row in rows if row["address"] is not None}
+    reach = facts.reach_of(tx, {customer.id for customer in known.values()}, now, addresses)
     told = {row["order_id"] for row in rows if row["milestone"] is not None and row["order_id"] is not None}
     orders = facts.milestones_at(tx, told, now)
     persons = {person.name: person for person in setup.staff}
@@ -209,7 +211,7 @@ def verdict_of(
         return State.QUEUED, Reason.RETRY, text, None
     if isinstance(outcome, UnsupportedError | PayloadError):
         return State.FAILED, Reason.UNSUPPORTED, text, None
-    if deduplicates:
+    if deduplicates and tries < TRIES:
         return _not_now(tries, f"no verdict: {text}", None)
     return State.IN_DOUBT, Reason.NO_VERDICT, text, None
 
@@ -229,6 +231,7 @@ def _record(tx: Connection, results: Sequence[_Result], setup: Setup, gateway: G
         refused = isinstance(outcome, AuthError)
         tries = row["tries"] + (0 if refused else 1)
         state, reason, detail, wait = verdict_of(outcome, tries=tries, deduplicates=gateway.deduplicates)
+        detail = None if detail is None else storable(detail)
         counts["retry" if state is State.QUEUED else str(state)] += 1
         chance = secrets.randbelow(1000) / 1000
         again = result.finished_at + max(wait or timedelta(0), backoff(max(tries, 1), chance))
@@ -246,7 +249,9 @@ def _record(tx: Connection, results: Sequence[_Result], setup: Setup, gateway: G
                 "tries": tries,
                 "not_before": row["not_before"] if refused or state is not State.QUEUED else again,
                 "gateway": name,
-                "vendor_id": receipt.vendor_id if receipt is not None else row["vendor_id"],
+                "vendor_id": storable(receipt.vendor_id)
+                if receipt is not None and receipt.vendor_id
+                else row["vendor_id"],
                 "cost": str(receipt.cost) if receipt is not None and receipt.cost is not None else row["cost"],
                 "sent_at": result.finished_at if accepted else row["sent_at"],
                 "settled_at": result.finished_at if settled else None,
@@ -265,7 +270,8 @@ def _record(tx: Connection, results: Sequence[_Result], setup: Setup, gateway: G
                 source=f"message:{row['id']}",
                 now=result.finished_at,
             )
-    outbox.record(tx, rows)
+    taken = outbox.record(tx, rows)
+    moved = [row for row in moved if row["id"] in taken]
     now = max(result.finished_at for result in results)
     callback.tell(tx, [row for row in moved if row["state"] is not State.QUEUED], setup.listened, now)
     callback.catch_up(tx, [row for row in moved if row["state"] is State.SENT], setup.listened, now)
@@ -354,7 +360,7 @@ class _Lane:
                 self.unsent.update(row["id"] for row in rows)  # interrupted from here on, they are given back
                 mine = await self.run(outbox.mark, [row["id"] for row in rows], self.claim_id, self.clock())
                 marked: list[Mapping[str, Any]] = [
-                    {**row, "claim_id": self.claim_id} for row in rows if row["id"] in mine
+                    {**row, "claim_id": self.claim_id, "lease_until": now + LEASE} for row in rows if row["id"] in mine
                 ]
                 left = before - self.ready.qsize()
                 size = min(most, max(least, 2 * size if left == before else left))
@@ -380,7 +386,8 @@ class _Lane:
 
     async def _send(self, rows: list[Mapping[str, Any]]) -> None:
         began = self.clock()
-        if self.has_stopped():  # marked, but nothing of it left, so nothing of it is in doubt
+        if self.has_stopped() or began >= rows[0]["lease_until"]:
+            # Marked, but nothing of it left, so nothing of it is in doubt; unless others took it to be, the lease over.
             self.unsent.update(row["id"] for row in rows)
             return
         waiting = {row["id"]: row for row in rows}

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -141,4 +141,7 @@ def in_hours(moment: datetime, hours: tuple[time, time], zone: ZoneInfo) -> date
     day = local.date()
     if begin > end and clock >= begin:
         day += timedelta(days=1)
-    return datetime.combine(day, end, zone)
+    until = datetime.combine(day, end, zone)
+    if until.astimezone(UTC) <= moment:  # the clock was put back, and the hours come a second time
+        until = until.replace(fold=1)
+    return until.astimezone(UTC)

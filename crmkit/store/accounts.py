@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from crmkit.core.columns import storable
 from crmkit.core.errors import ConfigError
 from crmkit.store import bulk
 from crmkit.store import tables as t
@@ -104,7 +105,7 @@ def quarantine(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     """
     if not rows:
         return 0
-    rows = [{name: _shown(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
+    rows = [{name: storable(value) if isinstance(value, str) else value for name, value in row.items()} for row in rows]
     known = {
         row["key"]: row["resolved_at"]
         for row in bulk.select_in(
@@ -118,10 +119,6 @@ def quarantine(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> int:
     ids = bulk.next_ids(tx, t.quarantine, len(fresh))
     bulk.insert(tx, t.quarantine, [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)])
     return len(fresh) + len(again)
-
-
-def _shown(text: str) -> str:
-    return text.replace("\x00", "\\x00").encode("utf-8", "backslashreplace").decode()
 
 
 def open_quarantine(tx: Connection, account: int | None = None) -> list[Row]:

@@ -150,11 +150,11 @@ def enter_consent(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Map
 
 
 def consent_of(tx: Connection, profiles: Iterable[int], addresses: Iterable[str] = ()) -> list[Row]:
-    """The ledger's entries about these profiles and addresses, oldest first."""
+    """The ledger's entries about these profiles and addresses, oldest first; of one moment, the withdrawal last."""
     rows = bulk.select_in(tx, t.consent, t.consent.c.profile_id, profiles)
     rows += bulk.select_in(tx, t.consent, t.consent.c.address, addresses)
     unique = {row["id"]: row for row in rows}
-    return sorted(unique.values(), key=lambda row: (row["occurred_at"], row["id"]))
+    return sorted(unique.values(), key=lambda row: (row["occurred_at"], row["state"] == "withdrawn", row["id"]))
 
 
 def suppressed(tx: Connection, addresses: Iterable[str]) -> dict[str, list[Row]]:

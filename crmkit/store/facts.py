@@ -151,8 +151,8 @@ class Reach:
     suppressed: dict[str, list[Row]]
 
 
-def reach_of(tx: Connection, families: Collection[int], now: datetime) -> Reach:
-    """Addresses, consent and suppressions of these families, as of `now`."""
+def reach_of(tx: Connection, families: Collection[int], now: datetime, also: Collection[str] = ()) -> Reach:
+    """Addresses, consent and suppressions of these families, as of `now`; what is said of the addresses `also` too."""
     family_of = {m: family for family, members in customers.members(tx, families).items() for m in members}
     addresses: dict[int, list[dict[str, Any]]] = defaultdict(list)
     for row in customers.addresses_of(tx, family_of):
@@ -162,15 +162,15 @@ def reach_of(tx: Connection, families: Collection[int], now: datetime) -> Reach:
         rows.sort(
             key=lambda row: (row["seen_at"] is None, row["seen_at"] and -row["seen_at"].timestamp(), row["value"])
         )
-    values = {row["value"] for rows in addresses.values() for row in rows}
+    values = {row["value"] for rows in addresses.values() for row in rows}.union(also)
     consent: dict[int, list[Row]] = defaultdict(list)
     by_address: dict[str, list[Row]] = defaultdict(list)
     for entry in customers.consent_of(tx, family_of, values):
         if entry["occurred_at"] > now:
             continue
-        if entry["profile_id"] is not None:
+        if entry["profile_id"] in family_of:
             consent[family_of[entry["profile_id"]]].append(entry)
-        elif entry["address"] is not None:
+        if entry["address"] is not None:
             by_address[entry["address"]].append(entry)
     return Reach(addresses, consent, by_address, customers.suppressed(tx, values))
 

@@ -13,6 +13,8 @@ from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
 _m = t.message.c
+#: States in which it is still open what became of a try.
+_UNDECIDED = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT})
 
 
 def keys_known(tx: Connection, keys: Iterable[str]) -> set[str]:
@@ -125,7 +127,7 @@ def sweep(tx: Connection, now: datetime, deduplicating: Collection[str]) -> tupl
         .where(*lapsed, _m.started_at.is_(None))
         .values(state=State.QUEUED, claim_id=None, lease_until=None)
     ).rowcount
-    doubted = bulk.rows(tx, sa.select(t.message).where(*lapsed, _m.started_at.is_not(None)))
+    doubted = bulk.rows(tx, _locked(tx, sa.select(t.message).where(*lapsed, _m.started_at.is_not(None))))
     lost = {
         "reason": Reason.NO_VERDICT,
         "detail": "the process that was sending it ended without a verdict",
@@ -148,10 +150,33 @@ def sweep(tx: Connection, now: datetime, deduplicating: Collection[str]) -> tupl
     return again, len(doubted)
 
 
-def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> None:
-    """Store what came of tries: an attempt each, and the message's state where it is still this claim's."""
+def _locked(tx: Connection, statement: sa.Select[Any]) -> sa.Select[Any]:
+    """Hold these rows to the end of the transaction, leaving out those somebody else holds; SQLite has one writer."""
+    return statement if tx.dialect.name == "sqlite" else statement.with_for_update(skip_locked=True)
+
+
+def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Store what came of tries: an attempt each, and the message's state where it is still this claim's.
+
+    A message that a receipt has moved on in the meantime keeps its state.
+
+    Returns:
+        The messages whose state is now the one given.
+    """
     if not results:
-        return
+        return set()
+    kept = ("state", "reason", "detail", "settled_at", "not_before")
+    columns_kept = [_m[name] for name in ("id", "claim_id", *kept)]
+    wanted = sa.select(*columns_kept).where(bulk.one_of(tx, _m.id, [result["id"] for result in results]))
+    if tx.dialect.name != "sqlite":
+        wanted = wanted.with_for_update()
+    known = {row["id"]: row for row in bulk.rows(tx, wanted)}
+    claims = {result["id"]: result["claim_id"] for result in results}
+    taken = {n for n, row in known.items() if row["claim_id"] == claims[n] and row["state"] in _UNDECIDED}
+    results = [
+        result if result["id"] in taken else {**result, **{name: known[result["id"]][name] for name in kept}}
+        for result in results
+    ]
     columns = (
         "state",
         "reason",
@@ -181,6 +206,7 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> None:
         for number, result in zip(bulk.next_ids(tx, t.attempt, len(results)), results, strict=True)
     ]
     bulk.insert(tx, t.attempt, attempts)
+    return taken
 
 
 def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
@@ -226,5 +252,5 @@ def match_receipts(tx: Connection, pairs: Sequence[Mapping[str, Any]]) -> None:
 
 
 def move(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Move messages to the state a receipt names: `state`, `reason`, `detail`, `settled_at`."""
-    bulk.update(tx, t.message, ("id",), ("state", "reason", "detail", "settled_at"), rows)
+    """Move messages to the state a receipt names: `state`, `reason`, `detail`, `sent_at`, `settled_at`."""
+    bulk.update(tx, t.message, ("id",), ("state", "reason", "detail", "sent_at", "settled_at"), rows)
