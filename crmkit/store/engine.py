@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from crmkit.core.errors import DatabaseError
@@ -124,7 +124,7 @@ class Store:
     def _connect(self) -> Connection:
         try:
             return self.engine.connect()
-        except OperationalError as error:
+        except DBAPIError as error:
             raise DatabaseError(
                 f"{self.where} cannot be opened ({_first_line(error)})",
                 who="database",

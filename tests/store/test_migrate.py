@@ -1,0 +1,136 @@
+"""A database is created and upgraded by command, and refused where it is of another version."""
+
+import os
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+
+from crmkit.core.errors import DatabaseError
+from crmkit.store import tables as t
+from crmkit.store.engine import Store
+from crmkit.store.migrate import check, is_empty, upgrade, versions
+from tests.dump import everything
+from tests.play import NOON
+
+
+def test_the_migrations_make_the_tables_of_the_models(store: Store) -> None:
+    ours = {table.name for table in t.CORE}
+    core = sa.MetaData()
+    for table in t.CORE:
+        table.to_metadata(core)
+    options = {"compare_type": True, "version_table": "crmkit_version", "include_name": _only(ours)}
+    with store.read() as tx:
+        assert compare_metadata(MigrationContext.configure(tx, opts=options), core) == []
+
+
+def _only(ours: set[str]):  # type: ignore[no-untyped-def]
+    return lambda name, kind, parents: kind != "table" or name in ours
+
+
+def test_partial_indexes_are_partial_on_both_databases(store: Store) -> None:
+    def where(index: sa.Index) -> str | None:
+        condition = index.dialect_options[store.engine.dialect.name].get("where")
+        return None if condition is None else str(condition)
+
+    with store.read() as tx:
+        inspector = sa.inspect(tx)
+        for table in t.CORE:
+            stored = {index["name"]: index for index in inspector.get_indexes(table.name)}
+            for index in table.indexes:
+                options = stored[index.name]["dialect_options"]
+                found = options.get(f"{store.engine.dialect.name}_where")
+                assert (found is None) == (where(index) is None), index.name
+
+
+def test_upgrading_twice_changes_nothing(database_url: str) -> None:
+    assert [version.current for version in upgrade(database_url)] == [None]
+    (before,) = upgrade(database_url)
+    assert before.is_current
+    store = Store(database_url)
+    check(store)
+    store.close()
+
+
+def test_a_database_that_is_not_there_is_named_with_the_command(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'none.db'}")
+    assert is_empty(store)
+    with pytest.raises(DatabaseError, match=r"none\.db does not exist yet.*crmkit"):
+        check(store)
+    assert not (tmp_path / "none.db").exists()
+    store.close()
+
+
+def test_an_empty_database_is_named_with_the_command(database_url: str) -> None:
+    store = Store(database_url)
+    with store.begin():
+        pass
+    assert is_empty(store)
+    with pytest.raises(DatabaseError, match="version none.*run `crmkit db upgrade`"):
+        check(store)
+    store.close()
+
+
+def test_a_newer_database_is_refused_and_left_alone(migrated_url: str) -> None:
+    store = Store(migrated_url)
+    with store.begin() as tx:
+        tx.exec_driver_sql("UPDATE crmkit_version SET version_num = '9999'")
+    for step in (lambda: check(store), lambda: upgrade(migrated_url)):
+        with pytest.raises(DatabaseError, match="version 9999.*newer than this program knows.*upgrade crmkit"):
+            step()
+    with store.read() as tx:
+        assert versions(tx)[0].current == "9999"
+    store.close()
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("sqlite:////nowhere-at-all/crm.db", "cannot be opened.*its folder exists"),
+        ("mysql://x/y", "kind of database|not installed"),
+        ("nonsense", "address cannot be read"),
+        ("postgresql://nobody@127.0.0.1:1/none", "cannot be opened.*server runs"),
+    ],
+)
+def test_a_database_that_cannot_be_opened_is_named(url: str, says: str) -> None:
+    with pytest.raises(DatabaseError, match=says):
+        upgrade(url)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read and write everywhere")
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(DatabaseError, match="cannot be"):
+        upgrade(f"sqlite:///{tmp_path / 'crm.db'}")
+
+
+def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    (tmp_path / "crm.db").write_text("once upon a time " * 100)
+    with pytest.raises(DatabaseError, match="not a database"):
+        upgrade(f"sqlite:///{tmp_path / 'crm.db'}")
+
+
+def test_a_rehearsal_leaves_nothing_behind(store: Store) -> None:
+    row = {"id": 1, "command": "sync", "started_at": NOON}
+    with store.read() as tx:
+        before = everything(tx)
+    with store.rehearse() as tx:
+        tx.execute(t.run.insert(), row)
+        with tx.begin_nested():
+            tx.execute(t.run.insert(), {**row, "id": 2})
+        assert tx.execute(sa.select(sa.func.count()).select_from(t.run)).scalar() == 2
+    with pytest.raises(RuntimeError), store.rehearse() as tx:
+        tx.execute(t.run.insert(), row)
+        raise RuntimeError
+    with store.read() as tx:
+        assert everything(tx) == before
+
+
+def test_a_transaction_that_raises_leaves_nothing_behind(store: Store) -> None:
+    with pytest.raises(RuntimeError), store.begin() as tx:
+        tx.execute(t.run.insert(), {"id": 1, "command": "sync", "started_at": NOON})
+        raise RuntimeError
+    with store.read() as tx:
+        assert tx.execute(sa.select(t.run)).first() is None
