@@ -123,9 +123,9 @@ def test_an_address_not_for_marketing_takes_none(play: Play) -> None:
 
 def test_consent_may_be_taken_back_and_given_again(play: Play) -> None:
     say(play, "offer")
-    for hours, given in enumerate((True, False, True)):
+    for hours, granted in enumerate((True, False, True)):
         at = NOON + hours * HOUR
-        play.take(order(str(hours), buyer(marketing_consent=given), at=at))
+        play.take(order(str(hours), buyer(marketing_consent=granted), at=at))
         play.decide(at)
     assert [row["state"] for row in play.rows(t.message)] == ["queued", "suppressed", "queued"]
 
