@@ -138,14 +138,12 @@ def _locked(tx: Connection, rows: list[dict[str, Any]], now: datetime) -> list[d
     families = sorted({row["family"] for row in rows if row["family"] is not None})
     first = {row["family"]: (row["due_at"], row["id"]) for row in reversed(rows)}
     p, q = t.profile.c, t.pending.c
-    held: set[int] = set()
-    for start in range(0, len(families), 500):
-        wanted = families[start : start + 500]
-        held |= set(tx.execute(sa.select(p.id).where(p.id.in_(wanted)).with_for_update(skip_locked=True)).scalars())
+    free = sa.select(p.id).where(bulk.one_of(tx, p.id, families)).with_for_update(skip_locked=True)
+    held = set(tx.execute(free).scalars())
     older = (
         sa.select(p.family_id, q.due_at, q.interaction_id)
         .join(t.profile, p.id == q.profile_id)
-        .where(p.family_id.in_(held), q.due_at <= now, q.parked_at.is_(None), q.plugin.is_(None))
+        .where(bulk.one_of(tx, p.family_id, held), q.due_at <= now, q.parked_at.is_(None), q.plugin.is_(None))
     )
     overtaking = {f for f, due_at, interaction in tx.execute(older) if (due_at, interaction) < first[f]}
     return [row for row in rows if row["family"] is None or row["family"] in held - overtaking]
@@ -160,18 +158,16 @@ def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
 def retrying(tx: Connection, families: Iterable[int], taken: Collection[int]) -> dict[tuple[int, str], Row]:
     """What a plugin has yet to decide of these customers, by (family, plugin): the oldest that is not in `taken`."""
     p, i, f = t.pending.c, t.interaction.c, t.profile.c
-    wanted = sorted(set(families))
     found: dict[tuple[int, str], Row] = {}
-    for start in range(0, len(wanted), 500):
-        statement = (
-            sa.select(f.family_id, p.id.label("pending_id"), p.plugin, p.due_at, p.interaction_id, i.occurred_at)
-            .select_from(t.pending.join(t.profile, f.id == p.profile_id).join(t.interaction, i.id == p.interaction_id))
-            .where(f.family_id.in_(wanted[start : start + 500]), p.plugin.is_not(None), p.parked_at.is_(None))
-            .order_by(i.occurred_at, i.id)
-        )
-        for row in bulk.rows(tx, statement):
-            if row["pending_id"] not in taken:
-                found.setdefault((row["family_id"], row["plugin"]), row)
+    statement = (
+        sa.select(f.family_id, p.id.label("pending_id"), p.plugin, p.due_at, p.interaction_id, i.occurred_at)
+        .select_from(t.pending.join(t.profile, f.id == p.profile_id).join(t.interaction, i.id == p.interaction_id))
+        .where(bulk.one_of(tx, f.family_id, set(families)), p.plugin.is_not(None), p.parked_at.is_(None))
+        .order_by(i.occurred_at, i.id)
+    )
+    for row in bulk.rows(tx, statement):
+        if row["pending_id"] not in taken:
+            found.setdefault((row["family_id"], row["plugin"]), row)
     return found
 
 
