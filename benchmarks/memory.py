@@ -13,8 +13,8 @@ from benchmarks.house import House
 from crmkit.adapters.source import Page
 
 CHANNEL = '[[channels.sms]]\nuse = "null"\nconcurrency = 50'
-#: Ten times the data may take this many times the memory.
-BOUND = 1.5
+#: Ten times the data may take this many megabytes more: SQLite's page cache has 64, and other caches are bounded too.
+BOUND = 96
 
 
 def run(folder: Path, size: Size) -> Iterator[Result]:
@@ -23,8 +23,8 @@ def run(folder: Path, size: Size) -> Iterator[Result]:
     for command in ("sync", "dispatch"):
         peaks = {count: _peak(folder / str(count), command, count) for count in (few, many)}
         said = ", ".join(f"{peak:.0f} MB for {count:,} orders" for count, peak in peaks.items())
-        times = peaks[many] / peaks[few]
-        yield Result(f"peak memory, {command}", said, f"{times:.2f} times, at most {BOUND}", holds=times <= BOUND)
+        more = peaks[many] - peaks[few]
+        yield Result(f"peak memory, {command}", said, f"{more:.0f} MB more, at most {BOUND}", holds=more <= BOUND)
 
 
 def _peak(folder: Path, command: str, orders: int) -> float:
