@@ -17,6 +17,7 @@ from crmkit.adapters.source import Ref, Source
 from crmkit.core.account import Shop
 from crmkit.core.errors import ConfigError, CrmkitError
 from crmkit.core.message import State
+from crmkit.flow import callback
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import Delivered, deliver, last_look
 from crmkit.flow.ingest import Tally
@@ -375,11 +376,15 @@ def _rehearse(tx: Connection, setup: Setup, names: frozenset[str], plan: Plan, a
                 if verdict is None:
                     planned.update(state=State.SENT, reason=None, detail=None, leaves_at=at)
                 elif verdict.action == "defer":
-                    planned.update(state=State.QUEUED, reason=verdict.reason, not_before=verdict.until)
+                    told = {"reason": verdict.reason, "detail": verdict.detail}
+                    planned.update(state=State.QUEUED, not_before=verdict.until, **told)
                 else:
-                    planned.update(state=State.SUPPRESSED, reason=verdict.reason, detail=verdict.detail)
+                    told = {"reason": verdict.reason, "detail": verdict.detail}
+                    planned.update(state=State.SUPPRESSED, settled_at=at, **told)
                 moved.append(planned)
             outbox.settle(tx, moved)
+            suppressed = [row for row in moved if row["state"] == State.SUPPRESSED]
+            callback.tell(tx, suppressed, setup.listened, at)
     return done
 
 
