@@ -12,9 +12,19 @@ import hashlib
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from enum import StrEnum
+from math import isfinite
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
 
 _SENTINEL = datetime(1970, 1, 2, tzinfo=UTC)
 
@@ -22,8 +32,18 @@ _SENTINEL = datetime(1970, 1, 2, tzinfo=UTC)
 def _utc(moment: datetime | None) -> datetime | None:
     if moment is None or moment.year < 1970:
         return None
-    moment = moment.astimezone(UTC)
+    try:
+        moment = moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError(f"{moment.isoformat()} is beyond the last moment there is") from None
     return None if moment < _SENTINEL else moment
+
+
+def _known(moment: datetime) -> datetime:
+    utc = _utc(moment)
+    if utc is None:
+        raise ValueError(f"{moment.isoformat()} is no time at which anything happened")
+    return utc
 
 
 def _storable(text: str) -> str:
@@ -36,6 +56,8 @@ def _storable(text: str) -> str:
 def _storable_tree(value: Any) -> Any:
     if isinstance(value, str):
         _storable(value)
+    elif isinstance(value, float) and not isfinite(value):
+        raise ValueError(f"holds {value}, which no JSON document may")
     elif isinstance(value, dict):
         for key, item in value.items():
             _storable(str(key))
@@ -48,6 +70,8 @@ def _storable_tree(value: Any) -> Any:
 
 #: A moment in UTC; sentinel dates (0001-01-01, 1970-01-01) read as None.
 Moment = Annotated[AwareDatetime | None, AfterValidator(_utc)]
+#: A moment that must be known, in UTC, so that its text sorts by time.
+At = Annotated[AwareDatetime, AfterValidator(_known)]
 #: Text both databases can hold.
 Text = Annotated[str, StringConstraints(max_length=65_536), AfterValidator(_storable)]
 #: A vendor's id: text, always.
@@ -58,6 +82,9 @@ Label = Annotated[str, StringConstraints(max_length=1_000), AfterValidator(_stor
 Amount = Annotated[Decimal, Field(gt=Decimal("-1e14"), lt=Decimal("1e14"), allow_inf_nan=False)]
 Currency = Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
 Extras = Annotated[dict[str, Any], AfterValidator(_storable_tree)]
+#: Sets are written sorted: the hash of a record is the same in every process.
+_SORTED = PlainSerializer(sorted, return_type=list[str])
+Purposes = Annotated[frozenset[Literal["transactional", "marketing"]], _SORTED]
 
 
 class OrderStatus(StrEnum):
@@ -106,8 +133,8 @@ class Address(_Shape):
     """
 
     kind: Label
-    value: Annotated[Label, StringConstraints(min_length=1)]
-    purposes: frozenset[Literal["transactional", "marketing"]] = frozenset({"transactional", "marketing"})
+    value: Annotated[Label, StringConstraints(min_length=1, max_length=500)]
+    purposes: Purposes = frozenset({"transactional", "marketing"})
     valid_until: Moment = None
 
 
@@ -136,7 +163,7 @@ class Buyer(_Shape):
     city: Label | None = None
     birthday: date | None = None
     addresses: tuple[Address, ...] = ()
-    masked: frozenset[str] = frozenset()
+    masked: Annotated[frozenset[str], _SORTED] = frozenset()
     marketing_consent: bool | None = None
     extras: Extras = Field(default_factory=dict)
 
@@ -218,6 +245,15 @@ class ParcelRecord(Record):
         return self.order_external_id
 
 
+#: The amounts of an order, by the name a record has for them.
+ORDER_AMOUNTS = ("items_total", "discount_total", "shipping_total", "tax_total", "fee_total", "total", "paid")
+
+
+def _need_currency(currency: str | None, *amounts: Decimal | None) -> None:
+    if currency is None and any(amount is not None for amount in amounts):
+        raise ValueError("amounts without a currency: give the record, or the shop, a currency")
+
+
 class OrderRecord(Record):
     """An order as its shop knows it.
 
@@ -269,9 +305,9 @@ class OrderRecord(Record):
     def _holds_together(self) -> Self:
         if self.changed_at is None:
             raise ValueError("an order needs placed_at, updated_at or another time")
-        amounts = (self.total, self.paid, self.items_total, self.shipping_total, self.discount_total, self.tax_total)
-        if self.currency is None and any(amount is not None for amount in amounts):
-            raise ValueError("amounts without a currency: give the order, or the shop, a currency")
+        amounts = [getattr(self, name) for name in ORDER_AMOUNTS]
+        amounts += [getattr(line, name) for line in self.lines for name in ("discount", "tax", "shipping", "total")]
+        _need_currency(self.currency, *amounts)
         ids = [line.external_id for line in self.lines]
         if len(set(ids)) != len(ids):
             twice = sorted({item for item in ids if ids.count(item) > 1})
@@ -288,8 +324,16 @@ class OrderRecord(Record):
         """The vendor's last change, else the latest time the record holds (the promise is none of them)."""
         if self.updated_at is not None:
             return self.updated_at
+        return max(self._times(), default=None)
+
+    @property
+    def first_at(self) -> datetime | None:
+        """The earliest time the record holds."""
+        return min(self._times(), default=self.updated_at)
+
+    def _times(self) -> list[datetime]:
         times = (self.placed_at, self.paid_at, self.shipped_at, self.delivered_at, self.completed_at, self.cancelled_at)
-        return max((time for time in times if time is not None), default=None)
+        return [time for time in times if time is not None]
 
 
 class CustomerRecord(Record):
@@ -316,6 +360,11 @@ class PaymentRecord(Record):
     paid_at: Moment = None
     extras: Extras = Field(default_factory=dict)
 
+    @model_validator(mode="after")
+    def _says_what_it_is(self) -> Self:
+        _need_currency(self.currency, self.amount)
+        return self
+
     @property
     def ref(self) -> str:
         """Payments are asked for again by their order."""
@@ -337,6 +386,11 @@ class RefundRecord(Record):
     refunded_at: Moment = None
     reason: Text | None = None
     extras: Extras = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _says_what_it_is(self) -> Self:
+        _need_currency(self.currency, self.requested, self.refunded)
+        return self
 
     @property
     def ref(self) -> str:
@@ -396,7 +450,7 @@ class InboundRecord(Record):
     channel: Label
     sender: Address
     text: Text
-    received_at: AwareDatetime
+    received_at: At
     order_external_id: ExternalId | None = None
     extras: Extras = Field(default_factory=dict)
 
@@ -412,21 +466,29 @@ class AnswerRecord(Record):
     order_external_id: ExternalId | None = None
     score: Amount | None = None
     answers: Extras = Field(default_factory=dict)
-    answered_at: AwareDatetime
+    answered_at: At
 
 
 class ReceiptRecord(Record):
-    """What a vendor says became of a message, found by our `key` or by the vendor's id for it."""
+    """What a vendor says became of a message, found by our `key` or by the vendor's id for it.
+
+    `external_id` tells one receipt from another where the vendor gives them ids; else its content does.
+    """
 
     kind: ClassVar[str] = "receipt"
 
-    external_id: ExternalId
+    external_id: ExternalId | None = None
     state: Literal["sent", "delivered", "bounced", "failed"]
     key: Label | None = None
     vendor_id: Label | None = None
     reason: Label | None = None
     detail: Text | None = None
-    occurred_at: AwareDatetime
+    occurred_at: At
+
+    @property
+    def ref(self) -> str:
+        """The receipt's own id, else a hash of what it says."""
+        return self.external_id or self.content_hash()
 
 
 RECORDS: tuple[type[Record], ...] = (
