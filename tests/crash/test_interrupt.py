@@ -32,7 +32,14 @@ def slow_port(ledgers: Path) -> Iterator[int]:
 def crmkit(folder: Path, step: str) -> subprocess.Popen[str]:
     clock = shop.DAYS[0].isoformat()
     command = [CRMKIT, "--config", str(folder / "crmkit.toml"), "--now", clock, step]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=_listens_to_ctrl_c
+    )
+
+
+def _listens_to_ctrl_c() -> None:
+    """A test run in the background of a shell ignores SIGINT, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run(folder: Path, step: str) -> str:
@@ -86,9 +93,9 @@ def dump(url: str) -> dict[str, list[str]]:
 
 
 def test_sync_goes_on_after_ctrl_c(fast: Path, port: int) -> None:
-    whole, whole_url, _ = world(fast / "whole", port, 1200)
+    whole, whole_url, _ = world(fast / "whole", port, 2400)
     run(whole, "sync")
-    folder, url, _ = world(fast / "cut", port, 1200)
+    folder, url, _ = world(fast / "cut", port, 2400)
     assert "interrupted" in interrupt(folder, "sync", lambda: count(folder, "orders") > 0)
     assert 0 < count(folder, "orders") < count(whole, "orders")
     run(folder, "sync")
