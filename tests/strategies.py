@@ -51,7 +51,7 @@ def said(model: Any, required: dict[str, Any], optional: dict[str, Any]) -> st.S
 addresses = st.builds(
     Address,
     kind=st.sampled_from(["relay_email", "order_token", "virtual_phone"]),
-    value=st.sampled_from(["r1", "r2"]),
+    value=st.sampled_from(["r1@relay.example", "r2@relay.example"]),
     purposes=st.sampled_from([frozenset({"transactional"}), frozenset({"transactional", "marketing"})]),
     valid_until=maybe_times,
 )
@@ -72,15 +72,14 @@ buyers = said(
         "marketing_consent": st.sampled_from([None, True, False]),
     },
 )
-lines = st.lists(
-    said(
-        LineRecord,
-        {"external_id": st.sampled_from(["l1", "l2"])},
-        {"title": st.sampled_from(["Tea", "Cup"]), "total": st.sampled_from([Decimal("1.50"), Decimal("20")])},
-    ),
-    max_size=2,
-    unique_by=lambda line: line.external_id,
-).map(tuple)
+
+
+def lines(**amounts: Any) -> st.SearchStrategy[tuple[LineRecord, ...]]:
+    optional = {"title": st.sampled_from(["Tea", "Cup"]), **amounts}
+    line = said(LineRecord, {"external_id": st.sampled_from(["l1", "l2"])}, optional)
+    return st.lists(line, max_size=2, unique_by=lambda line: line.external_id).map(tuple)
+
+
 stamps = {"updated_at": maybe_times, "observed_at": maybe_times}
 
 
@@ -113,8 +112,7 @@ def _orders(draw: st.DrawFn) -> OrderRecord:
         "status": st.sampled_from(OrderStatus),
         "payment_state": st.sampled_from(PaymentState),
         "vendor_status": st.sampled_from([None, "x", "y"]),
-        "currency": st.sampled_from(["USD", "JPY"]),
-        "lines": lines,
+        "lines": lines(),
         "parcels": st.lists(parcels(st.just(number)), max_size=2, unique_by=lambda one: one.key).map(tuple),
         "parcel_total": st.sampled_from([None, 1, 2]),
         "note": st.sampled_from([None, "n1"]),
@@ -123,9 +121,15 @@ def _orders(draw: st.DrawFn) -> OrderRecord:
         "ship_to": st.sampled_from([None, {"city": "Rome"}]),
         "buyer": st.none() | buyers,
     }
+    if draw(st.booleans()):
+        optional["currency"] = st.sampled_from(["USD", "JPY"])
     fields = draw(st.fixed_dictionaries({"updated_at": times}, optional=optional))
-    if "currency" in fields and draw(st.booleans()):
-        fields["total"] = draw(st.sampled_from([None, Decimal("12.34"), Decimal("7")]))
+    if "currency" in fields:  # amounts are of a currency
+        amounts = {
+            "total": st.sampled_from([None, Decimal("12.34"), Decimal("7")]),
+            "lines": lines(total=st.sampled_from([Decimal("1.50"), Decimal("20")])),
+        }
+        fields.update(draw(st.fixed_dictionaries({}, optional=amounts)))
     return OrderRecord(external_id=number, **fields)
 
 
@@ -136,21 +140,27 @@ customers = said(
 )
 payments = said(
     PaymentRecord,
-    {"external_id": st.sampled_from(["pay1", "pay2"]), "order_external_id": st.just("o1")},
+    {
+        "external_id": st.sampled_from(["pay1", "pay2"]),
+        "order_external_id": st.just("o1"),
+        "currency": st.just("USD"),
+    },
     {
         **stamps,
         "method": st.sampled_from([None, "card"]),
-        "currency": st.just("USD"),
         "amount": st.sampled_from([None, Decimal("5")]),
         "paid_at": maybe_times,
     },
 )
 refunds = said(
     RefundRecord,
-    {"external_id": st.sampled_from(["r1", "r2"]), "order_external_id": st.just("o2")},
+    {
+        "external_id": st.sampled_from(["r1", "r2"]),
+        "order_external_id": st.just("o2"),
+        "currency": st.just("USD"),
+    },
     {
         **stamps,
-        "currency": st.just("USD"),
         "requested": st.sampled_from([None, Decimal("5")]),
         "refunded": st.sampled_from([None, Decimal("4")]),
         "requested_at": maybe_times,

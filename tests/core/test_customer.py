@@ -94,7 +94,8 @@ def test_a_guest_is_known_by_email_else_phone_else_order() -> None:
 
 
 def test_relays_and_tokens_reach_and_never_recognise() -> None:
-    ways = [Address(kind=kind, value="1") for kind in ("relay_email", "virtual_phone", "order_token")]
+    values = {"relay_email": "X@relay.example", "virtual_phone": "1", "order_token": "1"}
+    ways = [Address(kind=kind, value=value) for kind, value in values.items()]
     found = recognise(Buyer(addresses=tuple(ways)), shop=SHOP, region=None, order="1:7")
     assert found.identities == []
     assert [(scope, address.kind) for scope, address in found.addresses] == [
@@ -102,6 +103,7 @@ def test_relays_and_tokens_reach_and_never_recognise() -> None:
         ("1:7", "virtual_phone"),
         ("1:7", "order_token"),
     ]
+    assert found.addresses[0][1].value == "a1@relay.example"
 
 
 def test_what_is_masked_is_neither_identity_nor_address() -> None:
