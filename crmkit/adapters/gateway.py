@@ -71,7 +71,8 @@ class Gateway:
             RetryableError: nothing left, or the vendor said "not now".
             AuthError: the credentials were refused; the account pauses.
             UnsupportedError: this vendor cannot express the message.
-            DoubtError: it left and no verdict came back.
+            DoubtError: it left and no verdict came back; so is every other error taken, an answer that cannot be read
+                among them.
         """
         raise NotImplementedError
 

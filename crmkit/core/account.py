@@ -52,6 +52,7 @@ class QuarantineRow(SQLModel, table=True):
         Index(
             "quarantine_open",
             "account_id",
+            "ref",
             sqlite_where=text("resolved_at IS NULL"),
             postgresql_where=text("resolved_at IS NULL"),
         ),
@@ -94,7 +95,7 @@ class Shop:
         name: its section in the configuration.
         title: what buyers know it by.
         reports: what its adapter can tell: of `placed`, `paid`, `shipped`, `delivered`, `completed`, `cancelled`,
-            `parcels`, `payments`, `refunds`, `returns`, `reviews`. What is not here did not *not* happen.
+            `parcels`, `payments`, `refunds`, `returns`, `reviews`, `customers`. What is not here did not *not* happen.
         announce_from: what happened before is history.
     """
 

@@ -71,6 +71,7 @@ class AddressRow(SQLModel, table=True):
     """One way to reach a customer: a kind, a value or token, and within what it holds (`scope`: an order, or '')."""
 
     __tablename__ = "address"
+    __table_args__ = (Index("address_value", "value"),)
 
     profile_id: int = Field(primary_key=True)
     kind: str = Field(primary_key=True)
@@ -113,7 +114,14 @@ class SuppressionRow(SQLModel, table=True):
     """An address nothing is sent to any more: it bounced, or complained, or was entered by hand."""
 
     __tablename__ = "suppression"
-    __table_args__ = (Index("suppression_open", "address", sqlite_where=text("lifted_at IS NULL")),)
+    __table_args__ = (
+        Index(
+            "suppression_open",
+            "address",
+            sqlite_where=text("lifted_at IS NULL"),
+            postgresql_where=text("lifted_at IS NULL"),
+        ),
+    )
 
     id: int = Field(primary_key=True)
     channel: str
@@ -146,6 +154,22 @@ class Customer:
     birthday: date | None = None
     stage: str = "engage"
     cycle: int = 1
+
+
+def consent_news(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """The entries of a ledger, oldest first, without those that repeat what their own source said last.
+
+    A shop that sends a flag along with every order says nothing new by it, and takes back nothing that the customer
+    said elsewhere since.
+    """
+    last: dict[tuple[Any, ...], str] = {}
+    news = []
+    for entry in entries:
+        told = tuple(entry[name] for name in ("profile_id", "address", "channel", "purpose", "source"))
+        if last.get(told) != entry["state"]:
+            news.append(entry)
+        last[told] = entry["state"]
+    return news
 
 
 # --- recognising ------------------------------------------------------------------------------------------------------
@@ -244,6 +268,23 @@ def _plain_address(kind: str, value: str) -> Address:
     return Address.model_construct({"kind", "value"}, kind=kind, value=value, purposes=_ANY_PURPOSE, valid_until=None)
 
 
+def normal_address(address: Address, region: str | None) -> Address:
+    """The address in the form it is compared in, or as it is where it cannot be read."""
+    try:
+        return _normal(address, region)
+    except ValueError:
+        return address
+
+
+def _normal(address: Address, region: str | None) -> Address:
+    """The address in the form it is compared in."""
+    if address.kind in {"email", "relay_email"}:
+        return address.model_copy(update={"value": normal_email(address.value)})
+    if address.kind == "phone":
+        return address.model_copy(update={"value": normal_phone(address.value, region)})
+    return address
+
+
 def recognise(buyer: Buyer | None, *, shop: str, region: str | None, order: str | None) -> Recognised:
     """Which profile a record belongs to, and what it says of it.
 
@@ -272,7 +313,12 @@ def recognise(buyer: Buyer | None, *, shop: str, region: str | None, order: str 
         except ValueError as error:
             flaws["phone"] = f"{buyer.phone!r} {error}"
     for address in buyer.addresses:
-        addresses.append((order or "" if address.kind in {"order_token", "virtual_phone"} else "", address))
+        try:
+            kept = _normal(address, buyer.region or region)
+        except ValueError as error:
+            flaws[address.kind] = f"{address.value!r} {error}"
+            continue
+        addresses.append((order or "" if address.kind in {"order_token", "virtual_phone"} else "", kept))
 
     identities = list(weak)
     if buyer.external_id is not None:

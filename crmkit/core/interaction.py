@@ -32,7 +32,12 @@ class InteractionRow(SQLModel, table=True):
     __tablename__ = "interaction"
     __table_args__ = (
         Index("interaction_profile", "profile_id", "occurred_at"),
-        Index("interaction_order", "order_id", sqlite_where=text("order_id IS NOT NULL")),
+        Index(
+            "interaction_order",
+            "order_id",
+            sqlite_where=text("order_id IS NOT NULL"),
+            postgresql_where=text("order_id IS NOT NULL"),
+        ),
         Index(
             "interaction_key",
             "key",

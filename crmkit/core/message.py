@@ -13,14 +13,14 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Literal
 
-from sqlalchemy import Index, text
+from sqlalchemy import Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from crmkit.core.columns import Json, UtcTime
+from crmkit.core.money import Money
 
 
 class State(StrEnum):
@@ -132,6 +132,7 @@ class MessageRow(SQLModel, table=True):
         Index("message_profile", "profile_id"),
         Index(
             "message_vendor",
+            "gateway",
             "vendor_id",
             sqlite_where=text("vendor_id IS NOT NULL"),
             postgresql_where=text("vendor_id IS NOT NULL"),
@@ -178,7 +179,9 @@ class MessageRow(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcTime)
     gateway: str | None = None
     vendor_id: str | None = None
+    #: a decimal, since a text message costs less than a minor unit
     cost: str | None = None
+    cost_currency: str | None = None
     sent_at: datetime | None = Field(default=None, sa_type=UtcTime)
     settled_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
@@ -206,6 +209,7 @@ class ReceiptRow(SQLModel, table=True):
 
     __tablename__ = "receipt"
     __table_args__ = (
+        UniqueConstraint("account", "external_id"),
         Index(
             "receipt_orphan",
             "vendor_id",
@@ -237,7 +241,7 @@ class Receipt:
     vendor_id: str | None = None
     reason: Reason | None = None
     detail: str | None = None
-    cost: Decimal | None = None
+    cost: Money | None = None
     retry_after: timedelta | None = None
 
 
@@ -274,7 +278,7 @@ class Message:
     leaves_at: datetime | None = None
     expires_at: datetime | None = None
 
-    def accepted(self, vendor_id: str | None = None, cost: Decimal | None = None, detail: str | None = None) -> Receipt:
+    def accepted(self, vendor_id: str | None = None, cost: Money | None = None, detail: str | None = None) -> Receipt:
         """The vendor took it."""
         return Receipt(self, "accepted", vendor_id=vendor_id, cost=cost, detail=detail)
 

@@ -18,8 +18,13 @@ _OPEN = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT, State.HELD})
 def take(
     tx: Connection, receipts: Sequence[ReceiptRecord], *, account: str, listened: Collection[str], now: datetime
 ) -> int:
-    """Store receipts and move the messages they are about; those of unknown messages wait. Returns how many
-    were new.
+    """Store receipts and move the messages they are about; those of unknown messages wait.
+
+    Args:
+        account: whose receipts they are: the gateway entry's name. Another's ids for messages are not looked at.
+
+    Returns:
+        How many were new.
     """
     if not receipts:
         return 0
@@ -27,14 +32,14 @@ def take(
         tx, [r.key for r in receipts if r.key], [r.vendor_id for r in receipts if r.vendor_id]
     )
     by_key = {row["key"]: row for row in found}
-    by_vendor = {row["vendor_id"]: row for row in found if row["vendor_id"]}
+    by_vendor = {row["vendor_id"]: row for row in found if row["vendor_id"] and row["gateway"] == account}
     rows = []
     for receipt in receipts:
         meant = by_key.get(receipt.key or "") or by_vendor.get(receipt.vendor_id or "")
         rows.append(
             {
                 "account": account,
-                "external_id": receipt.external_id,
+                "external_id": receipt.ref,
                 "message_id": meant["id"] if meant is not None else None,
                 "message_key": receipt.key,
                 "vendor_id": receipt.vendor_id,
@@ -53,13 +58,12 @@ def take(
 def catch_up(tx: Connection, messages: Sequence[Mapping[str, Any]], listened: Collection[str], now: datetime) -> None:
     """Apply receipts that came before these messages (`id`, `key`, `vendor_id`) were known to be sent."""
     by_key = {row["key"]: row["id"] for row in messages}
-    by_vendor = {row["vendor_id"]: row["id"] for row in messages if row["vendor_id"]}
-    waiting = outbox.waiting_receipts(tx, list(by_key), list(by_vendor))
-    if not waiting:
+    by_vendor = {(row["gateway"], row["vendor_id"]): row["id"] for row in messages if row["vendor_id"]}
+    waiting = outbox.waiting_receipts(tx, list(by_key), [vendor_id for _, vendor_id in by_vendor])
+    meant = [by_key.get(row["message_key"]) or by_vendor.get((row["account"], row["vendor_id"])) for row in waiting]
+    matched = [{**row, "message_id": number} for row, number in zip(waiting, meant, strict=True) if number is not None]
+    if not matched:
         return
-    matched = [
-        {**row, "message_id": by_key.get(row["message_key"]) or by_vendor.get(row["vendor_id"])} for row in waiting
-    ]
     outbox.match_receipts(tx, matched)
     _apply(tx, matched, listened, now)
 
@@ -69,13 +73,13 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
     moved: dict[int, dict[str, Any]] = {}
     for receipt in sorted(receipts, key=lambda row: row["occurred_at"]):
         message, state = messages[receipt["message_id"]], State(receipt["state"])
-        reason = _reason(receipt["reason"]) if state in {State.BOUNCED, State.FAILED} else None
-        if state is State.BOUNCED and (reason in BOUNCES or reason is None):
+        reason = _reason(receipt["reason"], state) if state in {State.BOUNCED, State.FAILED} else None
+        if state is State.BOUNCED and reason in BOUNCES:
             customers.suppress(
                 tx,
                 channel=message["channel"],
                 address=message["address"],
-                reason=str(reason or Reason.BAD_ADDRESS),
+                reason=str(reason),
                 source=f"receipt:{message['id']}",
                 now=receipt["occurred_at"],
             )
@@ -88,7 +92,10 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
     tell(tx, list(moved.values()), listened, now)
 
 
-def _reason(text: str | None) -> Reason:
+def _reason(text: str | None, state: State) -> Reason:
+    """The reason a receipt names; a bounce that names none is taken for what a bounce is."""
+    if text is None and state is State.BOUNCED:
+        return Reason.BAD_ADDRESS
     try:
         return Reason(text or Reason.OTHER)
     except ValueError:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from crmkit.core.customer import consent_news
 from crmkit.store import customers, log
 
 STATES = ("granted", "withdrawn")
@@ -29,25 +30,42 @@ def enter(
         The entries that are new.
     """
     rows = [{**entry, "key": _key(entry), "recorded_at": now} for entry in entries]
-    profiles = {row["profile_id"] for row in rows if row["profile_id"] is not None}
+    entered, turned = record(tx, rows)
+    log.append(tx, [told(row) for row in turned], listened, now)
+    return entered
+
+
+def record(
+    tx: Connection, rows: Sequence[Mapping[str, Any]]
+) -> tuple[list[Mapping[str, Any]], list[Mapping[str, Any]]]:
+    """Add rows to the ledger.
+
+    Returns:
+        Those that are new, and of these the ones that turned what a customer allows.
+    """
+    profiles = {row["profile_id"] for row in rows if row.get("profile_id") is not None}
     before = _latest(customers.consent_of(tx, profiles))
     entered = customers.enter_consent(tx, rows)
     after = _latest(customers.consent_of(tx, profiles))
-    told = [
-        {
-            "type": "consent-changed",
-            "profile_id": row["profile_id"],
-            "actor": row["actor"],
-            "occurred_at": row["occurred_at"],
-            "payload": {name: row[name] for name in ("channel", "purpose", "state", "source")},
-        }
+    turned = [
+        row
         for row in entered
-        if row["profile_id"] is not None
+        if row.get("profile_id") is not None
         and after.get(_subject(row)) == (row["state"], row["occurred_at"])
         and before.get(_subject(row), ("", None))[0] != row["state"]
     ]
-    log.append(tx, told, listened, now)
-    return entered
+    return entered, turned
+
+
+def told(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The interaction that tells of an entry."""
+    return {
+        "type": "consent-changed",
+        "profile_id": row["profile_id"],
+        "actor": row["actor"],
+        "occurred_at": row["occurred_at"],
+        "payload": {name: row[name] for name in ("channel", "purpose", "state", "source")},
+    }
 
 
 def _key(entry: Mapping[str, Any]) -> str:
@@ -62,4 +80,4 @@ def _subject(row: Mapping[str, Any]) -> _Subject:
 
 
 def _latest(rows: Iterable[Mapping[str, Any]]) -> dict[_Subject, tuple[str, datetime]]:
-    return {_subject(row): (row["state"], row["occurred_at"]) for row in rows}
+    return {_subject(row): (row["state"], row["occurred_at"]) for row in consent_news(rows)}

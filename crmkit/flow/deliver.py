@@ -26,7 +26,6 @@ from crmkit.core.errors import (
     AuthError,
     CrmkitError,
     DoubtError,
-    PayloadError,
     RetryableError,
     UnsupportedError,
 )
@@ -209,7 +208,7 @@ def verdict_of(
         return _not_now(tries, text, outcome.retry_after)
     if isinstance(outcome, AuthError):
         return State.QUEUED, Reason.RETRY, text, None
-    if isinstance(outcome, UnsupportedError | PayloadError):
+    if isinstance(outcome, UnsupportedError):
         return State.FAILED, Reason.UNSUPPORTED, text, None
     if deduplicates and tries < TRIES:
         return _not_now(tries, f"no verdict: {text}", None)
@@ -238,7 +237,8 @@ def _record(tx: Connection, results: Sequence[_Result], setup: Setup, gateway: G
         accepted = isinstance(outcome, Receipt) and outcome.outcome == "accepted"
         settled = state in {State.BOUNCED, State.FAILED}
         receipt = outcome if isinstance(outcome, Receipt) else None
-        in_doubt = not isinstance(outcome, Receipt | AdapterError) or isinstance(outcome, DoubtError)
+        cost = receipt.cost if receipt is not None else None
+        in_doubt = not isinstance(outcome, Receipt | RetryableError | AuthError | UnsupportedError)
         rows.append(
             {
                 "id": row["id"],
@@ -252,7 +252,8 @@ def _record(tx: Connection, results: Sequence[_Result], setup: Setup, gateway: G
                 "vendor_id": storable(receipt.vendor_id)
                 if receipt is not None and receipt.vendor_id
                 else row["vendor_id"],
-                "cost": str(receipt.cost) if receipt is not None and receipt.cost is not None else row["cost"],
+                "cost": str(cost.amount) if cost is not None else row["cost"],
+                "cost_currency": cost.currency if cost is not None else row["cost_currency"],
                 "sent_at": result.finished_at if accepted else row["sent_at"],
                 "settled_at": result.finished_at if settled else None,
                 "attempted_at": result.attempted_at,

@@ -12,15 +12,17 @@ import json
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.source import Page, Refused
 from crmkit.core.account import Shop
+from crmkit.core.customer import normal_address
 from crmkit.core.order import RANK, milestones_of, parcel_milestones
 from crmkit.core.records import (
+    RECORDS,
     AnswerRecord,
     CustomerRecord,
     InboundRecord,
@@ -87,14 +89,35 @@ def ingest(
         What was done.
     """
     bulk.lock(tx, "crmkit ingest")
-    tally = _isolated(tx, shop, list(page.records), dict(page.places), stream, listened, now)
-    tally.refused.extend(page.refused)
+    known, places, strange = _sorted_out(page, stream)
+    tally = _isolated(tx, shop, known, places, stream, listened, now)
+    for refused in strange:
+        tally.count(refused.kind, "refused")
+    tally.refused.extend([*strange, *page.refused])
     for refused in page.refused:
         tally.count(refused.kind, "refused")
     _quarantine(tx, shop, stream, tally, now)
     if live and page.cursor is not None:
         accounts.move_cursor(tx, shop.id, stream, page.cursor, now)
     return tally
+
+
+def _sorted_out(page: Page, stream: str) -> tuple[list[Record], dict[int, str], list[Refused]]:
+    """The records of kinds that are known, their places, and refusals of the others: none vanishes."""
+    known: list[Record] = []
+    places: dict[int, str] = {}
+    strange = []
+    for index, record in enumerate(page.records):
+        place = page.places.get(index)
+        if type(record) in RECORDS:
+            if place is not None:
+                places[len(known)] = place
+            known.append(record)
+        else:
+            kind = str(getattr(record, "kind", type(record).__name__))
+            reason = f"crmkit knows no record of this kind ({type(record).__name__})"
+            strange.append(Refused(kind, place or f"{stream} {record.ref}", reason, _raw(record), record.ref))
+    return known, places, strange
 
 
 def _isolated(
@@ -243,24 +266,30 @@ class _Batch:
     def _see_people(self) -> dict[int, str]:
         """{index of a record: the key of the profile it is about}."""
         keys: dict[int, str] = {}
+        long_ago = self.shop.announce_from - timedelta(microseconds=1)
+        at: datetime | None
+        first: datetime | None
         for index, record in enumerate(self.records):
             order: str | None = None
             if isinstance(record, OrderRecord):
                 if "buyer" not in record.model_fields_set:
                     continue
-                buyer, order, at = record.buyer, record.external_id, record.changed_at or self.now
+                buyer, order = record.buyer, record.external_id
+                at, first = record.changed_at, record.first_at
             elif isinstance(record, CustomerRecord):
-                buyer, at = record.buyer, record.updated_at or record.created_at or self.shop.announce_from
+                buyer, at = record.buyer, record.updated_at or record.created_at
+                first = record.created_at or record.updated_at
                 if buyer.external_id is None:
                     buyer = buyer.model_copy(update={"external_id": record.external_id})
             elif isinstance(record, ReviewRecord | AnswerRecord) and record.buyer is not None:
                 buyer, order = record.buyer, record.order_external_id
-                told = record.posted_at or record.updated_at if isinstance(record, ReviewRecord) else record.answered_at
-                at = told or self.now
+                at = record.posted_at or record.updated_at if isinstance(record, ReviewRecord) else record.answered_at
+                first = at
             else:
                 continue
+            at = at or long_ago  # who is listed without a time was there before the shop announced anything
             version = self.versions[index] = version_of(record, at)
-            found = self.people.see(buyer, order, version, at)
+            found = self.people.see(buyer, order, version, at, first or long_ago)
             if found.key:
                 keys[index] = found.key
             for name, reason in found.flaws.items():
@@ -272,15 +301,7 @@ class _Batch:
     def _tell_of_people(self) -> None:
         for profile, at in self.people.created:
             self._tell("customer-created", at, profile_id=profile, actor="customer")
-        for entry in self.people.consents:
-            payload = {name: entry[name] for name in ("channel", "purpose", "state", "source")}
-            self._tell(
-                "consent-changed",
-                entry["occurred_at"],
-                profile_id=entry["profile_id"],
-                actor="customer",
-                payload=payload,
-            )
+        self.told.extend(self.people.consents)
         moved = {state.row.get("profile_id") for state in self.orders.values() if state.is_fresh or state.is_changed}
         moved |= self.left
         self.told.extend(self.people.join_families({profile for profile in moved if profile is not None}))
@@ -524,16 +545,24 @@ class _Batch:
             if isinstance(record, InboundRecord | AnswerRecord) and record.order_external_id is not None
         }
         parents = orders.ids_of(self.tx, self.shop.id, wanted)
-        senders = {record.sender.value: None for record in self.records if isinstance(record, InboundRecord)}
-        owners = {row["value"]: row["profile_id"] for row in self._owners(senders)}
+        senders = {
+            index: normal_address(record.sender, self.shop.region)
+            for index, record in enumerate(self.records)
+            if isinstance(record, InboundRecord)
+        }
+        owners = self._owners({sender.value for sender in senders.values()})
         for index, record in enumerate(self.records):
             if isinstance(record, InboundRecord):
                 payload: dict[str, Any] = {
                     "channel": record.channel,
-                    "sender": record.sender.value,
+                    "sender": senders[index].value,
                     "text": record.text,
                 }
-                kind, at, profile = "message-received", record.received_at, owners.get(record.sender.value)
+                kind, at, profile = (
+                    "message-received",
+                    record.received_at,
+                    owners.get((senders[index].kind, senders[index].value)),
+                )
             elif isinstance(record, AnswerRecord):
                 payload = {"survey": record.survey, "answers": record.answers}
                 if record.score is not None:
@@ -556,9 +585,13 @@ class _Batch:
                 key=f"{self.shop.id}:{record.kind}:{record.external_id}",
             )
 
-    def _owners(self, values: Collection[str]) -> list[dict[str, Any]]:
+    def _owners(self, values: Collection[str]) -> dict[tuple[str, str], int]:
+        """{(kind, address): the profile it was first seen with}."""
         c = t.address.c
-        return [dict(row) for row in bulk.select_in(self.tx, (c.value, c.profile_id), c.value, values)]
+        rows = bulk.select_in(self.tx, (c.kind, c.value, c.profile_id), c.value, values)
+        return {
+            (row["kind"], row["value"]): row["profile_id"] for row in sorted(rows, key=lambda row: -row["profile_id"])
+        }
 
     def _tell(
         self,

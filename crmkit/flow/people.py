@@ -17,6 +17,7 @@ from crmkit.core.customer import Identity, Recognised, families, order_token, re
 from crmkit.core.lifecycle import standing
 from crmkit.core.records import Buyer
 from crmkit.core.version import Version
+from crmkit.flow import consent
 from crmkit.store import bulk, customers
 from crmkit.store import tables as t
 
@@ -29,6 +30,7 @@ class _Seen:
     buyer: Buyer
     version: Version
     at: datetime
+    first_at: datetime
 
 
 @dataclass(slots=True)
@@ -47,7 +49,9 @@ class People:
     _fresh: Counter[Identity] = field(default_factory=Counter)
     _touched: set[int] = field(default_factory=set)
 
-    def see(self, buyer: Buyer | None, order: str | None, version: Version, at: datetime) -> Recognised:
+    def see(
+        self, buyer: Buyer | None, order: str | None, version: Version, at: datetime, first_at: datetime
+    ) -> Recognised:
         """Note what a record says of a person.
 
         Args:
@@ -55,12 +59,13 @@ class People:
             order: the vendor's id of the order it is about.
             version: the record's.
             at: the time of the record's last change.
+            first_at: the earliest time it knows of.
         """
         scope = f"shop:{self.shop.id}"
         token = f"{self.shop.id}:{order}" if order is not None else None
         recognised = recognise(buyer, shop=scope, region=self.shop.region, order=token)
         if recognised.key:
-            self.seen.append(_Seen(recognised, buyer or Buyer(), version, at))
+            self.seen.append(_Seen(recognised, buyer or Buyer(), version, at, first_at))
         return recognised
 
     def settle(self) -> None:
@@ -82,7 +87,7 @@ class People:
         for seen in self.seen:
             key = seen.recognised.key
             if key in rows:
-                first[key] = min(first.get(key, seen.at), seen.at)
+                first[key] = min(first.get(key, seen.first_at), seen.first_at)
             if self._take_fields(known[key], seen) and key not in rows:
                 changed[key] = known[key]
         self.created = [(row["id"], first[key]) for key, row in rows.items()]
@@ -196,11 +201,8 @@ class People:
             )
         if not rows:
             return
-        before = _latest(customers.consent_of(self.tx, {row["profile_id"] for row in rows}))
-        entered = customers.enter_consent(self.tx, rows)
-        after = _latest(customers.consent_of(self.tx, {row["profile_id"] for row in rows}))
-        self.consents = [dict(row) for row in entered if after[row["profile_id"]] == (row["state"], row["occurred_at"])]
-        self.consents = [row for row in self.consents if before.get(row["profile_id"], ("",))[0] != row["state"]]
+        _, turned = consent.record(self.tx, rows)
+        self.consents = [{**consent.told(row), "shop_id": self.shop.id} for row in turned]
 
     def join_families(self, ordered_for: Iterable[int]) -> list[dict[str, Any]]:
         """Recompute the families whose evidence changed, and where their customers stand in the lifecycle.
@@ -254,10 +256,6 @@ class People:
             )
         bulk.update(self.tx, t.profile, ("id",), ("stage", "cycle", "stage_at"), changed)
         return told
-
-
-def _latest(rows: Iterable[Any]) -> dict[int, tuple[str, datetime]]:
-    return {row["profile_id"]: (row["state"], row["occurred_at"]) for row in rows if row["purpose"] == "marketing"}
 
 
 def _newer(values: dict[str, Any], row: dict[str, Any]) -> bool:

@@ -9,6 +9,7 @@ from datetime import datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from crmkit.core.customer import consent_news
 from crmkit.core.hooks import Verdict
 from crmkit.core.message import Reason
 from crmkit.core.order import MILESTONES, RANK, Order
@@ -54,7 +55,7 @@ def consent(
         if row["channel"] in {channel, "*"} and row["purpose"] in {purpose, "*"}:
             return suppress(Reason.OPTED_OUT, f"address suppressed: {row['reason']} ({row['source']})")
     latest: dict[tuple[Any, ...], Mapping[str, Any]] = {}
-    for entry in (*ledger, *about_address):
+    for entry in (*consent_news(ledger), *consent_news(about_address)):
         if entry["channel"] in {channel, "*"} and entry["purpose"] in {purpose, "*"}:
             latest[entry["profile_id"], entry["address"]] = entry
     withdrawn = next((entry for entry in latest.values() if entry["state"] == "withdrawn"), None)

@@ -67,7 +67,8 @@ def order_columns(record: OrderRecord) -> dict[str, Any]:
         if name in _ORDER_PLAIN:
             said[name] = value
         elif name in _ORDER_NAMES:
-            said[name] = str(value)
+            if value != "unknown":  # a value nobody mapped says nothing; the vendor's word is in vendor_status
+                said[name] = str(value)
         elif name in _ORDER_AMOUNTS:
             said[_ORDER_AMOUNTS[name]] = _minor(value, record.currency)
         elif name == "tags":

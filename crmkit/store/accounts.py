@@ -134,11 +134,16 @@ def resolve(
 ) -> int:
     """Close what has landed since, as (kind, ref); `still` are keys of refusals that stand all the same."""
     wanted, stands = set(landed), set(still)
-    closed = [
-        row["id"]
-        for row in open_quarantine(tx, account)
-        if (row["kind"], row["ref"]) in wanted and row["key"] not in stands
-    ]
+    q = t.quarantine.c
+    open_ones = bulk.select_in(
+        tx,
+        (q.id, q.kind, q.ref, q.key),
+        q.ref,
+        {ref for _, ref in wanted},
+        q.account_id == account,
+        q.resolved_at.is_(None),
+    )
+    closed = [row["id"] for row in open_ones if (row["kind"], row["ref"]) in wanted and row["key"] not in stands]
     if closed:
         tx.execute(sa.update(t.quarantine).where(t.quarantine.c.id.in_(closed)).values(resolved_at=now))
     return len(closed)

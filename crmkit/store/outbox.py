@@ -186,6 +186,7 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
         "gateway",
         "vendor_id",
         "cost",
+        "cost_currency",
         "sent_at",
         "settled_at",
     )

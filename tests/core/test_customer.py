@@ -103,7 +103,7 @@ def test_relays_and_tokens_reach_and_never_recognise() -> None:
         ("1:7", "virtual_phone"),
         ("1:7", "order_token"),
     ]
-    assert found.addresses[0][1].value == "a1@relay.example"
+    assert found.addresses[0][1].value.endswith("@relay.example")
 
 
 def test_what_is_masked_is_neither_identity_nor_address() -> None:

@@ -39,6 +39,7 @@ def upgrade() -> None:
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("profile_id", "kind", "value", "scope"),
     )
+    op.create_index("address_value", "address", ["value"], unique=False)
     op.create_table(
         "attempt",
         sa.Column("id", NUMBER, nullable=False),
@@ -146,7 +147,12 @@ def upgrade() -> None:
         postgresql_where=sa.text("key IS NOT NULL"),
     )
     op.create_index(
-        "interaction_order", "interaction", ["order_id"], unique=False, sqlite_where=sa.text("order_id IS NOT NULL")
+        "interaction_order",
+        "interaction",
+        ["order_id"],
+        unique=False,
+        sqlite_where=sa.text("order_id IS NOT NULL"),
+        postgresql_where=sa.text("order_id IS NOT NULL"),
     )
     op.create_index("interaction_profile", "interaction", ["profile_id", "occurred_at"], unique=False)
     op.create_table(
@@ -190,6 +196,7 @@ def upgrade() -> None:
         sa.Column("gateway", sa.String(), nullable=True),
         sa.Column("vendor_id", sa.String(), nullable=True),
         sa.Column("cost", sa.String(), nullable=True),
+        sa.Column("cost_currency", sa.String(), nullable=True),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
@@ -223,7 +230,7 @@ def upgrade() -> None:
     op.create_index(
         "message_vendor",
         "message",
-        ["vendor_id"],
+        ["gateway", "vendor_id"],
         unique=False,
         sqlite_where=sa.text("vendor_id IS NOT NULL"),
         postgresql_where=sa.text("vendor_id IS NOT NULL"),
@@ -413,7 +420,7 @@ def upgrade() -> None:
     op.create_index(
         "quarantine_open",
         "quarantine",
-        ["account_id"],
+        ["account_id", "ref"],
         unique=False,
         sqlite_where=sa.text("resolved_at IS NULL"),
         postgresql_where=sa.text("resolved_at IS NULL"),
@@ -440,6 +447,7 @@ def upgrade() -> None:
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("account", "external_id"),
     )
     op.create_index("receipt_message", "receipt", ["message_id"], unique=False)
     op.create_index(
@@ -537,7 +545,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
-        "suppression_open", "suppression", ["address"], unique=False, sqlite_where=sa.text("lifted_at IS NULL")
+        "suppression_open",
+        "suppression",
+        ["address"],
+        unique=False,
+        sqlite_where=sa.text("lifted_at IS NULL"),
+        postgresql_where=sa.text("lifted_at IS NULL"),
     )
     op.create_table(
         "template",
