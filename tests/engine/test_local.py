@@ -159,7 +159,7 @@ def check_plan(stage: Stage, data: st.DataObject) -> None:
         assert shown(plan.rows, "leaves_at") == shown(done, "sent_at")
 
 
-@pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 0.4), ("postgresql", 0.1)])
+@pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 0.3), ("postgresql", 0.1)])
 def test_what_a_plan_shows_is_what_a_dispatch_does(stage: Stage, share: float) -> None:
     play = stage.play
     play.plugin("one", *HANDLERS, policies=(Policy("cap", cap),))
