@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "crmkit.core.hooks": "hookimpl on Handler Policy Verdict Tables Crm PluginSettings",
+    "crmkit.core.hooks": "hookimpl on Handler Outgoing Policy Verdict Tables Crm PluginSettings",
     "crmkit.core.actions": "Action Send Note Emit Later Cancel Save staff Staff",
     "crmkit.core.events": (
         "Event CustomerCreated StageChanged ConsentChanged OrderPlaced OrderPaid OrderShipped OrderDelivered"
@@ -265,6 +265,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.hooks import (
         Handler as Handler,
+    )
+    from crmkit.core.hooks import (
+        Outgoing as Outgoing,
     )
     from crmkit.core.hooks import (
         PluginSettings as PluginSettings,

@@ -6,12 +6,12 @@ written.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
-from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
+from crmkit.adapters.source import Account
 from crmkit.core.message import Message, Receipt
 
 
@@ -36,9 +36,8 @@ class Gateway:
         Settings: a subclass of `GatewaySettings`.
 
     Attributes:
-        settings: this use of the adapter.
+        settings, account: this use of the adapter; the account's name is the entry's.
         http: a client ready to use.
-        folder: relative paths in the configuration are relative to it.
     """
 
     name: ClassVar[str]
@@ -50,10 +49,10 @@ class Gateway:
 
     settings: Any
 
-    def __init__(self, settings: Any, http: httpx.AsyncClient, folder: Path) -> None:
+    def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
         self.settings = settings
+        self.account = account
         self.http = http
-        self.folder = folder
 
     async def open(self) -> None:
         """Called once before the first delivery."""

@@ -30,10 +30,10 @@ class SourceSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The configured account a source reads.
+    """One configured use of an adapter: what the core knows of it.
 
     Attributes:
-        name: its section in crmkit.toml, `flagship` of `[shops.flagship]`.
+        name: its section in crmkit.toml, `flagship` of `[shops.flagship]`; of a gateway, its entry's name.
         timezone: an IANA name; times without a zone are read in it.
         currency: ISO 4217, for amounts that come without one; may be None.
         region: two-letter country in which phone numbers without a country code are read; may be None.

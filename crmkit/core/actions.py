@@ -39,7 +39,8 @@ class Send(Action):
         via: channels by preference; the first with an address, permission and a gateway is taken. One `Send` is one
             message (to staff: one for each person).
         to: `staff(...)`; the event's customer where None.
-        key: what makes this message one of a kind. Default: the interaction; a key of your own holds for ever.
+        key: what makes this message one of a kind for its recipient. Default: the interaction; a key of your own holds
+            for ever.
         context: further variables for the template.
         not_before: hold it back until then.
     """

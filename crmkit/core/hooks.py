@@ -98,11 +98,34 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message about to be decided, as policies are shown it.
+
+    Attributes:
+        send, event: what was asked for, and because of what.
+        template, purpose: what it says, and whether that is `transactional` or `marketing`.
+        channel, address_kind, address: where it would go.
+        staff: the person of the staff it is for; None for customers.
+        leaves_at: when it would leave.
+    """
+
+    send: Send
+    event: Event
+    template: str
+    purpose: str
+    channel: str
+    address_kind: str | None
+    address: str | None
+    staff: str | None
+    leaves_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
-    """A plugin's rule on what may be sent: `check(send, event, crm)` gives a `Verdict`, or None to let it pass."""
+    """A plugin's rule on what may be sent: `check(outgoing, crm)` gives a `Verdict`, or None to let it pass."""
 
     name: str
-    check: Callable[[Send, Event, Any], Verdict | None]
+    check: Callable[[Outgoing, Any], Verdict | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +176,7 @@ __all__ = [
     "GROUP",
     "Crm",
     "Handler",
+    "Outgoing",
     "PluginSettings",
     "Policy",
     "Tables",

@@ -4,6 +4,7 @@ The only room below the command line that reads the wall clock; every step is gi
 (`now=...`) a run is a simulation: it steps from due time to due time, and each step sees the world as it was then.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import Delivered, deliver, last_look
 from crmkit.flow.ingest import Tally
 from crmkit.flow.setup import Setup
-from crmkit.flow.sync import Run, pull, read
+from crmkit.flow.sync import Run, guarded, pull, read
 from crmkit.host.host import Host
 from crmkit.host.opening import ShopEntry
 from crmkit.store import accounts, log, migrate, outbox
@@ -193,8 +194,8 @@ class Local:
         try:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(source.http.aclose)
-                closing.push_async_callback(source.close)
-                await source.open()
+                closing.push_async_callback(lambda: guarded(source.close(), who=entry.name, operation="close"))
+                await guarded(source.open(), who=entry.name, operation="open")
                 shop = await self._meet(entry, source, run, now)
                 listened = self.host.setup({entry.name: (shop.id, shop.announce_from)}).listened
                 wanted = [Ref("order", number) for number in ids] or list(refs)
@@ -215,7 +216,7 @@ class Local:
             name=entry.name,
             kind=entry.kind,
             adapter=entry.adapter.name,
-            vendor_account=await source.vendor_account(),
+            vendor_account=await guarded(source.vendor_account(), who=entry.name, operation="ask for the account"),
             announce_from=entry.announce_from or now,
             now=now,
         )
@@ -246,7 +247,7 @@ class Local:
         gateways = _Gateways(self.host, setup)
         try:
             async with AsyncExitStack() as closing:
-                closing.push_async_callback(gateways.close)
+                closing.push_async_callback(gateways.close, result.delivered)
                 result.lapsed = await self.store.run(outbox.sweep, began, setup.deduplicating)
                 if now is None:
                     await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
@@ -281,23 +282,47 @@ class Local:
                 _tell(progress, result)
                 if step.interactions == 0:
                     break
-            moved = 0
-            for name in await self.store.run(outbox.gateways_due, clock()):
-                if name in result.delivered.stopped:
-                    continue
-                try:
-                    gateway = await gateways.open(name)
-                except CrmkitError as error:
-                    result.delivered.stopped[name] = error
-                    continue
-                if gateway is None:
-                    continue
-                done = await deliver(self.store.run, setup, name, gateway, clock)
-                moved += sum(done.states.values())
-                result.delivered.add(done)
-                _tell(progress, result)
+            due = await self.store.run(outbox.gateways_due, clock())
+            lanes = [
+                asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress))
+                for name in due
+                if name not in result.delivered.stopped
+            ]
+            try:
+                moved = sum(await asyncio.gather(*lanes))
+            except BaseException:  # each lane ends in its own time: what is in flight is recorded
+                for lane in lanes:
+                    lane.cancel()
+                if lanes:
+                    await asyncio.wait(lanes)
+                raise
             if not moved:
                 return
+
+    async def _lane(
+        self,
+        name: str,
+        setup: Setup,
+        gateways: "_Gateways",
+        result: DispatchRun,
+        clock: Callable[[], datetime],
+        progress: DispatchProgress | None,
+    ) -> int:
+        """Deliver over one gateway. Returns how many messages moved."""
+        try:
+            gateway = await gateways.open(name)
+        except CrmkitError as error:
+            result.delivered.stopped[name] = error
+            return 0
+        if gateway is None:
+            return 0
+        done = Delivered()
+        try:
+            await deliver(self.store.run, setup, name, gateway, clock, done)
+        finally:
+            result.delivered.add(done)
+        _tell(progress, result)
+        return sum(done.states.values())
 
     async def _simulate(
         self,
@@ -418,12 +443,15 @@ class _Gateways:
             if entry is None:
                 return None
             gateway = self.host.gateway(entry)
-            await gateway.open()
+            await guarded(gateway.open(), who=name, operation="open")
             self.opened[name] = gateway
         return self.opened[name]
 
-    async def close(self) -> None:
-        """Close all that were opened."""
-        for gateway in self.opened.values():
-            await gateway.close()
+    async def close(self, done: Delivered) -> None:
+        """Close all that were opened; one that cannot be closed keeps no other open."""
+        for name, gateway in self.opened.items():
+            try:
+                await guarded(gateway.close(), who=name, operation="close")
+            except CrmkitError as error:
+                done.stopped.setdefault(name, error)
             await gateway.http.aclose()

@@ -3,17 +3,19 @@
 Content freezes here: what is rendered now is what leaves, however much later.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
+from sqlalchemy.exc import DBAPIError
+
 from crmkit.core.account import Shop
 from crmkit.core.actions import Send
 from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.events import Event
-from crmkit.core.hooks import Verdict
+from crmkit.core.hooks import Outgoing, Verdict
 from crmkit.core.message import Reason, State
 from crmkit.flow import policy
 from crmkit.flow.render import MissingVariable, Template, context_of, locale_chain
@@ -43,25 +45,32 @@ class Draft:
 
 @dataclass(slots=True)
 class Composer:
-    """Composes the messages of one decision. `reach` is what is known of reaching the customers of its events."""
+    """Composes the messages of one decision.
+
+    Attributes:
+        reach: what is known of reaching the customers of its events.
+        crm_of: what a plugin's policies may read.
+    """
 
     setup: Setup
     reach: Reach
     now: datetime
+    crm_of: Callable[[Plugin], Any]
     templates: dict[str, Template] = field(default_factory=dict)
 
-    def compose(self, plugin: Plugin, event: Event, send: Send, crm: Any) -> list[dict[str, Any]]:
+    def compose(self, plugin: Plugin, event: Event, send: Send) -> list[dict[str, Any]]:
         """The rows of the outbox a `Send` becomes: one, or one for each person of the staff it is for.
 
         Raises:
             PluginError: there is no such template, or it names a channel nobody knows.
         """
-        return [self._row(draft, crm) for draft in self._drafts(plugin, event, send)]
+        return [self._row(draft) for draft in self._drafts(plugin, event, send)]
 
     def _drafts(self, plugin: Plugin, event: Event, send: Send) -> list[Draft]:
         base = f"{plugin.name}:{send.key}" if send.key is not None else f"{event.id}:{plugin.name}:{send.template}"
         if send.to is None:
-            return [Draft(send, event, plugin.name, f"{base}:customer")]
+            whom = f"profile:{event.customer.profile_id}" if send.key is not None and event.customer else "customer"
+            return [Draft(send, event, plugin.name, f"{base}:{whom}")]
         persons = self.setup.persons(send.to.target)
         if not persons:
             draft = Draft(send, event, plugin.name, f"{base}:staff:{send.to.target}")
@@ -69,7 +78,7 @@ class Composer:
             return [draft]
         return [Draft(send, event, plugin.name, f"{base}:staff:{person.name}", person) for person in persons]
 
-    def _row(self, draft: Draft, crm: Any) -> dict[str, Any]:
+    def _row(self, draft: Draft) -> dict[str, Any]:
         if draft.verdict is None:
             draft.verdict = self._route(draft)
         template = draft.template or self._any_template(draft)
@@ -78,7 +87,7 @@ class Composer:
         expires = min((end for end in ends if end is not None), default=None)
         leaves = max(self.now, draft.send.not_before or self.now)
         if draft.verdict is None:
-            draft.verdict, leaves = self._judge(draft, template, expires, leaves, crm)
+            draft.verdict, leaves = self._judge(draft, template, expires, leaves)
         row = self._frame(draft, template, expires, leaves)
         if draft.verdict is None or draft.verdict.action == "defer":
             self._render(draft, template, row)
@@ -135,7 +144,7 @@ class Composer:
                 purpose=template.purpose,
                 channel=channel,
                 ledger=self.reach.consent.get(customer.id, ()),
-                about_address=self.reach.by_address.get(row["value"], ()),
+                about_address=self.reach.said_of_addresses(customer.id, row["value"]),
                 suppressed=self.reach.suppressed.get(row["value"], ()),
                 marketing_default=self.setup.rules.marketing_default,
             )
@@ -181,7 +190,7 @@ class Composer:
     # whether and when it goes
 
     def _judge(
-        self, draft: Draft, template: Template, expires: datetime | None, leaves: datetime, crm: Any
+        self, draft: Draft, template: Template, expires: datetime | None, leaves: datetime
     ) -> tuple[Verdict | None, datetime]:
         verdict = policy.overtaken(template.milestone, draft.event.order) or policy.stale(expires, leaves)
         if verdict is not None:
@@ -190,7 +199,9 @@ class Composer:
         for plugin in self.setup.plugins:
             for rule in plugin.policies:
                 try:
-                    asked = _checked(rule.check(draft.send, draft.event, crm))
+                    asked = _checked(rule.check(self._outgoing(draft, template, leaves), self.crm_of(plugin)))
+                except DBAPIError:
+                    raise  # PostgreSQL takes no more statements until the savepoint before it is gone
                 except Exception as error:  # a plugin's code: what it breaks is this message only
                     return policy.hold(Reason.POLICY_ERROR, f"{plugin.name}.{rule.name}: {error!r}"), leaves
                 if asked is not None and asked.action == "defer" and asked.until is not None:
@@ -202,6 +213,20 @@ class Composer:
         if quiet is not None and quiet.until is not None:
             deferred, leaves = quiet, quiet.until
         return policy.stale(expires, leaves) or deferred, leaves
+
+    @staticmethod
+    def _outgoing(draft: Draft, template: Template, leaves: datetime) -> Outgoing:
+        return Outgoing(
+            send=draft.send,
+            event=draft.event,
+            template=template.name,
+            purpose=template.purpose,
+            channel=draft.channel,
+            address_kind=draft.address_kind,
+            address=draft.address,
+            staff=draft.person.name if draft.person is not None else None,
+            leaves_at=leaves,
+        )
 
     def _zone(self, draft: Draft) -> ZoneInfo:
         customer = draft.event.customer if draft.person is None else None

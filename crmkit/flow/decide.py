@@ -71,7 +71,7 @@ def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500) -> Dec
         now: the run's clock; what is later is not due, and handlers see the facts as of it.
         limit: how much one transaction takes.
     """
-    log.fire_timers(tx, now, setup.listened, limit)
+    log.fire_timers(tx, now, setup.listened, limit, setup.absent)
     rows = log.due(tx, now, limit, setup.shops, setup.absent)
     if not rows:
         return Decided()
@@ -159,7 +159,7 @@ class _Batch:
         self.plugins = [plugin for plugin in setup.plugins if only is None or plugin.name in only]
         self.done = Decided()
         self.orders: dict[int, Order] = {}
-        self.composer = Composer(setup, Reach({}, {}, {}, {}), now)
+        self.composer = Composer(setup, Reach({}, {}, {}, {}), now, lambda plugin: _Crm(tx, now, plugin.settings))
         self.reachable: set[int] = set()
         self.families = {row["family"] for row in rows if row["family"] is not None}
         waiting = log.retrying(tx, self.families, {row["pending_id"] for row in rows})
@@ -219,12 +219,12 @@ class _Batch:
         self.done.interactions += 1
         if row.get("pending_id") is not None:
             self.finished.append(row["pending_id"])
-        kind = EVENTS.get(row["type"])
-        if kind is None:
-            return  # its plugin is gone
         if row.get("plugin") is None:
             for name in sorted(self.setup.absent):
                 self._wait(row, name, row["occurred_at"], "waits for its plugin, which is not loaded")
+        kind = EVENTS.get(row["type"])
+        if kind is None:
+            return  # the event of a plugin that is gone for good, or that waits with what it would decide
         shop = self.setup.shops.get(row["shop_id"]) if row["shop_id"] is not None else None
         is_quiet = shop is not None and row["occurred_at"] < shop.announce_from
         for plugin in self.plugins:
@@ -379,7 +379,7 @@ class _Batch:
         if work.event.customer is not None and work.event.customer.id not in self.reachable:
             self.reachable = {customer.id for customer in self.customers.values()}
             self.composer.reach = facts.reach_of(self.tx, self.reachable, self.now)
-        rows = [{**row, "depth": work.row["depth"]} for row in self.composer.compose(plugin, work.event, action, crm)]
+        rows = [{**row, "depth": work.row["depth"]} for row in self.composer.compose(plugin, work.event, action)]
         return lambda: self.messages.extend(rows)
 
     def _caused(

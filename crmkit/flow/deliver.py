@@ -37,8 +37,10 @@ from crmkit.flow.setup import Setup, backoff
 from crmkit.flow.sync import Run
 from crmkit.store import customers, facts, outbox
 
-#: A claim lapses after this long; longer than any one try may take.
+#: A claim lapses after this long, counted again from the mark.
 LEASE = timedelta(minutes=5)
+#: A try without a verdict is given up, and in doubt, after so many seconds: before its lease lapses.
+LONGEST_TRY = 240
 #: Messages in one claim, and results in one recording transaction.
 CLAIM, RECORD = 500, 500
 #: So many messages are marked ahead at the most, or twice as many as are in flight where that is more.
@@ -103,7 +105,7 @@ def last_look(tx: Connection, setup: Setup, rows: Sequence[Mapping[str, Any]], n
                 purpose=row["purpose"],
                 channel=row["channel"],
                 ledger=reach.consent.get(customer.id, ()) if customer is not None else (),
-                about_address=reach.by_address.get(row["address"], ()),
+                about_address=reach.said_of_addresses(customer.id if customer is not None else None, row["address"]),
                 suppressed=reach.suppressed.get(row["address"], ()),
                 marketing_default=setup.rules.marketing_default,
             )
@@ -285,7 +287,7 @@ def _record(tx: Connection, results: Sequence[_Result], setup: Setup, gateway: G
 class _Lane:
     """The delivery of everything that is due over one gateway."""
 
-    def __init__(self, run: Run, setup: Setup, name: str, gateway: Gateway, clock: Clock) -> None:
+    def __init__(self, run: Run, setup: Setup, name: str, gateway: Gateway, clock: Clock, done: Delivered) -> None:
         self.run, self.setup, self.name, self.gateway, self.clock = run, setup, name, gateway, clock
         self.width = max(1, gateway.settings.concurrency)
         self.claim_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
@@ -294,7 +296,7 @@ class _Lane:
         self.low = 0
         self.results: list[_Result] = []
         self.news = asyncio.Event()
-        self.done = Delivered()
+        self.done = done
         self.error: AdapterError | None = None
         self.broken: Exception | None = None
         self.unsent: set[int] = set()  # marked, or about to be, and not given to a worker
@@ -359,7 +361,8 @@ class _Lane:
                 rows, claimed = claimed[: size * batch], claimed[size * batch :]
                 before = self.ready.qsize()
                 self.unsent.update(row["id"] for row in rows)  # interrupted from here on, they are given back
-                mine = await self.run(outbox.mark, [row["id"] for row in rows], self.claim_id, self.clock())
+                now = self.clock()
+                mine = await self.run(outbox.mark, [row["id"] for row in rows], self.claim_id, now, now + LEASE)
                 marked: list[Mapping[str, Any]] = [
                     {**row, "claim_id": self.claim_id, "lease_until": now + LEASE} for row in rows if row["id"] in mine
                 ]
@@ -395,12 +398,14 @@ class _Lane:
         try:
             if self.gateway.batch > 1:
                 messages = [message_of(row, self.setup, began) for row in rows]
-                async for receipt in self.gateway.deliver_many(messages):
-                    row = waiting.pop(receipt.message.id)
-                    self._note([_Result(row, receipt, began, self.clock())])
+                async with asyncio.timeout(LONGEST_TRY):
+                    async for receipt in self.gateway.deliver_many(messages):
+                        row = waiting.pop(receipt.message.id)
+                        self._note([_Result(row, receipt, began, self.clock())])
                 raised: BaseException = DoubtError("no receipt was given", who=self.name, operation="deliver")
             else:
-                receipt = await self.gateway.deliver(message_of(rows[0], self.setup, began))
+                async with asyncio.timeout(LONGEST_TRY):
+                    receipt = await self.gateway.deliver(message_of(rows[0], self.setup, began))
                 waiting.clear()
                 self._note([_Result(rows[0], receipt, began, self.clock())])
                 return
@@ -440,7 +445,9 @@ class _Lane:
                     return
 
 
-async def deliver(run: Run, setup: Setup, name: str, gateway: Gateway, clock: Clock) -> Delivered:
+async def deliver(
+    run: Run, setup: Setup, name: str, gateway: Gateway, clock: Clock, done: Delivered | None = None
+) -> Delivered:
     """Send everything that is due now over one gateway.
 
     Args:
@@ -449,11 +456,12 @@ async def deliver(run: Run, setup: Setup, name: str, gateway: Gateway, clock: Cl
         name: the gateway entry's name.
         gateway: the open gateway.
         clock: the run's clock.
+        done: where to count; it holds what was done also when this is interrupted.
 
     Returns:
         Messages by the state they ended in; what stopped the gateway, if something did.
     """
-    lane = _Lane(run, setup, name, gateway, clock)
+    lane = _Lane(run, setup, name, gateway, clock, done or Delivered())
     delivering = asyncio.create_task(lane.deliver())
     try:
         return await asyncio.shield(delivering)

@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from crmkit.adapters.source import Page, Ref, Source, Start
 from crmkit.core.account import Shop
-from crmkit.core.errors import AdapterError, AuthError
+from crmkit.core.errors import AuthError, CrmkitError, PluginError
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import accounts
+
+T = TypeVar("T")
 
 #: Runs a step in a write transaction in the database thread.
 Run = Callable[..., Awaitable[Any]]
@@ -27,7 +29,7 @@ async def pull(
     now: datetime,
     since: datetime | None = None,
     progress: Progress | None = None,
-) -> tuple[Tally, list[AdapterError]]:
+) -> tuple[Tally, list[CrmkitError]]:
     """Read every stream of a source from where it stopped.
 
     Args:
@@ -44,7 +46,7 @@ async def pull(
         next, unless the credentials were refused.
     """
     tally = Tally()
-    errors: list[AdapterError] = []
+    errors: list[CrmkitError] = []
     for name in source.streams():
         cursor = None if since is not None else await run(accounts.cursor, shop.id, name)
         pages: AsyncIterator[Page] = getattr(source, name)(Start(cursor=cursor, since=since))
@@ -55,7 +57,7 @@ async def pull(
         except AuthError as error:
             errors.append(error)
             break
-        except AdapterError as error:
+        except CrmkitError as error:
             errors.append(error)
     return tally, errors
 
@@ -84,10 +86,10 @@ async def _store(
 ) -> None:
     done = 0
     async with aclosing(pages) as reading:  # type: ignore[type-var]
-        coming = asyncio.ensure_future(_next(reading))
+        coming = asyncio.ensure_future(_next(reading, shop, stream))
         try:
             while (page := await coming) is not None:
-                coming = asyncio.ensure_future(_next(reading))
+                coming = asyncio.ensure_future(_next(reading, shop, stream))
                 tally.add(await run(ingest, shop, page, stream=stream, listened=listened, now=now, live=live))
                 done += len(page.records) + len(page.refused)
                 if progress is not None:
@@ -100,5 +102,20 @@ async def _store(
                 coming.exception()
 
 
-async def _next(pages: AsyncIterator[Page]) -> Page | None:
-    return await anext(pages, None)
+async def _next(pages: AsyncIterator[Page], shop: Shop, stream: str) -> Page | None:
+    return await guarded(anext(pages, None), who=shop.name, operation=f"read {stream}")
+
+
+async def guarded(call: Awaitable[T], *, who: str, operation: str) -> T:
+    """Await an adapter's code: what it raises beside the errors it should raise is its author's to mend.
+
+    Raises:
+        PluginError: it broke.
+    """
+    try:
+        return await call
+    except CrmkitError:
+        raise
+    except Exception as error:  # a plugin's code: what it breaks is its own account only
+        what = f"{type(error).__name__}: {error}"
+        raise PluginError(what, who=who, operation=operation, do="its author has to mend that") from error

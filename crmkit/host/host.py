@@ -15,7 +15,7 @@ import httpx
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.adapters.http import client
-from crmkit.adapters.source import Source
+from crmkit.adapters.source import Account, Source
 from crmkit.core.account import Shop
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.flow.render import Templates
@@ -135,7 +135,8 @@ class Host:
             ConfigError, PluginError: it cannot be made with these settings.
         """
         connections = client(concurrency=entry.settings.concurrency)
-        return _made(entry.name, lambda: entry.adapter(entry.settings, connections, self.config.folder))
+        account = Account(entry.name, self.config.crm.timezone, None, None, self.config.folder)
+        return _made(entry.name, lambda: entry.adapter(entry.settings, account, connections))
 
     def setup(self, known: Mapping[str, tuple[int, datetime]]) -> Setup:
         """What the steps are set up with.

@@ -150,6 +150,17 @@ class Reach:
     by_address: dict[str, list[Row]]
     suppressed: dict[str, list[Row]]
 
+    def said_of_addresses(self, family: int | None, address: str | None) -> list[Row]:
+        """What was said of an address and of the others of the same customer, oldest first.
+
+        Who stops one address has stopped the customer: the next message does not go to an older one.
+        """
+        values = {row["value"] for row in self.addresses.get(family, ())} if family is not None else set()
+        entries = [
+            entry for value in {*values, address} if value is not None for entry in self.by_address.get(value, ())
+        ]
+        return sorted(entries, key=lambda entry: (entry["occurred_at"], entry["id"]))
+
 
 def reach_of(tx: Connection, families: Collection[int], now: datetime, also: Collection[str] = ()) -> Reach:
     """Addresses, consent and suppressions of these families, as of `now`; what is said of the addresses `also` too."""

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from crmkit.store import bulk
@@ -75,7 +76,8 @@ def next_due(
         .order_by(p.due_at)
         .limit(1)
     )
-    moments = [tx.execute(sa.select(t.timer.c.due_at).order_by(t.timer.c.due_at).limit(1)).scalar()]
+    timer = sa.select(t.timer.c.due_at).where(t.timer.c.plugin.not_in(list(absent)))
+    moments = [tx.execute(timer.order_by(t.timer.c.due_at).limit(1)).scalar()]
     # Whatever is due from the moment on at which all shops announce is due as it stands; before, shop by shop.
     latest = max(announcing.values(), default=None)
     moments.append(tx.execute(pending if latest is None else pending.where(p.due_at >= latest)).scalar())
@@ -121,10 +123,21 @@ def due(
     if tx.dialect.name != "sqlite":
         statement = statement.with_for_update(of=t.pending, skip_locked=True)
     rows = [dict(row) for row in bulk.rows(tx, statement)]
+    _meet_buyers(tx, rows)
     families = family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
     for row in rows:
         row["family"] = families.get(row["profile_id"])
     return _locked(tx, rows, now)
+
+
+def _meet_buyers(tx: Connection, rows: list[dict[str, Any]]) -> None:
+    """Who bought may have become known only after something happened to the order."""
+    unknown = {row["order_id"] for row in rows if row["profile_id"] is None and row["order_id"] is not None}
+    o = t.orders.c
+    buyers = {row["id"]: row["profile_id"] for row in bulk.select_in(tx, (o.id, o.profile_id), o.id, unknown)}
+    for row in rows:
+        if row["profile_id"] is None:
+            row["profile_id"] = buyers.get(row["order_id"])
 
 
 def _locked(tx: Connection, rows: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
@@ -138,8 +151,10 @@ def _locked(tx: Connection, rows: list[dict[str, Any]], now: datetime) -> list[d
     families = sorted({row["family"] for row in rows if row["family"] is not None})
     first = {row["family"]: (row["due_at"], row["id"]) for row in reversed(rows)}
     p, q = t.profile.c, t.pending.c
-    free = sa.select(p.id).where(bulk.one_of(tx, p.id, families)).with_for_update(skip_locked=True)
+    free = sa.select(p.id).where(bulk.one_of(tx, p.id, families), p.family_id == p.id).with_for_update(skip_locked=True)
     held = set(tx.execute(free).scalars())
+    now_of = family_of(tx, {row["profile_id"] for row in rows if row["profile_id"] is not None})
+    rows = [row for row in rows if row["family"] is None or row["family"] == now_of[row["profile_id"]]]
     older = (
         sa.select(p.family_id, q.due_at, q.interaction_id)
         .join(t.profile, p.id == q.profile_id)
@@ -196,10 +211,21 @@ def cancel_timers(tx: Connection, keys: Sequence[tuple[str, str]]) -> None:
     bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": plugin, "key": key} for plugin, key in keys])
 
 
-def fire_timers(tx: Connection, now: datetime, listened: Collection[str], limit: int) -> int:
-    """Turn timers that are due into interactions, dated at their due time. Returns how many."""
+def fire_timers(
+    tx: Connection, now: datetime, listened: Collection[str], limit: int, absent: Collection[str] = frozenset()
+) -> int:
+    """Turn timers that are due into interactions, dated at their due time; those of `absent` plugins wait.
+
+    Returns:
+        How many.
+    """
     c = t.timer.c
-    statement = sa.select(t.timer).where(c.due_at <= now).order_by(c.due_at, c.plugin, c.key).limit(limit)
+    statement = (
+        sa.select(t.timer)
+        .where(c.due_at <= now, c.plugin.not_in(list(absent)))
+        .order_by(c.due_at, c.plugin, c.key)
+        .limit(limit)
+    )
     if tx.dialect.name != "sqlite":
         statement = statement.with_for_update(skip_locked=True)
     fired = bulk.rows(tx, statement)
@@ -227,11 +253,12 @@ def count_quiet(tx: Connection, counts: Mapping[tuple[int, str, str], int]) -> N
     """Add to the number of sends that history would have caused, by (shop, plugin, template)."""
     if not counts:
         return
-    known = {
-        (row["shop_id"], row["plugin"], row["template"]): row["count"] for row in bulk.rows(tx, sa.select(t.quiet))
-    }
+    counted = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(t.quiet)
+    added = counted.on_conflict_do_update(
+        index_elements=["shop_id", "plugin", "template"], set_={"count": t.quiet.c.count + counted.excluded.count}
+    )
     rows = [
-        {"shop_id": shop, "plugin": plugin, "template": template, "count": known.get((shop, plugin, template), 0) + n}
-        for (shop, plugin, template), n in counts.items()
+        {"shop_id": shop, "plugin": plugin, "template": template, "count": count}
+        for (shop, plugin, template), count in sorted(counts.items())
     ]
-    bulk.upsert(tx, t.quiet, ("shop_id", "plugin", "template"), rows)
+    tx.execute(added, rows)

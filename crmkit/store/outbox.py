@@ -31,7 +31,8 @@ def add(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
 
 def keep_templates(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Keep versions of templates; those that are kept already are left alone."""
-    bulk.insert(tx, t.template, list({row["hash"]: row for row in rows}.values()), skip_known=("hash",))
+    unique = {row["hash"]: row for row in rows}
+    bulk.insert(tx, t.template, [unique[version] for version in sorted(unique)], skip_known=("hash",))
 
 
 def next_due(tx: Connection, gateways: Collection[str]) -> datetime | None:
@@ -88,13 +89,16 @@ def settle(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     bulk.update(tx, t.message, ("id",), ("state", "reason", "detail", "not_before", "settled_at"), rows)
 
 
-def mark(tx: Connection, ids: Sequence[int], claim_id: str, now: datetime) -> set[int]:
-    """Mark messages as started. Only what is returned may be sent: whose lease has lapsed is somebody else's by now."""
+def mark(tx: Connection, ids: Sequence[int], claim_id: str, now: datetime, lease_until: datetime) -> set[int]:
+    """Mark messages as started, and renew their lease.
+
+    Only what is returned may be sent: whose lease has lapsed is somebody else's by now.
+    """
     statement = (
         sa.update(t.message)
         .where(bulk.one_of(tx, _m.id, ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
         .where(_m.started_at.is_(None))
-        .values(started_at=now)
+        .values(started_at=now, lease_until=lease_until)
         .returning(_m.id)
     )
     return set(tx.execute(statement).scalars())

@@ -17,7 +17,7 @@ from crmkit.adapters.gateway import Gateway
 from crmkit.core.actions import Action, Later, Send, staff
 from crmkit.core.errors import AuthError, RetryableError
 from crmkit.core.events import Event, MessageSuppressed, OrderDelivered, OrderPaid, OrderPlaced, OrderShipped
-from crmkit.core.hooks import Policy, Verdict, on
+from crmkit.core.hooks import Outgoing, Policy, Verdict, on
 from crmkit.core.message import Message, Reason, Receipt
 from crmkit.core.records import Buyer, OrderRecord
 from crmkit.engine.local import Local
@@ -55,7 +55,7 @@ class Stage:
         return self.play.setup
 
     def gateway(self, made: Any) -> Gateway:
-        gateway = self.adapters[made.name](made.settings, SimpleNamespace(aclose=_nothing), Path())  # type: ignore[arg-type]
+        gateway = self.adapters[made.name](made.settings, None, SimpleNamespace(aclose=_nothing))  # type: ignore[arg-type]
         gateway.asked = self.asked  # type: ignore[attr-defined]
         return gateway
 
@@ -93,8 +93,8 @@ def thank(event: Any, crm: Any) -> Iterator[Action]:
         raise RuntimeError("broken")
 
 
-def cap(send: Send, event: Any, crm: Any) -> Verdict | None:
-    if send.template == "offer" and crm.now.hour < 14:
+def cap(outgoing: Outgoing, crm: Any) -> Verdict | None:
+    if outgoing.template == "offer" and crm.now.hour < 14:
         return Verdict("defer", Reason.CAPPED, until=crm.now.replace(hour=14, minute=0))
     return None
 

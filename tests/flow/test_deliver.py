@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from crmkit.adapters.gateway import Gateway, GatewaySettings
-from crmkit.adapters.source import Page
+from crmkit.adapters.source import Account, Page
 from crmkit.core.actions import Send
 from crmkit.core.errors import AuthError, DoubtError, PayloadError, RetryableError, UnsupportedError
 from crmkit.core.events import MessageBounced, MessageDelivered, MessageSent, OrderPaid, OrderPlaced
@@ -35,7 +35,8 @@ class Scripted(Mail):
     """A gateway that does what a test says, message by message, and remembers what it was asked to send."""
 
     def __init__(self, *outcomes: Any, **settings: Any) -> None:
-        super().__init__(GatewaySettings(**settings), http=None, folder=Path())  # type: ignore[arg-type]
+        account = Account("mail", "UTC", None, None, Path())
+        super().__init__(GatewaySettings(**settings), account, http=None)  # type: ignore[arg-type]
         self.outcomes = list(outcomes)
         self.asked: list[str] = []
 
@@ -313,7 +314,7 @@ async def test_a_lapsed_lease_without_a_mark_is_due_again(play: Play) -> None:
 async def test_a_lapsed_lease_with_a_mark_is_doubt(play: Play) -> None:
     queue(play, 2)
     ids = take_hold(play)
-    assert await play.store.run(outbox.mark, ids[:1], "gone", NOON) == {ids[0]}
+    assert await play.store.run(outbox.mark, ids[:1], "gone", NOON, NOON + LEASE) == {ids[0]}
     assert await play.store.run(outbox.sweep, NOON + LEASE, frozenset()) == (1, 1)
     assert [row["state"] for row in play.rows(t.message)] == ["in-doubt", "queued"]
     attempt = play.one(t.attempt)
@@ -326,10 +327,10 @@ async def test_a_lapsed_lease_with_a_mark_is_doubt(play: Play) -> None:
 async def test_only_who_holds_the_lease_may_mark(play: Play) -> None:
     queue(play)
     ids = take_hold(play)
-    assert await play.store.run(outbox.mark, ids, "other", NOON) == set()
-    assert await play.store.run(outbox.mark, ids, "gone", NOON + LEASE) == set()
-    assert await play.store.run(outbox.mark, ids, "gone", NOON) == set(ids)
-    assert await play.store.run(outbox.mark, ids, "gone", NOON) == set()
+    assert await play.store.run(outbox.mark, ids, "other", NOON, NOON + 2 * LEASE) == set()
+    assert await play.store.run(outbox.mark, ids, "gone", NOON + LEASE, NOON + 2 * LEASE) == set()
+    assert await play.store.run(outbox.mark, ids, "gone", NOON, NOON + 2 * LEASE) == set(ids)
+    assert await play.store.run(outbox.mark, ids, "gone", NOON, NOON + 2 * LEASE) == set()
 
 
 async def test_a_worker_that_was_frozen_past_its_lease_sends_nothing(play: Play) -> None:

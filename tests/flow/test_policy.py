@@ -241,13 +241,13 @@ def test_no_gateway_holds_the_message(play: Play) -> None:
 )
 @pytest.mark.parametrize("database_kind", ["sqlite"])
 def test_a_policy_that_answers_nonsense_holds_the_message(play: Play, answer: Any) -> None:
-    say(play, policies=(Policy("odd", lambda send, event, crm: answer),))
+    say(play, policies=(Policy("odd", lambda outgoing, crm: answer),))
     play.take(order("1"))
     assert reason(play) == ("held", "policy-error")
 
 
 def test_a_policy_that_raises_holds_the_message(play: Play) -> None:
-    say(play, policies=(Policy("odd", lambda send, event, crm: 1 // 0),))  # type: ignore[arg-type,return-value]
+    say(play, policies=(Policy("odd", lambda outgoing, crm: 1 // 0),))  # type: ignore[arg-type,return-value]
     play.take(order("1"))
     assert reason(play) == ("held", "policy-error")
     assert "one.odd" in play.one(t.message)["detail"]
@@ -259,7 +259,7 @@ def test_a_policy_that_raises_holds_the_message(play: Play) -> None:
 def test_a_plugins_policy_may_suppress_and_defer(play: Play) -> None:
     until = NOON + 5 * HOUR
     verdicts = {"1": Verdict("defer", Reason.CAPPED, until=until), "2": Verdict("suppress", Reason.CAPPED)}
-    say(play, policies=(Policy("cap", lambda send, event, crm: verdicts[event.order.number]),))
+    say(play, policies=(Policy("cap", lambda outgoing, crm: verdicts[outgoing.event.order.number]),))
     play.take(order("1"), order("2", buyer("bob")))
     play.decide()
     rows = [(row["state"], row["reason"], row["not_before"]) for row in play.rows(t.message)]

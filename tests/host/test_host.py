@@ -75,7 +75,7 @@ def test_a_whole_configuration_makes_a_setup(
     assert setup.plugins[0].settings.greeting == "hi"
     (entry,) = setup.channels["email"]
     assert (entry.name, entry.serves("flagship"), entry.serves("other")) == ("post", True, False)
-    assert host.gateway(entry).folder == tmp_path
+    assert (host.gateway(entry).account.name, host.gateway(entry).account.folder) == (entry.name, tmp_path)
     assert setup.persons("shipping")[0].addresses == {"email": "chen@shop.example"}
     assert setup.absent == frozenset()
 

@@ -37,7 +37,7 @@ class FolderGateway(Gateway):
     settings: Settings
 
     async def open(self) -> None:
-        self._path = self.folder / self.settings.path
+        self._path = self.account.folder / self.settings.path
         self._writer = Writer(self.settings)
 
     async def deliver(self, message: Message) -> Receipt:

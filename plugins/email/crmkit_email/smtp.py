@@ -18,6 +18,7 @@ import httpx
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from crmkit import (
+    Account,
     AdapterError,
     AuthError,
     Gateway,
@@ -100,8 +101,8 @@ class SmtpGateway(Gateway):
 
     settings: Settings
 
-    def __init__(self, settings: Any, http: httpx.AsyncClient, folder: Path) -> None:
-        super().__init__(settings, http, folder)
+    def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
+        super().__init__(settings, account, http)
         self._writer = Writer(settings)
         envelope = settings.envelope_sender
         self._sender = parse_address(envelope) if envelope else self._writer.sender
@@ -152,7 +153,7 @@ class SmtpGateway(Gateway):
 
     async def _connect(self) -> Connection:
         if self._tls is None and self._server.tls != "none":
-            path = self.folder / self.settings.ca_file if self.settings.ca_file else None
+            path = self.account.folder / self.settings.ca_file if self.settings.ca_file else None
             try:
                 self._tls = await asyncio.to_thread(ssl.create_default_context, cafile=path)
             except OSError as error:

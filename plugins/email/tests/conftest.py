@@ -15,7 +15,7 @@ import httpx
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 
-from crmkit import Gateway, Message
+from crmkit import Account, Gateway, Message
 from crmkit_email.smtp import SmtpGateway
 
 HANG, CLOSE, RESET, DRIP = "hang", "close", "reset", "drip"
@@ -220,7 +220,11 @@ async def smtp(tmp_path: Path) -> AsyncIterator[Callable[..., Awaitable[SmtpGate
                 "verdict_timeout": 0.3,
                 "sender": "Tea House <shop@tea.example>",
             }
-            made: Gateway = SmtpGateway(SmtpGateway.Settings.model_validate(defaults | settings), http, tmp_path)
+            made: Gateway = SmtpGateway(
+                SmtpGateway.Settings.model_validate(defaults | settings),
+                Account("smtp", "UTC", None, None, tmp_path),
+                http,
+            )
             await made.open()
             stack.push_async_callback(made.close)
             assert isinstance(made, SmtpGateway)

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from crmkit import AuthError, Reason, RetryableError
+from crmkit import Account, AuthError, Reason, RetryableError
 from crmkit_email import folder as module
 from crmkit_email.folder import FolderGateway
 
@@ -15,7 +15,7 @@ from crmkit_email.folder import FolderGateway
 @pytest.fixture
 async def gateway(tmp_path):
     async with httpx.AsyncClient() as http:
-        made = FolderGateway(FolderGateway.Settings(), http, tmp_path)
+        made = FolderGateway(FolderGateway.Settings(), Account("folder", "UTC", None, None, tmp_path), http)
         await made.open()
         yield made
         await made.close()
