@@ -419,7 +419,8 @@ class _Batch:
             "order_id": caused["order_id"],
             "payload": caused["payload"],
             "cause_id": caused["cause_id"],
-            "depth": 0,
+            # at once, it is an effect like any other; later, a new beginning
+            "depth": caused["depth"] if action.at <= self.now else 0,
         }
 
     def _set(self, timer: dict[str, Any]) -> None:
