@@ -1,0 +1,58 @@
+"""A stream that breaks stops itself; the others, and the records before it, are in."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from crmkit.adapters.source import Account, Page, Source, SourceSettings, Start, stream
+from crmkit.core.errors import AuthError, ConfigError, PluginError, RetryableError
+from crmkit.flow.sync import pull
+from crmkit.store import accounts
+from crmkit.store import tables as t
+from tests.play import NOON, Play, order
+
+
+class Breaking(Source):
+    """One page of orders, then what it is told to raise; then a stream that works."""
+
+    name = "breaking"
+    error: Exception = KeyError("total")
+
+    @stream
+    async def orders(self, start: Start) -> AsyncIterator[Page]:
+        yield Page([order("1")], cursor={"page": 1})
+        raise self.error
+
+    @stream
+    async def more(self, start: Start) -> AsyncIterator[Page]:
+        yield Page([order("2")], cursor={"page": 1})
+
+
+async def read(play: Play, error: Exception) -> list[Any]:
+    source = Breaking(SourceSettings(), Account("tea", "UTC", None, None, Path()), None)  # type: ignore[arg-type]
+    source.error = error
+    _, errors = await pull(source, play.shops[1], play.store.run, listened=(), now=NOON)
+    return errors
+
+
+@pytest.mark.parametrize(
+    "error", [KeyError("total"), OSError("disk"), RetryableError("busy"), ConfigError("no column")]
+)
+async def test_a_stream_that_breaks_stops_only_itself(play: Play, error: Exception) -> None:
+    (found,) = await read(play, error)
+    assert [row["external_id"] for row in play.rows(t.orders)] == ["1", "2"]
+    assert isinstance(found, type(error) if isinstance(error, RetryableError | ConfigError) else PluginError)
+    with play.store.read() as tx:
+        assert accounts.cursor(tx, 1, "orders") == {"page": 1}
+
+
+async def test_a_bug_is_told_with_its_place(play: Play) -> None:
+    (found,) = await read(play, KeyError("total"))
+    assert str(found) == f"{play.shops[1].name} read orders: KeyError: 'total'; its author has to mend that"
+
+
+async def test_refused_credentials_stop_the_account(play: Play) -> None:
+    await read(play, AuthError("401"))
+    assert [row["external_id"] for row in play.rows(t.orders)] == ["1"]
