@@ -27,8 +27,10 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
     venv.create(folder / "venv", with_pip=False)
     python = folder / "venv" / "bin" / "python"
     install = [Path(sys.executable).with_name("uv"), "pip", "install", "--quiet", "--python", python]
-    wheels = [f"crmkit[all] @ {next(DIST.glob('crmkit-*.whl')).as_uri()}"]
-    run(*install, "--find-links", DIST, "--constraint", constraints(folder), *wheels, cwd=folder)
+    # Each by its own address: found by name, an older build of the same version may come out of a cache.
+    names = {wheel: wheel.name.split("-")[0].replace("_", "-") for wheel in sorted(DIST.glob("*.whl"))}
+    wheels = [f"{name}{'[all]' * (name == 'crmkit')} @ {wheel.as_uri()}" for wheel, name in names.items()]
+    run(*install, "--constraint", constraints(folder), *wheels, cwd=folder)
     return python.parent
 
 

@@ -139,13 +139,14 @@ class Customer:
 
     Attributes:
         id: the family's number.
-        profile_id: the profile the event was recorded for.
+        profile_id, key: the profile the event was recorded for, and its natural key.
         name, locale, timezone, city, country, birthday: None where nothing is known.
         stage, cycle: where the customer stands in the lifecycle.
     """
 
     id: int
     profile_id: int
+    key: str = ""
     name: str | None = None
     locale: str | None = None
     timezone: str | None = None

@@ -3,6 +3,7 @@
 Content freezes here: what is rendered now is what leaves, however much later.
 """
 
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -69,7 +70,7 @@ class Composer:
     def _drafts(self, plugin: Plugin, event: Event, send: Send) -> list[Draft]:
         base = f"{plugin.name}:{send.key}" if send.key is not None else f"{event.id}:{plugin.name}:{send.template}"
         if send.to is None:
-            whom = f"profile:{event.customer.profile_id}" if send.key is not None and event.customer else "customer"
+            whom = _told_apart(event) if send.key is not None else "customer"
             return [Draft(send, event, plugin.name, f"{base}:{whom}")]
         persons = self.setup.persons(send.to.target)
         if not persons:
@@ -303,6 +304,13 @@ def _checked(verdict: Any) -> Verdict | None:
     if verdict.action == "defer" and (verdict.until is None or verdict.until.tzinfo is None):
         raise TypeError("defers until no time, or one without a zone")
     return replace(verdict, reason=Reason(verdict.reason))
+
+
+def _told_apart(event: Event) -> str:
+    """What tells the recipient of a key of the author's own from others: of the profile's natural key, for ever."""
+    if event.customer is None:
+        return "customer"
+    return f"customer:{hashlib.blake2b(event.customer.key.encode(), digest_size=8).hexdigest()}"
 
 
 def zone_of(timezone: str | None, shop: Shop | None, setup: Setup) -> ZoneInfo:

@@ -21,7 +21,10 @@ from crmkit.core.order import Order, Parcel, Refund, Review
 #: What the core itself puts in; a handler's own variables have other names.
 OWN = frozenset("customer order shop parcel refund review now zone".split())
 #: What is nobody's to read in a message.
-_HIDDEN: dict[type, frozenset[str]] = {Shop: frozenset({"reports", "announce_from"})}
+_HIDDEN: dict[type, frozenset[str]] = {
+    Shop: frozenset({"reports", "announce_from"}),
+    Customer: frozenset({"key"}),
+}
 
 
 def context_of(

@@ -110,7 +110,7 @@ def reviews_at(tx: Connection, ids: Iterable[int], now: datetime) -> dict[int, R
 
 
 #: What a customer is shown with.
-_PERSON = tuple(t.profile.c[name] for name in ("id", "family_id", "stage", "cycle", *PROFILE_FIELDS))
+_PERSON = tuple(t.profile.c[name] for name in ("id", "key", "family_id", "stage", "cycle", *PROFILE_FIELDS))
 
 
 def customers_of(tx: Connection, profiles: Iterable[int]) -> dict[int, Customer]:
@@ -129,7 +129,12 @@ def customers_of(tx: Connection, profiles: Iterable[int]) -> dict[int, Customer]
             for name in PROFILE_FIELDS
         }
         found[number] = Customer(
-            id=row["family_id"], profile_id=number, stage=root["stage"], cycle=root["cycle"], **said
+            id=row["family_id"],
+            profile_id=number,
+            key=row["key"],
+            stage=root["stage"],
+            cycle=root["cycle"],
+            **said,
         )
     return found
 

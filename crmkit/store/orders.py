@@ -1,8 +1,6 @@
 """Orders and what belongs to them, by their natural keys."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -68,16 +66,3 @@ def ids_of(tx: Connection, shop: int, external_ids: Iterable[str]) -> dict[str, 
     o = t.orders.c
     rows = bulk.select_in(tx, (o.id, o.external_id, o.profile_id), o.external_id, external_ids, o.shop_id == shop)
     return {row["external_id"]: row for row in rows}
-
-
-def parcel_times(
-    tx: Connection, shop: int, orders: Iterable[str]
-) -> dict[str, list[tuple[datetime | None, datetime | None]]]:
-    """(shipped_at, delivered_at) of every parcel of these orders."""
-    c = t.parcel.c
-    found: dict[str, list[tuple[datetime | None, datetime | None]]] = defaultdict(list)
-    for row in bulk.select_in(
-        tx, (c.order_external_id, c.shipped_at, c.delivered_at), c.order_external_id, orders, c.shop_id == shop
-    ):
-        found[row["order_external_id"]].append((row["shipped_at"], row["delivered_at"]))
-    return found
