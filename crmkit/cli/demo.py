@@ -28,7 +28,7 @@ from crmkit.cli import demo_shop
 from crmkit.core.errors import ConfigError, CrmkitError
 from crmkit.engine.local import DispatchRun, Local, Plan
 from crmkit.host.host import Host
-from crmkit.store import accounts, report, search
+from crmkit.store import accounts, customers, report, search
 from crmkit.store.engine import Store
 
 
@@ -99,7 +99,7 @@ def _show(console: Console, folder: Path, store: Store, plan: Plan, done: Dispat
     with store.read() as tx:
         rows = [{**row, "why": report.causes(tx, row["interaction_id"])[0]["type"]} for row in _messages(tx)]
         names = {row["customer"]: row["name"] for row in search.overview(tx, search.every_family(tx, 0, 1000))}
-        family = search.family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
+        family = customers.family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
         counts, refused = report.counts(tx), accounts.open_quarantine(tx)
         for row in rows:
             row["who"] = row["staff"] or names.get(family.get(row["profile_id"])) or "?"

@@ -108,6 +108,12 @@ def _waiting(table: str) -> Index:
     )
 
 
+def _of_an_order(table: str) -> tuple[UniqueConstraint, Index, Index]:
+    """What is told by the vendor's id, and found by its order, which it may have to wait for."""
+    by_order = Index(f"{table}_order", "shop_id", "order_external_id")
+    return UniqueConstraint("shop_id", "external_id"), by_order, _waiting(table)
+
+
 class ParcelRow(Versioned, table=True):
     """A parcel. `is_waiting` until its order has landed; it tells nothing before."""
 
@@ -132,11 +138,7 @@ class PaymentRow(Versioned, table=True):
     """A payment towards an order."""
 
     __tablename__ = "payment"
-    __table_args__ = (
-        UniqueConstraint("shop_id", "external_id"),
-        Index("payment_order", "shop_id", "order_external_id"),
-        _waiting("payment"),
-    )
+    __table_args__ = _of_an_order("payment")
 
     id: int = Field(primary_key=True)
     shop_id: int
@@ -155,11 +157,7 @@ class RefundRow(Versioned, table=True):
     """Money going back to the buyer."""
 
     __tablename__ = "refund"
-    __table_args__ = (
-        UniqueConstraint("shop_id", "external_id"),
-        Index("refund_order", "shop_id", "order_external_id"),
-        _waiting("refund"),
-    )
+    __table_args__ = _of_an_order("refund")
 
     id: int = Field(primary_key=True)
     shop_id: int
@@ -180,11 +178,7 @@ class ReturnRow(Versioned, table=True):
     """Goods going back to the shop."""
 
     __tablename__ = "goods_return"
-    __table_args__ = (
-        UniqueConstraint("shop_id", "external_id"),
-        Index("goods_return_order", "shop_id", "order_external_id"),
-        _waiting("goods_return"),
-    )
+    __table_args__ = _of_an_order("goods_return")
 
     id: int = Field(primary_key=True)
     shop_id: int
@@ -203,11 +197,7 @@ class ReviewRow(Versioned, table=True):
     """What a buyer wrote. `rating` is 1 to 5 as text, since it may have a fraction."""
 
     __tablename__ = "review"
-    __table_args__ = (
-        UniqueConstraint("shop_id", "external_id"),
-        Index("review_order", "shop_id", "order_external_id"),
-        _waiting("review"),
-    )
+    __table_args__ = _of_an_order("review")
 
     id: int = Field(primary_key=True)
     shop_id: int

@@ -29,7 +29,7 @@ from crmkit.core.order import Order
 from crmkit.flow import callback
 from crmkit.flow.compose import Composer, template_rows
 from crmkit.flow.setup import Plugin, Setup, backoff
-from crmkit.store import bulk, facts, log, outbox
+from crmkit.store import bulk, customers, facts, log, outbox
 from crmkit.store import tables as t
 from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
@@ -446,7 +446,7 @@ class _Batch:
         told = log.append(self.tx, [row for _, row in self.told], (), self.now)
         self._clear()
         next_up = [row for row in told if row["type"] in self.listened]
-        families = log.family_of(self.tx, {row["profile_id"] for row in next_up if row["profile_id"] is not None})
+        families = customers.family_of(self.tx, {row["profile_id"] for row in next_up if row["profile_id"] is not None})
         # What is told of a customer who is not of this batch takes its turn among that customer's own pending work.
         here = set() if self.is_alone else {None, *self.families}
         log.add_pending(self.tx, [row for row in next_up if families.get(row["profile_id"]) not in here])

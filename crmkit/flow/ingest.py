@@ -5,7 +5,7 @@ row that owns it (a milestone column that was empty, a parcel, a review), locked
 interaction. Children that come before their order wait without telling anything.
 
 One ingest runs at a time per database: families may span shops, and a single writer keeps thousands of orders a
-second in batches; who waits is another ingest, never decide or deliver.
+second in batches; a process that has to wait for its turn waits with all its steps.
 """
 
 import json

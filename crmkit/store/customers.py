@@ -35,6 +35,12 @@ def ties_of(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
     return {row["id"]: row for row in bulk.select_in(tx, _TIES, t.profile.c.id, ids)}
 
 
+def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
+    """The family of each profile."""
+    p = t.profile.c
+    return {row["id"]: row["family_id"] for row in bulk.select_in(tx, (p.id, p.family_id), p.id, profiles)}
+
+
 def identities_of(tx: Connection, profiles: Iterable[int]) -> dict[int, set[Identity]]:
     """What each profile was seen with."""
     found: dict[int, set[Identity]] = defaultdict(set)

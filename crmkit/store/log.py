@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from crmkit.store import bulk
+from crmkit.store import bulk, customers
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
@@ -124,7 +124,7 @@ def due(
         statement = statement.with_for_update(of=t.pending, skip_locked=True)
     rows = [dict(row) for row in bulk.rows(tx, statement)]
     _meet_buyers(tx, rows)
-    families = family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
+    families = customers.family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
     for row in rows:
         row["family"] = families.get(row["profile_id"])
     return _locked(tx, rows, now)
@@ -153,7 +153,7 @@ def _locked(tx: Connection, rows: list[dict[str, Any]], now: datetime) -> list[d
     p, q = t.profile.c, t.pending.c
     free = sa.select(p.id).where(bulk.one_of(tx, p.id, families), p.family_id == p.id).with_for_update(skip_locked=True)
     held = set(tx.execute(free).scalars())
-    now_of = family_of(tx, {row["profile_id"] for row in rows if row["profile_id"] is not None})
+    now_of = customers.family_of(tx, {row["profile_id"] for row in rows if row["profile_id"] is not None})
     rows = [row for row in rows if row["family"] is None or row["family"] == now_of[row["profile_id"]]]
     older = (
         sa.select(p.family_id, q.due_at, q.interaction_id)
@@ -162,12 +162,6 @@ def _locked(tx: Connection, rows: list[dict[str, Any]], now: datetime) -> list[d
     )
     overtaking = {f for f, due_at, interaction in tx.execute(older) if (due_at, interaction) < first[f]}
     return [row for row in rows if row["family"] is None or row["family"] in held - overtaking]
-
-
-def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
-    """The family of each profile."""
-    p = t.profile.c
-    return {row["id"]: row["family_id"] for row in bulk.select_in(tx, (p.id, p.family_id), p.id, profiles)}
 
 
 def retrying(tx: Connection, families: Iterable[int], taken: Collection[int]) -> dict[tuple[int, str], Row]:

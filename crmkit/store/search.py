@@ -25,19 +25,14 @@ def families_meant(tx: Connection, text: str, limit: int = 50) -> list[int]:
     numbers: dict[int, None] = {}
     number = text.removeprefix("#")
     if number.isdigit() and len(number) < 18:
-        numbers.update(dict.fromkeys(family_of(tx, [int(number)]).values()))
+        numbers.update(dict.fromkeys(customers.family_of(tx, [int(number)]).values()))
         if text.startswith("#"):
             return list(numbers)
     profiles = [*_by_identity(tx, text), *_by_order(tx, text)]
-    numbers.update(dict.fromkeys(family_of(tx, profiles).values()))
+    numbers.update(dict.fromkeys(customers.family_of(tx, profiles).values()))
     if numbers or not text:
         return list(numbers)
-    return list(dict.fromkeys(family_of(tx, _by_part(tx, text, limit)).values()))[:limit]
-
-
-def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
-    """The customer each profile belongs to."""
-    return {row["id"]: row["family_id"] for row in customers.by_id(tx, profiles).values()}
+    return list(dict.fromkeys(customers.family_of(tx, _by_part(tx, text, limit)).values()))[:limit]
 
 
 def _by_identity(tx: Connection, text: str) -> list[int]:
@@ -163,7 +158,7 @@ def shared_between(tx: Connection, family: int) -> list[dict[str, Any]]:
                 "kind": identity.kind,
                 "value": identity.value,
                 "profiles": sorted(owners),
-                "families": sorted(set(family_of(tx, owners).values())),
+                "families": sorted(set(customers.family_of(tx, owners).values())),
                 "is_shared_by_too_many": len(owners) > SHARED_LIMIT,
             }
         )
