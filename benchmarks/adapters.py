@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import httpx
 
 from crmkit import Gateway, GatewaySettings, Message, Receipt, Source, hookimpl
-from crmkit.adapters.source import Page, Start, stream
+from crmkit.adapters.stream import Page, Start, stream
 
 HEADERS = {"Content-Type": "application/json"}
 

@@ -10,7 +10,7 @@ from benchmarks import shop
 from benchmarks.adapters import MemorySource
 from benchmarks.harness import Result, Size
 from benchmarks.house import House
-from crmkit.adapters.source import Page
+from crmkit.adapters.stream import Page
 
 CHANNEL = '[[channels.sms]]\nuse = "null"\nconcurrency = 50'
 #: Ten times the data may take this many megabytes more: SQLite's page cache has 64, and other caches are bounded too.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from crmkit.adapters.source import Page
+from crmkit.adapters.stream import Page
 from crmkit.core.records import Buyer, LineRecord, OrderRecord, OrderStatus, PaymentRecord, Record
 
 PAGE = 500

@@ -31,10 +31,14 @@ _HOME = {
     "crmkit.core.message": "Message Receipt Reason State",
     "crmkit.core.errors": (
         "CrmkitError ConfigError DatabaseError PluginError AdapterError RetryableError AuthError UnsupportedError"
-        " PayloadError DoubtError"
+        " RefusedError PayloadError DoubtError"
     ),
     "crmkit.core.columns": "UtcTime Json",
-    "crmkit.adapters.source": "Source SourceSettings Account Page Ref Refused Start stream",
+    "crmkit.adapters.http": "answered_at",
+    "crmkit.adapters.door": "Call Hmac Reply SecretPath Signature Verified fingerprint same secrets_of",
+    "crmkit.adapters.stream": "Page Ref Refused Reread Start stream window",
+    "crmkit.adapters.adapter": "Account Ask",
+    "crmkit.adapters.source": "Source SourceSettings",
     "crmkit.adapters.gateway": "Gateway GatewaySettings",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -56,23 +60,47 @@ def __dir__() -> list[str]:
 
 
 if TYPE_CHECKING:
+    from crmkit.adapters.adapter import (
+        Account as Account,
+    )
+    from crmkit.adapters.adapter import (
+        Ask as Ask,
+    )
+    from crmkit.adapters.door import (
+        Call as Call,
+    )
+    from crmkit.adapters.door import (
+        Hmac as Hmac,
+    )
+    from crmkit.adapters.door import (
+        Reply as Reply,
+    )
+    from crmkit.adapters.door import (
+        SecretPath as SecretPath,
+    )
+    from crmkit.adapters.door import (
+        Signature as Signature,
+    )
+    from crmkit.adapters.door import (
+        Verified as Verified,
+    )
+    from crmkit.adapters.door import (
+        fingerprint as fingerprint,
+    )
+    from crmkit.adapters.door import (
+        same as same,
+    )
+    from crmkit.adapters.door import (
+        secrets_of as secrets_of,
+    )
     from crmkit.adapters.gateway import (
         Gateway as Gateway,
     )
     from crmkit.adapters.gateway import (
         GatewaySettings as GatewaySettings,
     )
-    from crmkit.adapters.source import (
-        Account as Account,
-    )
-    from crmkit.adapters.source import (
-        Page as Page,
-    )
-    from crmkit.adapters.source import (
-        Ref as Ref,
-    )
-    from crmkit.adapters.source import (
-        Refused as Refused,
+    from crmkit.adapters.http import (
+        answered_at as answered_at,
     )
     from crmkit.adapters.source import (
         Source as Source,
@@ -80,11 +108,26 @@ if TYPE_CHECKING:
     from crmkit.adapters.source import (
         SourceSettings as SourceSettings,
     )
-    from crmkit.adapters.source import (
+    from crmkit.adapters.stream import (
+        Page as Page,
+    )
+    from crmkit.adapters.stream import (
+        Ref as Ref,
+    )
+    from crmkit.adapters.stream import (
+        Refused as Refused,
+    )
+    from crmkit.adapters.stream import (
+        Reread as Reread,
+    )
+    from crmkit.adapters.stream import (
         Start as Start,
     )
-    from crmkit.adapters.source import (
+    from crmkit.adapters.stream import (
         stream as stream,
+    )
+    from crmkit.adapters.stream import (
+        window as window,
     )
     from crmkit.core.account import (
         Shop as Shop,
@@ -151,6 +194,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.errors import (
         PluginError as PluginError,
+    )
+    from crmkit.core.errors import (
+        RefusedError as RefusedError,
     )
     from crmkit.core.errors import (
         RetryableError as RetryableError,

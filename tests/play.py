@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from crmkit.adapters.gateway import Gateway, GatewaySettings
-from crmkit.adapters.source import Page
+from crmkit.adapters.stream import Page
 from crmkit.core.account import Shop
 from crmkit.core.hooks import Handler, Policy
 from crmkit.core.records import Buyer, OrderRecord, Record

@@ -1,6 +1,10 @@
-"""What an adapter is: the base classes a vendor's plugin fills in, and the HTTP client it is handed.
+"""What an adapter is: the base classes a vendor's plugin fills in, and what they are handed.
 
-- `source`: reads a shop, a mailbox, a survey tool, and yields records in pages
+- `http`: the client an adapter is given, and what became of a call
+- `memory`: what it remembers from run to run
+- `door`: webhooks are verified on their raw bytes
+- `stream`: pages, and where a read starts
+- `adapter`: what sources and gateways have in common
+- `source`: reads a shop, a mailbox, a survey tool, and yields records
 - `gateway`: delivers messages over one vendor
-- `http`: the client an adapter is given
 """

@@ -5,13 +5,13 @@
 written.
 """
 
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Annotated, Any, ClassVar
+from collections.abc import AsyncIterator, Hashable, Sequence
+from datetime import timedelta
+from typing import Annotated, ClassVar
 
-import httpx
 from pydantic import BaseModel, ConfigDict, Field
 
-from crmkit.adapters.source import Account
+from crmkit.adapters.adapter import Adapter
 from crmkit.core.message import Message, Receipt
 
 
@@ -24,41 +24,27 @@ class GatewaySettings(BaseModel):
     concurrency: Annotated[int, Field(ge=1, le=1000)] = 8
 
 
-class Gateway:
+class Gateway(Adapter):
     """Delivers messages over one vendor.
 
     Class attributes:
-        name: the slug; the same as module, entry point and configuration value.
         channel: the way out it serves: `sms`, `email`, `call`, `chat`, ...
         reaches: the kinds of address it accepts.
         deduplicates: whether sending the same key again cannot double the message.
         batch: how many messages one call takes; above 1, `deliver_many` is called.
+        exclusive: whether only one process at a time may use it (a modem, a bound session).
+        look_up_after: how long after a try its vendor can be asked what became of it.
         Settings: a subclass of `GatewaySettings`.
-
-    Attributes:
-        settings, account: this use of the adapter; the account's name is the entry's.
-        http: a client ready to use.
     """
 
-    name: ClassVar[str]
     channel: ClassVar[str]
     reaches: ClassVar[tuple[str, ...]]
     deduplicates: ClassVar[bool] = False
     batch: ClassVar[int] = 1
+    exclusive: ClassVar[bool] = False
+    look_up_after: ClassVar[timedelta] = timedelta(minutes=2)
     Settings: ClassVar[type[GatewaySettings]] = GatewaySettings
-
-    settings: Any
-
-    def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
-        self.settings = settings
-        self.account = account
-        self.http = http
-
-    async def open(self) -> None:
-        """Called once before the first delivery."""
-
-    async def close(self) -> None:
-        """Called once after the last, also when the run is interrupted."""
+    sends: ClassVar[bool] = True
 
     async def deliver(self, message: Message) -> Receipt:
         """Hand one message to the vendor.
@@ -69,6 +55,7 @@ class Gateway:
         Raises:
             RetryableError: nothing left, or the vendor said "not now".
             AuthError: the credentials were refused; the account pauses.
+            RefusedError: the vendor said no; `message.rejected` says why, where that is known.
             UnsupportedError: this vendor cannot express the message.
             DoubtError: it left and no verdict came back; so is every other error taken, an answer that cannot be read
                 among them.
@@ -82,10 +69,22 @@ class Gateway:
         """
         raise NotImplementedError
 
+    def batch_key(self, message: Message) -> Hashable:
+        """What messages of one batch must have in common: a template, a sender."""
+        return None
+
     async def look_up(self, message: Message) -> Receipt | None:
-        """Ask the vendor what became of a message that is in doubt; None if it does not know it."""
+        """Ask the vendor what became of a message that is in doubt.
+
+        Returns:
+            What the vendor says of it; None only where it is certain that the vendor does not have it: it is then sent
+            again.
+
+        Raises:
+            AdapterError: that cannot be told now.
+        """
         raise NotImplementedError
 
-    async def check(self) -> Iterable[str]:
-        """Problems an operator should know of before the first run (`crmkit doctor`); none if all is well."""
-        return ()
+    async def cancel(self, message: Message) -> bool:
+        """Take back a message the vendor has and has not sent yet; whether it did."""
+        return False

@@ -1,17 +1,267 @@
-"""The HTTP client an adapter is handed: httpx over aiohttp's transport.
+"""HTTP: the client an adapter is handed, and what became of a call.
 
-httpx's own pool scans all its connections for every request and collapses under concurrency; aiohttp's does not.
+httpx's own pool scans all its connections for every request and collapses under concurrency; aiohttp's does not. But
+what its transport raises does not say whether anything left: "the server read everything, then hung up" and "connection
+refused" are one and the same exception. So whether a call can have had an effect is not told by the exception: the
+client notes when a connection was had, from which moment on bytes may have been written.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from functools import lru_cache
+from typing import Any
+
+import aiohttp
 import httpx
 from httpx_aiohttp import AiohttpTransport
+from pydantic import TypeAdapter, ValidationError
 
-#: Connecting, reading and writing are each given up after this many seconds.
+from crmkit.core.errors import AdapterError, AuthError, DoubtError, PayloadError, RefusedError, RetryableError
+
+#: Connecting, and each wait for the next bytes, are given up after this many seconds.
 TIMEOUT = httpx.Timeout(30, connect=10)
+#: A call is given up after this many seconds, however steadily it drips.
+LONGEST_CALL = 60.0
+#: An idle connection is kept this long: less than vendors keep theirs, so that none is written to as it is closed.
+KEEP_ALIVE = 15.0
+#: What only reads is tried so often within a run, with pauses of so many seconds that double.
+READ_TRIES, READ_PAUSE = 3, 0.5
+#: A run does not wait longer than this for a vendor that says "not now".
+LONGEST_PAUSE = timedelta(seconds=20)
+#: So much of an answer that was not understood is kept.
+EXCERPT = 1_000
 
 
-def client(*, concurrency: int = 8, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """A client with a pool of `concurrency` connections. It follows no redirects: a vendor's address is configured."""
-    limits = httpx.Limits(max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=30)
-    chosen = transport or AiohttpTransport(limits=limits)
+# --- the client -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Trace:
+    """What is known of a call on its way."""
+
+    is_watched: bool = False
+    has_connection: bool = False
+
+
+_trace: ContextVar[_Trace | None] = ContextVar("crmkit_http_trace", default=None)
+
+
+async def _begun(*_: Any) -> None:
+    if (trace := _trace.get()) is not None:
+        trace.is_watched = True
+
+
+async def _connected(*_: Any) -> None:
+    if (trace := _trace.get()) is not None:
+        trace.has_connection = True
+
+
+class _Transport(AiohttpTransport):
+    """httpx over aiohttp, which notes for every call whether it had a connection."""
+
+    def __init__(self, limits: httpx.Limits, resolver: aiohttp.abc.AbstractResolver | None) -> None:
+        super().__init__(limits=limits)
+        self._resolver = resolver
+
+    def get_client(self) -> aiohttp.ClientSession:
+        """The session all calls share."""
+        watch = aiohttp.TraceConfig()
+        watch.on_request_start.append(_begun)
+        watch.on_connection_create_end.append(_connected)
+        watch.on_connection_reuseconn.append(_connected)
+        connector = aiohttp.TCPConnector(
+            limit=self.limits.max_connections or 0,
+            keepalive_timeout=self.limits.keepalive_expiry,
+            ssl=self.ssl_context,
+            resolver=self._resolver,
+        )
+        return aiohttp.ClientSession(
+            connector=connector, trace_configs=[watch], cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
+
+
+def client(
+    *,
+    concurrency: int = 8,
+    transport: httpx.AsyncBaseTransport | None = None,
+    resolver: aiohttp.abc.AbstractResolver | None = None,
+) -> httpx.AsyncClient:
+    """A client with a pool of `concurrency` connections. It follows no redirects: a vendor's address is configured.
+
+    Args:
+        transport: answers instead of the network.
+        resolver: finds addresses instead of the system's.
+    """
+    limits = httpx.Limits(
+        max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=KEEP_ALIVE
+    )
+    chosen = transport or _Transport(limits, resolver)
     return httpx.AsyncClient(transport=chosen, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+
+
+# --- what became of a call --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """One call to a vendor, as `Adapter.call` describes it."""
+
+    client: httpx.AsyncClient
+    who: str
+    operation: str
+    method: str
+    url: str
+    request: Mapping[str, Any]
+    has_effects: bool
+    answers: frozenset[int]
+    within: float
+
+    def error(self, kind: type[AdapterError], what: str, do: str = "", **more: Any) -> AdapterError:
+        """An error of this call. It never shows the address, which may hold secrets, nor what the vendor wrote back."""
+        return kind(what, who=self.who, operation=self.operation, do=do, **more)
+
+
+async def exchange(call: Exchange, renew: Callable[[], Awaitable[bool]]) -> httpx.Response:
+    """Make a call; what only reads is tried again where that may help.
+
+    Args:
+        renew: gets fresh credentials after the old were refused; whether there are any.
+
+    Raises:
+        AdapterError: see `Adapter.call`.
+    """
+    is_fresh = False
+    tries = 1
+    while True:
+        try:
+            return await _once(call)
+        except AuthError:
+            if is_fresh or not await renew():
+                raise
+            is_fresh = True
+        except RetryableError as error:
+            pause = error.retry_after or timedelta(seconds=READ_PAUSE * 2 ** (tries - 1))
+            if call.has_effects or tries >= READ_TRIES or pause > LONGEST_PAUSE:
+                raise
+            tries += 1
+            await asyncio.sleep(pause.total_seconds())
+
+
+async def _once(call: Exchange) -> httpx.Response:
+    trace = _Trace()
+    token = _trace.set(trace)
+    try:
+        async with asyncio.timeout(call.within):
+            response = await call.client.request(call.method, call.url, **call.request)
+    except TimeoutError as error:
+        raise _lost(call, trace, f"no answer within {call.within:g} s", error) from error
+    except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
+        raise _lost(call, trace, _told(error), error) from error
+    except httpx.InvalidURL as error:
+        raise call.error(RetryableError, "its address is no address", "correct it in crmkit.toml") from error
+    finally:
+        _trace.reset(token)
+    refusal = verdict(call, response)
+    if refusal is not None:
+        raise refusal
+    return response
+
+
+def _told(error: BaseException) -> str:
+    """What went wrong, without addresses or what was sent."""
+    cause = error.__cause__ or error
+    kind = type(cause).__name__
+    number = getattr(cause, "errno", None)
+    why = getattr(cause, "strerror", None) if number else None
+    return f"{kind}: {why}" if why else kind
+
+
+#: What httpx raises where certainly nothing was written, if its transport was not watched.
+_BEFORE_THE_WIRE = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout, httpx.UnsupportedProtocol)
+
+
+def _lost(call: Exchange, trace: _Trace, what: str, error: BaseException) -> AdapterError:
+    """A call without an answer: only where no connection was had is it certain that nothing left."""
+    never_left = not trace.has_connection if trace.is_watched else isinstance(error, _BEFORE_THE_WIRE)
+    if never_left:
+        return call.error(RetryableError, f"cannot be reached ({what})")
+    if call.has_effects:
+        return call.error(DoubtError, f"the connection was lost without an answer ({what})")
+    return call.error(RetryableError, f"no answer ({what})")
+
+
+def verdict(call: Exchange, response: httpx.Response) -> AdapterError | None:
+    """The error an answer is; None where its body is what was asked for."""
+    status = response.status_code
+    if response.is_success or status in call.answers:
+        return None
+    shown = f"HTTP {status}"
+    wait = retry_after(response)
+    if status in {401, 403}:
+        return call.error(AuthError, f"credentials refused ({shown})", f"check those of {call.who} in crmkit.toml")
+    if status in {425, 429} or (status == 503 and "retry-after" in response.headers):
+        return call.error(RetryableError, f"not now ({shown})", retry_after=wait)
+    if response.is_redirect and status not in {302, 303}:
+        return call.error(RetryableError, f"moved elsewhere ({shown})", "correct the address in crmkit.toml")
+    if 400 <= status < 500 and status != 408:
+        return call.error(RefusedError, f"refused ({shown})", status=status, body=response.text[:EXCERPT])
+    if call.has_effects:
+        return call.error(DoubtError, f"no verdict ({shown})")
+    return call.error(RetryableError, f"no answer of use ({shown})", retry_after=wait)
+
+
+def parse(call: Exchange, response: httpx.Response, shape: Any) -> Any:
+    """The body as a type pydantic reads.
+
+    Raises:
+        DoubtError, PayloadError, RetryableError: it is not that (RetryableError: it is a page for people).
+    """
+    try:
+        return _reader(shape).validate_json(response.content)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        wrong = f"{place}: {first['msg']}" if place else first["msg"]
+        what = f"an answer that cannot be read (HTTP {response.status_code}; {wrong})"
+        if call.has_effects:
+            raise call.error(DoubtError, what) from None
+        if response.content.lstrip()[:1] == b"<":
+            raise call.error(
+                RetryableError, f"a page for people instead of data (HTTP {response.status_code})"
+            ) from None
+        raise call.error(PayloadError, what, "its adapter does not know this answer") from None
+
+
+@lru_cache(maxsize=256)
+def _reader(shape: Any) -> TypeAdapter[Any]:
+    return TypeAdapter(shape)
+
+
+def retry_after(response: httpx.Response) -> timedelta | None:
+    """How long the vendor asks us to wait: seconds, or until a moment by its own clock."""
+    written = response.headers.get("retry-after", "").strip()
+    if not written:
+        return None
+    if written.isdigit():
+        return timedelta(seconds=min(int(written), 86_400))
+    until, now = _moment(written), answered_at(response)
+    if until is None or now is None:
+        return None
+    return min(max(until - now, timedelta(0)), timedelta(days=1))
+
+
+def answered_at(response: httpx.Response) -> datetime | None:
+    """When the vendor answered, by its own clock: what a record was observed at."""
+    return _moment(response.headers.get("date", ""))
+
+
+def _moment(written: str) -> datetime | None:
+    try:
+        moment = parsedate_to_datetime(written)
+    except (TypeError, ValueError):
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -115,7 +115,7 @@ def retry(call: Call, numbers: tuple[int, ...], everything: bool, shop: str | No
 
 async def _read(call: Call, names: dict[int, str], rows: list[Any]) -> list[str]:
     """Read these again, shop by shop. Returns what went wrong."""
-    from crmkit.adapters.source import Ref
+    from crmkit.adapters.stream import Ref
     from crmkit.engine.local import Local
     from crmkit.store import accounts
 

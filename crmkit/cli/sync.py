@@ -10,7 +10,7 @@ from crmkit.cli.call import Call, plural, read_time, with_call
 from crmkit.cli.progress import sync_bars
 
 if TYPE_CHECKING:
-    from crmkit.adapters.source import Refused
+    from crmkit.adapters.stream import Refused
     from crmkit.engine.local import ShopRun
 
 #: Refusals that are listed; the rest is counted.

@@ -9,6 +9,7 @@ CrmkitError
     ├── RetryableError   try again later, after `retry_after` if the vendor said so
     ├── AuthError        credentials refused: pause that account, keep its messages
     ├── UnsupportedError this vendor cannot express what was asked: fails that message
+    ├── RefusedError     it understood and said no: fails that message or that record
     ├── PayloadError     not what we know: quarantine it
     └── DoubtError       it left, and no verdict came back: the message is in doubt
 ```
@@ -79,6 +80,22 @@ class AuthError(AdapterError):
 
 class UnsupportedError(AdapterError):
     """This vendor cannot express what was asked."""
+
+
+class RefusedError(AdapterError):
+    """The vendor understood what was asked and said no; it would say so again.
+
+    Args:
+        status: its status, an HTTP status code.
+        body: what it wrote back, cut; it may hold personal data, so no error's text shows it.
+    """
+
+    def __init__(
+        self, what: str, *, who: str = "", operation: str = "", do: str = "", status: int = 0, body: str = ""
+    ) -> None:
+        super().__init__(what, who=who, operation=operation, do=do)
+        self.status = status
+        self.body = body
 
 
 class PayloadError(AdapterError):

@@ -14,7 +14,8 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
-from crmkit.adapters.source import Ref, Source
+from crmkit.adapters.source import Source
+from crmkit.adapters.stream import Ref
 from crmkit.core.account import Shop
 from crmkit.core.errors import ConfigError, CrmkitError
 from crmkit.core.message import State

@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from crmkit.adapters.source import Page, Refused
+from crmkit.adapters.stream import Page, Refused
 from crmkit.core.account import Shop
 from crmkit.core.customer import normal_address
 from crmkit.core.order import RANK, milestones_of, parcel_milestones

@@ -6,7 +6,8 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any, TypeVar
 
-from crmkit.adapters.source import Page, Ref, Source, Start
+from crmkit.adapters.source import Source
+from crmkit.adapters.stream import Page, Ref, Start
 from crmkit.core.account import Shop
 from crmkit.core.errors import AuthError, CrmkitError, PluginError
 from crmkit.flow.ingest import Tally, ingest

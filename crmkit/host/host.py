@@ -13,9 +13,10 @@ from zoneinfo import ZoneInfo
 
 import httpx
 
+from crmkit.adapters.adapter import Account
 from crmkit.adapters.gateway import Gateway
 from crmkit.adapters.http import client
-from crmkit.adapters.source import Account, Source
+from crmkit.adapters.source import Source
 from crmkit.core.account import Shop
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.flow.render import Templates

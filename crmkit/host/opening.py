@@ -12,7 +12,8 @@ from typing import Any
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from crmkit.adapters.source import Account, Source
+from crmkit.adapters.adapter import Account
+from crmkit.adapters.source import Source
 from crmkit.core.errors import ConfigError, PluginError
 from crmkit.flow.setup import Entry, Plugin
 from crmkit.host import config as configuration

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
+from crmkit.adapters.adapter import Account
 from crmkit.adapters.gateway import Gateway, GatewaySettings
-from crmkit.adapters.source import Account, Page
+from crmkit.adapters.stream import Page
 from crmkit.core.actions import Send
 from crmkit.core.errors import AuthError, DoubtError, PayloadError, RetryableError, UnsupportedError
 from crmkit.core.events import MessageBounced, MessageDelivered, MessageSent, OrderPaid, OrderPlaced

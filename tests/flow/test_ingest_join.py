@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy.engine import Connection
 
-from crmkit.adapters.source import Page
+from crmkit.adapters.stream import Page
 from crmkit.core.events import EVENTS
 from crmkit.flow.ingest import ingest
 from crmkit.store.engine import Store

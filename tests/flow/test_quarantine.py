@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from crmkit.adapters.source import Page, Refused
+from crmkit.adapters.stream import Page, Refused
 from crmkit.core.records import Buyer, CustomerRecord, OrderRecord, PaymentRecord
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import tables as t

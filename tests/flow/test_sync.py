@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from crmkit.adapters.source import Account, Page, Source, SourceSettings, Start, stream
+from crmkit.adapters.adapter import Account
+from crmkit.adapters.source import Source, SourceSettings
+from crmkit.adapters.stream import Page, Start, stream
 from crmkit.core.errors import AuthError, ConfigError, PluginError, RetryableError
 from crmkit.flow.sync import pull
 from crmkit.store import accounts

@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from crmkit.adapters.source import Page, Refused
+from crmkit.adapters.stream import Page, Refused
 from crmkit.core.account import Shop
 from crmkit.core.records import Buyer, LineRecord, OrderRecord, OrderStatus, ReviewRecord
 from crmkit.flow.consent import enter

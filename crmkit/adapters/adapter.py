@@ -1,0 +1,174 @@
+"""What sources and gateways have in common: settings, a client, a memory, a door for webhooks, streams, calls."""
+
+from collections.abc import Awaitable, Callable, Collection, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, overload
+
+import httpx
+
+from crmkit.adapters import http as wire
+from crmkit.adapters.door import REFUSED, Call, Reply, Signature, Verified, fingerprint
+from crmkit.adapters.memory import Memory
+from crmkit.adapters.stream import Ref, Refused, Window
+from crmkit.core.records import Record
+
+T = TypeVar("T")
+#: Asks the person at the terminal a question; `secret` ones are not shown as they are typed.
+Ask = Callable[..., Awaitable[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """One configured use of an adapter: what the core knows of it.
+
+    Attributes:
+        name: its section in crmkit.toml, `flagship` of `[shops.flagship]`; of a gateway, its entry's name.
+        timezone: an IANA name; times without a zone are read in it.
+        currency: ISO 4217, for amounts that come without one; may be None.
+        region: two-letter country in which phone numbers without a country code are read; may be None.
+        folder: relative paths in the configuration are relative to it.
+        webhook_url: where its webhooks come in, without a secret path; None where `[web] url` is not set.
+    """
+
+    name: str
+    timezone: str
+    currency: str | None
+    region: str | None
+    folder: Path
+    webhook_url: str | None = None
+
+
+class Adapter:
+    """One configured use of a vendor.
+
+    Class attributes:
+        name: the slug; the same as module, entry point and configuration value.
+        verifies: how its webhooks are signed; None: by `verify`, or it takes none.
+        accepts_with: what the vendor wants to be answered when a webhook was kept.
+        sends: whether what it calls has effects that must not be doubled: then what became of a call that was lost on
+            its way is in doubt, and it is not repeated.
+
+    Attributes:
+        settings, account: this use of the adapter.
+        http: a client ready to use; `call` is the way to use it.
+        memory: what it remembers from run to run.
+    """
+
+    name: ClassVar[str]
+    verifies: ClassVar[Signature | None] = None
+    accepts_with: ClassVar[Reply] = Reply()
+    sends: ClassVar[bool] = False
+
+    settings: Any
+
+    def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
+        self.settings = settings
+        self.account = account
+        self.http = http
+        self.memory = Memory()
+
+    @classmethod
+    def streams(cls) -> list[str]:
+        """The names of its streams, in the order they are written."""
+        names: list[str] = []
+        for base in reversed(cls.__mro__):
+            names.extend(n for n, m in vars(base).items() if hasattr(m, "__crmkit_stream__") and n not in names)
+        return names
+
+    @classmethod
+    def window(cls, stream: str) -> Window | None:
+        """How a stream wants to be asked for spans of time; None where it keeps a cursor of its own."""
+        spans = getattr(cls, stream).__crmkit_stream__
+        return spans if isinstance(spans, Window) else None
+
+    async def open(self) -> None:
+        """Called once before the first use."""
+
+    async def close(self) -> None:
+        """Called once after the last, also when the run is interrupted."""
+
+    async def check(self) -> Iterable[str]:
+        """Problems an operator should know of before the first run (`crmkit doctor`); none if all is well."""
+        return ()
+
+    async def connect(self, ask: Ask) -> None:
+        """Fill the memory with what is needed to use the account (`crmkit connect ACCOUNT`)."""
+        raise NotImplementedError(f"{self.name} needs no connecting")
+
+    async def renew(self) -> bool:
+        """Get fresh credentials after the old were refused; whether there are any now. The call is then made again."""
+        return False
+
+    # webhooks: the door and the parser are two
+
+    def verify(self, call: Call) -> Verified | Reply:
+        """Whether a call is the vendor's: `Verified` keeps it, a `Reply` answers it and keeps nothing.
+
+        Works on what it is given, without the network.
+        """
+        if self.verifies is None or not self.verifies.holds(call, self.settings):
+            return REFUSED
+        return Verified(fingerprint(call.query, call.body))
+
+    def records(self, call: Call) -> Iterable[Record | Ref | Refused]:
+        """What a kept call says: records, and `Reread`s of what it only hints at. Runs in ingest, and again on replay.
+
+        Raises:
+            PayloadError: it is not what we know; the call is kept and can be replayed.
+        """
+        raise NotImplementedError(f"{self.name} takes no webhooks")
+
+    # calls
+
+    @overload
+    async def call(self, operation: str, method: str, url: str, *, read: type[T], **options: Any) -> T: ...
+
+    @overload
+    async def call(self, operation: str, method: str, url: str, **options: Any) -> httpx.Response: ...
+
+    async def call(
+        self,
+        operation: str,
+        method: str,
+        url: str,
+        *,
+        read: Any = None,
+        answers: Collection[int] = (),
+        sends: bool | None = None,
+        within: float = wire.LONGEST_CALL,
+        **request: Any,
+    ) -> Any:
+        """Make one HTTP call. The one place that turns HTTP into errors.
+
+        Args:
+            operation: what it is for, as errors name it.
+            method, url: as httpx takes them; a path is relative to the client's base URL.
+            read: a type the body is read as (pydantic model or any type pydantic reads); the response where None.
+            answers: statuses beside 2xx that the caller reads itself; the response is returned for them.
+            sends: whether it has effects that must not be doubled; the adapter's own `sends` where None.
+            within: seconds until it is given up, the whole answer included.
+            request: `params`, `data`, `json`, `content`, `headers`, `auth` as httpx takes them.
+
+        Raises:
+            RetryableError: nothing left, or the vendor said "not now"; when reading, also whatever may pass.
+            AuthError: the credentials were refused, and there are no fresh ones.
+            RefusedError: the vendor said no (another 4xx); it holds the status and the body.
+            PayloadError: an answer that cannot be read (when reading).
+            DoubtError: it left, and no verdict came back (when sending).
+        """
+        what = wire.Exchange(
+            client=self.http,
+            who=self.account.name,
+            operation=operation,
+            method=method,
+            url=url,
+            request=request,
+            has_effects=self.sends if sends is None else sends,
+            answers=frozenset(answers),
+            within=within,
+        )
+        response = await wire.exchange(what, self.renew)
+        if read is None or response.status_code in what.answers:
+            return response
+        return wire.parse(what, response, read)

@@ -1,0 +1,153 @@
+"""The door: a vendor's call is verified on its raw bytes before anything is kept. What it says is read later.
+
+An adapter declares a signature (`verifies = Hmac("x-signature", secret="webhook_secret")`) and what the vendor wants to
+hear (`accepts_with`); one whose vendor signs in a way of its own writes `verify`. Secrets are compared in constant
+time, and a setting may hold two of them while the vendor changes over.
+"""
+
+import base64
+import hashlib
+import hmac
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Literal, Protocol
+
+from pydantic import SecretStr
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A webhook as it came in.
+
+    Attributes:
+        body: the raw bytes.
+        headers: by name in lower case.
+        url: the address the vendor called, with its query: made from `[web] url`, never from what the caller claims.
+        query: the part of the address after `?`, as it came.
+        path_secret: what came after the account's name in the path, for vendors that sign nothing.
+        received_at: when it came.
+    """
+
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+    query: str = ""
+    path_secret: str = ""
+    received_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The vendor sent this. A call with a `dedupe_key` that was kept before is answered and not kept again."""
+
+    dedupe_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a caller is answered."""
+
+    status: int = 200
+    body: bytes = b""
+    content_type: str = "text/plain; charset=utf-8"
+
+
+#: A caller who cannot show who he is: nothing of it is kept.
+REFUSED = Reply(401, b"unverified")
+
+
+def fingerprint(*parts: str | bytes) -> str:
+    """A key that is equal for equal parts."""
+    digest = hashlib.blake2b(digest_size=20)
+    for part in parts:
+        encoded = part.encode() if isinstance(part, str) else part
+        digest.update(len(encoded).to_bytes(8, "big") + encoded)
+    return digest.hexdigest()
+
+
+def secrets_of(settings: Any, name: str) -> list[str]:
+    """The secrets a setting holds: one, or several while the vendor changes over; none where it is unset."""
+    found = getattr(settings, name)
+    several: Iterable[Any] = found if isinstance(found, list | tuple) else [found]
+    plain = [one.get_secret_value() if isinstance(one, SecretStr) else str(one) for one in several if one is not None]
+    return [one for one in plain if one]
+
+
+def same(given: str | bytes, expected: str | bytes) -> bool:
+    """Whether two secrets are equal, in a time that tells nothing about where they differ."""
+    one, other = (
+        part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part for part in (given, expected)
+    )
+    return hmac.compare_digest(one, other)
+
+
+class Signature(Protocol):
+    """How a vendor shows that a call is its own."""
+
+    def holds(self, call: Call, settings: Any) -> bool:
+        """Whether the call is the vendor's."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hmac:
+    """A keyed hash over the raw body in a header.
+
+    Attributes:
+        header: where the signature stands.
+        secret: the setting that holds the secret, or a list of them.
+        digest: `sha1`, `sha256`, `sha512`, `md5`.
+        encoding: how the signature is written.
+        prefix: what stands before it, `sha256=`.
+        signs: what is signed; the raw body where None.
+        timestamp: the header that holds the moment of the call in seconds since 1970, where the vendor signs one.
+        within: how far that moment may be from now.
+    """
+
+    header: str
+    secret: str
+    digest: Literal["sha1", "sha256", "sha512", "md5"] = "sha256"
+    encoding: Literal["base64", "hex"] = "base64"
+    prefix: str = ""
+    signs: Callable[[Call], bytes] | None = None
+    timestamp: str | None = None
+    within: timedelta = timedelta(minutes=5)
+
+    def holds(self, call: Call, settings: Any) -> bool:
+        """Whether the signature is that of one of the secrets, and the call is not from another day."""
+        given = call.headers.get(self.header.lower())
+        if given is None or not given.startswith(self.prefix) or not self._is_fresh(call):
+            return False
+        signed = call.body if self.signs is None else self.signs(call)
+        written = given.removeprefix(self.prefix).strip()
+        if self.encoding == "hex":
+            written = written.lower()
+        found = [same(written, self.written(secret, signed)) for secret in secrets_of(settings, self.secret)]
+        return any(found)
+
+    def written(self, secret: str, signed: bytes) -> str:
+        """The signature of `signed`, as the vendor writes it, without the prefix."""
+        made = hmac.new(secret.encode(), signed, self.digest).digest()
+        return made.hex() if self.encoding == "hex" else base64.b64encode(made).decode()
+
+    def _is_fresh(self, call: Call) -> bool:
+        if self.timestamp is None:
+            return True
+        try:
+            at = datetime.fromtimestamp(int(call.headers.get(self.timestamp.lower(), "")), UTC)
+        except (ValueError, OverflowError, OSError):
+            return False
+        return abs(call.received_at - at) <= self.within
+
+
+@dataclass(frozen=True, slots=True)
+class SecretPath:
+    """For vendors that sign nothing: the address they are given ends in a secret, `/webhooks/ACCOUNT/SECRET`."""
+
+    secret: str
+
+    def holds(self, call: Call, settings: Any) -> bool:
+        """Whether the address ends in one of the secrets."""
+        found = [same(call.path_secret, secret) for secret in secrets_of(settings, self.secret)]
+        return any(found)
