@@ -21,7 +21,7 @@ _HOME = {
     ),
     "crmkit.core.records": (
         "Record CustomerRecord OrderRecord LineRecord ParcelRecord PaymentRecord RefundRecord ReturnRecord ReviewRecord"
-        " InboundRecord AnswerRecord ReceiptRecord Address AmountBasis Buyer OrderStatus PaymentState RECORDS"
+        " InboundRecord AnswerRecord ConsentRecord ReceiptRecord Address AmountBasis Buyer OrderStatus PaymentState RECORDS"
     ),
     "crmkit.core.customer": "Customer",
     "crmkit.core.order": "Order Line Parcel Refund Review",
@@ -377,6 +377,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.records import (
         Buyer as Buyer,
+    )
+    from crmkit.core.records import (
+        ConsentRecord as ConsentRecord,
     )
     from crmkit.core.records import (
         CustomerRecord as CustomerRecord,

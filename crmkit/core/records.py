@@ -469,6 +469,31 @@ class AnswerRecord(Record):
     answered_at: At
 
 
+class ConsentRecord(Record):
+    """What a customer allowed or forbade by a vendor's means: a STOP in reply, an unsubscribe, a form.
+
+    It is said by an `address`, and holds for it and for the customer it is known to belong to; or by a `buyer`.
+    `channel` and `purpose` (`transactional`, `marketing`) may be `*`: all of them.
+    """
+
+    kind: ClassVar[str] = "consent"
+
+    external_id: ExternalId
+    address: Address | None = None
+    buyer: Buyer | None = None
+    channel: Label = "*"
+    purpose: Literal["transactional", "marketing", "*"] = "*"
+    state: Literal["granted", "withdrawn"]
+    wording: Text | None = None
+    said_at: At
+
+    @model_validator(mode="after")
+    def _is_somebodys(self) -> Self:
+        if self.address is None and self.buyer is None:
+            raise ValueError("consent needs the address or the buyer it is of")
+        return self
+
+
 class ReceiptRecord(Record):
     """What a vendor says became of a message, found by our `key` or by the vendor's id for it.
 
@@ -501,5 +526,6 @@ RECORDS: tuple[type[Record], ...] = (
     ReviewRecord,
     InboundRecord,
     AnswerRecord,
+    ConsentRecord,
     ReceiptRecord,
 )
