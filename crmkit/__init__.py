@@ -21,7 +21,8 @@ _HOME = {
     ),
     "crmkit.core.records": (
         "Record CustomerRecord OrderRecord LineRecord ParcelRecord PaymentRecord RefundRecord ReturnRecord ReviewRecord"
-        " InboundRecord AnswerRecord ConsentRecord ReceiptRecord Address AmountBasis Buyer OrderStatus PaymentState RECORDS"
+        " InboundRecord AnswerRecord ConsentRecord ReceiptRecord Address AmountBasis Buyer OrderStatus"
+        " PaymentState RECORDS"
     ),
     "crmkit.core.customer": "Customer",
     "crmkit.core.order": "Order Line Parcel Refund Review",

@@ -1,4 +1,4 @@
-"""Accounts (shops, sources), how far each was read, what was refused, and the runs that did it."""
+"""Accounts (shops, sources, gateways): how far each was read, what it was called with, what was refused, the runs."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,6 +38,59 @@ class CursorRow(SQLModel, table=True):
     stream: str = Field(primary_key=True)
     value: dict[str, Any] = Field(sa_type=Json)
     moved_at: datetime = Field(sa_type=UtcTime)
+
+
+class InboxRow(SQLModel, table=True):
+    """A webhook that was verified and kept as it came; what it says is taken in later, and again on replay.
+
+    `state` is `waiting`, `done`, or `failed` where its parser could not read it.
+    """
+
+    __tablename__ = "inbox"
+    __table_args__ = (
+        UniqueConstraint("account_id", "dedupe_key"),
+        Index(
+            "inbox_waiting",
+            "account_id",
+            "id",
+            sqlite_where=text("state = 'waiting'"),
+            postgresql_where=text("state = 'waiting'"),
+        ),
+    )
+
+    id: int = Field(primary_key=True)
+    account_id: int
+    dedupe_key: str
+    received_at: datetime = Field(sa_type=UtcTime)
+    headers: dict[str, str] | None = Field(default=None, sa_type=Json)
+    query: str = ""
+    body: bytes
+    state: str = "waiting"
+    error: str | None = None
+    tries: int = 0
+    settled_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class HintRow(SQLModel, table=True):
+    """A record that a webhook only hinted at: it is read again by id at the next sync."""
+
+    __tablename__ = "hint"
+
+    account_id: int = Field(primary_key=True)
+    kind: str = Field(primary_key=True)
+    external_id: str = Field(primary_key=True)
+    seen_at: datetime = Field(sa_type=UtcTime)
+
+
+class MemoryRow(SQLModel, table=True):
+    """What an adapter remembers for one account: a name, and a value only the installation's key can read."""
+
+    __tablename__ = "memory"
+
+    account_id: int = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    value: str
+    changed_at: datetime = Field(sa_type=UtcTime)
 
 
 class QuarantineRow(SQLModel, table=True):
@@ -97,6 +150,7 @@ class Shop:
         reports: what its adapter can tell: of `placed`, `paid`, `shipped`, `delivered`, `completed`, `cancelled`,
             `parcels`, `payments`, `refunds`, `returns`, `reviews`, `customers`. What is not here did not *not* happen.
         announce_from: what happened before is history.
+        kind: `shop`, `source` or `gateway`: what happens at a gateway happens at no shop of its own.
     """
 
     id: int
@@ -107,3 +161,4 @@ class Shop:
     locale: str
     zone: ZoneInfo
     region: str | None = None
+    kind: str = "shop"

@@ -1,12 +1,13 @@
 """The whole of crmkit.toml: the core's sections checked, the others kept for the adapters and plugins that own them."""
 
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, SecretStr, ValidationError
 
 from crmkit.host.document import Document, Place, Problem, field_names, nearest
 from crmkit.host.reference import References
@@ -17,6 +18,7 @@ from crmkit.host.sections import (
     PluginsSection,
     PolicySection,
     StaffSection,
+    WebSection,
 )
 
 #: The core's sections, and what each is.
@@ -27,10 +29,14 @@ CORE: dict[str, type[BaseModel]] = {
     "sources": AccountSection,
     "channels": EntrySection,
     "policy": PolicySection,
+    "web": WebSection,
     "staff": StaffSection,
 }
 #: The section accounts of a kind stand in -> the family of their adapters.
 FAMILIES = {"shops": "marketplace", "sources": "source"}
+
+#: A key that is shorter can be guessed.
+SHORTEST_KEY = 16
 
 _NAME = re.compile(r"\w[\w-]*")
 M = TypeVar("M", bound=BaseModel)
@@ -65,16 +71,19 @@ class Config:
     Attributes:
         database: the database's address; a file's is absolute.
         use: the playbooks that are switched on, as written: slugs, and paths of one-file plugins.
+        key: the secret what is remembered is encrypted with: `[crm] key`, else the environment's `CRMKIT_KEY`; or None.
         sections: {name: table} of every section that is not the core's.
     """
 
     document: Document
     crm: CrmSection
     database: str
+    key: SecretStr | None
     use: tuple[str, ...]
     accounts: tuple[Account, ...]
     entries: tuple[Entry, ...]
     policy: PolicySection
+    web: WebSection
     staff: tuple[StaffSection, ...]
     sections: Mapping[str, Any]
     references: References
@@ -89,6 +98,10 @@ class Config:
     def folder(self) -> Path:
         """Relative paths in the configuration are relative to it."""
         return self.document.folder
+
+    def webhook_url(self, account: str) -> str | None:
+        """Where an account's webhooks come in; None where `[web] url` is not set."""
+        return None if self.web.url is None else f"{self.web.url.rstrip('/')}/webhooks/{account}"
 
 
 def load(path: Path) -> Config:
@@ -119,10 +132,12 @@ class _Reading:
             document=self.document,
             crm=crm,
             database=self.database(crm.database),
+            key=self.key(crm.key),
             use=tuple(use),
             accounts=accounts,
             entries=entries,
             policy=self.section("policy", PolicySection),
+            web=self.section("web", WebSection),
             staff=tuple(self.staff()),
             sections={name: value for name, value in values.items() if name not in CORE},
             references=self.references,
@@ -236,6 +251,23 @@ class _Reading:
                 self.complain(at, f"{shown}no database that can be used".strip(), _DATABASES)
             return address
         return f"sqlite:///{self.document.folder / file}{mark}{options}"
+
+
+    def key(self, written: str | None) -> SecretStr | None:
+        """The secret that what is remembered is encrypted with; it stands in the environment, or in a file."""
+        at: Place = ("crm", "key")
+        if written is None:
+            found = os.environ.get("CRMKIT_KEY", "")
+        else:
+            lost = len(self.references.problems)
+            found = str(self.references.resolve(written, at))
+            if at not in self.references.written:
+                self.complain(at, "the key is written in the file", "write env:NAME or file:PATH")
+            if len(self.references.problems) > lost:
+                return None
+        if found and len(found) < SHORTEST_KEY:
+            self.complain(at, f"the key is shorter than {SHORTEST_KEY} characters", "take a long random one")
+        return SecretStr(found) if found else None
 
 
 _DATABASES = "write sqlite:///crm.db (beside this file), sqlite:////an/absolute/path.db or postgresql://user@host/name"

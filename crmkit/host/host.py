@@ -136,7 +136,9 @@ class Host:
             ConfigError, PluginError: it cannot be made with these settings.
         """
         connections = client(concurrency=entry.settings.concurrency)
-        account = Account(entry.name, self.config.crm.timezone, None, None, self.config.folder)
+        account = Account(
+            entry.name, self.config.crm.timezone, None, None, self.config.folder, self.config.webhook_url(entry.name)
+        )
         return _made(entry.name, lambda: entry.adapter(entry.settings, account, connections))
 
     def setup(self, known: Mapping[str, tuple[int, datetime]]) -> Setup:

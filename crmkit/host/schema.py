@@ -16,6 +16,7 @@ from crmkit.host.sections import (
     PluginsSection,
     PolicySection,
     StaffSection,
+    WebSection,
 )
 
 HIDDEN = "**********"
@@ -28,6 +29,7 @@ def schema(host: Host) -> dict[str, Any]:
         "crm": made.of(CrmSection),
         "plugins": made.of(PluginsSection),
         "policy": made.of(PolicySection),
+        "web": made.of(WebSection),
         "staff": {"type": "array", "items": made.of(StaffSection)},
     }
     catalogue = host.plugins.catalogue
@@ -90,6 +92,8 @@ def in_force(host: Host) -> dict[str, Any]:
     config = host.config
     shown: dict[str, Any] = {"crm": _dump(config.crm), "plugins": {"use": list(config.use)}}
     at_database: Place = ("crm", "database")
+    if "key" in shown["crm"]:
+        shown["crm"]["key"] = config.references.written.get(("crm", "key"), HIDDEN)
     shown["crm"]["database"] = config.references.written.get(at_database, _without_password(config.database))
     for account in config.accounts:
         entry = host.shops.get(account.name)
@@ -102,6 +106,8 @@ def in_force(host: Host) -> dict[str, Any]:
         table = {**_dump(one.core), "name": one.name, **own}
         shown.setdefault("channels", {}).setdefault(one.channel, []).append(table)
     shown["policy"] = _dump(config.policy)
+    if config.web.url is not None:
+        shown["web"] = _dump(config.web)
     if config.staff:
         shown["staff"] = [_dump(person) for person in config.staff]
     for plugin in host.playbooks:

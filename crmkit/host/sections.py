@@ -81,9 +81,10 @@ class Section(BaseModel):
 
 
 class CrmSection(Section):
-    """`[crm]`: the installation as a whole."""
+    """`[crm]`: the installation as a whole. `key` encrypts what adapters remember and hides whom it forgot."""
 
     database: str = "sqlite:///crm.db"
+    key: str | None = None
     locale: Locale = "en"
     timezone: Zone = "UTC"
     title: str | None = None
@@ -106,6 +107,12 @@ class AccountSection(Section):
     timezone: Zone | None = None
     currency: Currency | None = None
     region: Region | None = None
+
+
+class WebSection(Section):
+    """`[web]`: where vendors and customers reach this installation from outside."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", examples=["https://crm.example.com"])] | None = None
 
 
 class EntrySection(Section):

@@ -3,7 +3,7 @@
 from sqlalchemy import BigInteger, Integer, MetaData, Table
 from sqlmodel import SQLModel
 
-from crmkit.core.account import AccountRow, CursorRow, QuarantineRow, RunRow
+from crmkit.core.account import AccountRow, CursorRow, HintRow, InboxRow, MemoryRow, QuarantineRow, RunRow
 from crmkit.core.customer import AddressRow, ConsentRow, IdentityRow, ProfileRow, SuppressionRow
 from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
 from crmkit.core.message import AttemptRow, MessageRow, ReceiptRow, TemplateRow
@@ -20,6 +20,9 @@ def table_of(model: type[SQLModel]) -> Table:
 
 account = table_of(AccountRow)
 cursor = table_of(CursorRow)
+inbox = table_of(InboxRow)
+hint = table_of(HintRow)
+memory = table_of(MemoryRow)
 quarantine = table_of(QuarantineRow)
 run = table_of(RunRow)
 profile = table_of(ProfileRow)
@@ -47,6 +50,9 @@ receipt = table_of(ReceiptRow)
 CORE: tuple[Table, ...] = (
     account,
     cursor,
+    inbox,
+    hint,
+    memory,
     quarantine,
     run,
     profile,

@@ -56,6 +56,46 @@ def upgrade() -> None:
     )
     op.create_index("attempt_message", "attempt", ["message_id"], unique=False)
     op.create_table(
+        "inbox",
+        sa.Column("id", NUMBER, nullable=False),
+        sa.Column("account_id", NUMBER, nullable=False),
+        sa.Column("dedupe_key", sa.String(), nullable=False),
+        sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("headers", JSON, nullable=True),
+        sa.Column("query", sa.String(), nullable=False),
+        sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("tries", NUMBER, nullable=False),
+        sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("account_id", "dedupe_key"),
+    )
+    op.create_index(
+        "inbox_waiting",
+        "inbox",
+        ["account_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'waiting'"),
+        postgresql_where=sa.text("state = 'waiting'"),
+    )
+    op.create_table(
+        "hint",
+        sa.Column("account_id", NUMBER, nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("external_id", sa.String(), nullable=False),
+        sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "kind", "external_id"),
+    )
+    op.create_table(
+        "memory",
+        sa.Column("account_id", NUMBER, nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("value", sa.String(), nullable=False),
+        sa.Column("changed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "name"),
+    )
+    op.create_table(
         "consent",
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("key", sa.String(), nullable=False),
@@ -384,6 +424,8 @@ def upgrade() -> None:
         sa.Column("family_id", NUMBER, nullable=False),
         sa.Column("merged_into", NUMBER, nullable=True),
         sa.Column("needs_review", sa.Boolean(), nullable=False),
+        sa.Column("settled", sa.String(), nullable=True),
+        sa.Column("forgotten_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("name", sa.String(), nullable=True),
         sa.Column("locale", sa.String(), nullable=True),
         sa.Column("timezone", sa.String(), nullable=True),
