@@ -5,6 +5,8 @@
 - `ingest`: records become customers, orders and interactions
 - `shape`: how each kind of record is kept in columns
 - `people`: who is who, within ingest
+- `inbound`: what customers said by themselves, within ingest
+- `family`: who is one customer: families from evidence, and merges by hand
 - `decide`: handlers are asked, and what they ask for is carried out
 - `policy`: what may drop, hold or defer a message
 - `compose`: from a handler's `Send` to messages of the outbox

@@ -19,13 +19,12 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.stream import Page, Refused
 from crmkit.core.account import Shop
-from crmkit.core.customer import normal_address
 from crmkit.core.order import RANK, milestones_of, parcel_milestones
 from crmkit.core.records import (
     RECORDS,
     AnswerRecord,
+    ConsentRecord,
     CustomerRecord,
-    InboundRecord,
     OrderRecord,
     ParcelRecord,
     ReceiptRecord,
@@ -33,7 +32,7 @@ from crmkit.core.records import (
     ReviewRecord,
 )
 from crmkit.core.version import Joined, Version, join, version_of
-from crmkit.flow import callback
+from crmkit.flow import callback, inbound
 from crmkit.flow.people import People
 from crmkit.flow.shape import CHILDREN, ORDER_FIELDS, Child, line_row, order_columns
 from crmkit.store import accounts, bulk, log, orders
@@ -235,7 +234,11 @@ class _Batch:
         self._write_orders()
         for kind, states in children.items():
             self._write_children(kind, states)
-        self._facts(keys)
+        profiles = {index: self.people.ids[key] for index, key in keys.items()}
+        heard = inbound.hear(self.tx, self.shop, self.records, profiles, listened=self.listened, now=self.now)
+        self.told.extend(heard.told)
+        for counted in heard.counts:
+            self.tally.count(*counted)
         callback.take(
             self.tx,
             [record for record in self.records if isinstance(record, ReceiptRecord)],
@@ -285,6 +288,8 @@ class _Batch:
                 buyer, order = record.buyer, record.order_external_id
                 at = record.posted_at or record.updated_at if isinstance(record, ReviewRecord) else record.answered_at
                 first = at
+            elif isinstance(record, ConsentRecord) and record.buyer is not None:
+                buyer, at, first = record.buyer, record.said_at, record.said_at
             else:
                 continue
             at = at or long_ago  # who is listed without a time was there before the shop announced anything
@@ -535,63 +540,6 @@ class _Batch:
                 actor="customer" if subject == "review" or name == "requested_at" else "shop",
                 payload={subject: row["id"]},
             )
-
-    # facts that happen once and never change
-
-    def _facts(self, keys: Mapping[int, str]) -> None:
-        wanted = {
-            record.order_external_id
-            for record in self.records
-            if isinstance(record, InboundRecord | AnswerRecord) and record.order_external_id is not None
-        }
-        parents = orders.ids_of(self.tx, self.shop.id, wanted)
-        senders = {
-            index: normal_address(record.sender, self.shop.region)
-            for index, record in enumerate(self.records)
-            if isinstance(record, InboundRecord)
-        }
-        owners = self._owners({sender.value for sender in senders.values()})
-        for index, record in enumerate(self.records):
-            if isinstance(record, InboundRecord):
-                payload: dict[str, Any] = {
-                    "channel": record.channel,
-                    "sender": senders[index].value,
-                    "text": record.text,
-                }
-                kind, at, profile = (
-                    "message-received",
-                    record.received_at,
-                    owners.get((senders[index].kind, senders[index].value)),
-                )
-            elif isinstance(record, AnswerRecord):
-                payload = {"survey": record.survey, "answers": record.answers}
-                if record.score is not None:
-                    payload["score"] = float(record.score)
-                kind, at = "survey-answered", record.answered_at
-                profile = self.people.ids[keys[index]] if index in keys else None
-            else:
-                continue
-            parent = parents.get(record.order_external_id or "")
-            if profile is None and parent is not None:
-                profile = parent["profile_id"]
-            self.tally.count(record.kind, "created")
-            self._tell(
-                kind,
-                at,
-                profile_id=profile,
-                order_id=parent["id"] if parent is not None else None,
-                actor="customer",
-                payload=payload,
-                key=f"{self.shop.id}:{record.kind}:{record.external_id}",
-            )
-
-    def _owners(self, values: Collection[str]) -> dict[tuple[str, str], int]:
-        """{(kind, address): the profile it was first seen with}."""
-        c = t.address.c
-        rows = bulk.select_in(self.tx, (c.kind, c.value, c.profile_id), c.value, values)
-        return {
-            (row["kind"], row["value"]): row["profile_id"] for row in sorted(rows, key=lambda row: -row["profile_id"])
-        }
 
     def _tell(
         self,
