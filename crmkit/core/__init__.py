@@ -12,8 +12,11 @@ In the order data flows:
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers
 - `interaction`: the append-only log, the work that is pending on it, and timers
+- `inner`: events the core tells itself
+- `broadcast`: one message to many: whom it is for, and the members it was frozen to
 - `actions`: what a handler may ask for
 - `message`: the outbox, its states and reasons, attempts and receipts
+- `quota`: what a gateway account may still send, whether it answers, and what is paused
 - `segments`: how a text travels as SMS
 - `account`: shops and their cursors, runs and quarantine
 - `hooks`: the extension surface on one screen

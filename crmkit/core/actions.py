@@ -1,16 +1,17 @@
 """What a handler may ask for. Handlers do no I/O: they return these, and the core carries them out in one transaction.
 
-`Send` a message · `Note` something on the timeline · `Emit` another event · `Later` an event · `Cancel` it ·
-`Save` a row of the plugin's own table.
+`Send` a message · `Broadcast` it to many · `Note` something on the timeline · `Emit` another event · `Later` an event ·
+`Cancel` it · `Save` a row of the plugin's own table.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlmodel import SQLModel
 
+from crmkit.core.broadcast import Audience
 from crmkit.core.events import Event
 
 
@@ -40,9 +41,11 @@ class Send(Action):
             message (to staff: one for each person).
         to: `staff(...)`; the event's customer where None.
         key: what makes this message one of a kind for its recipient. Default: the interaction; a key of your own holds
-            for ever.
+            for ever, once a message of that key left or may still leave.
         context: further variables for the template.
         not_before: hold it back until then.
+        combine: wait so long for others like it (same template, recipient and order) and send them as one: its template
+            finds what they are about in `parcels`, `refunds` and `reviews`, and in `count` how many they are.
     """
 
     template: str
@@ -51,6 +54,30 @@ class Send(Action):
     key: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
     not_before: datetime | None = None
+    combine: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Broadcast(Action):
+    """Send a message to everybody of an audience, frozen at this moment: each customer once, each address once.
+
+    Members are decided one by one like any other interaction: consent, caps and policies hold for each.
+
+    Attributes:
+        audience: whom it is for.
+        template, via, context, not_before: as of `Send`.
+        key: what makes this broadcast one of a kind, for ever: asked for again, it is not repeated. Default: the
+            interaction and the template.
+        hold_out: this share of those who would be told is not, by chance but always the same ones (0.1: one in ten).
+    """
+
+    audience: Audience
+    template: str
+    via: Sequence[str] = ("sms", "email")
+    key: str | None = None
+    context: Mapping[str, Any] = field(default_factory=dict)
+    not_before: datetime | None = None
+    hold_out: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

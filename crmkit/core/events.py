@@ -11,6 +11,7 @@ class VoucherGranted(Event):
 ```
 """
 
+import inspect
 import re
 from dataclasses import dataclass, fields
 from datetime import datetime
@@ -25,6 +26,8 @@ from crmkit.core.order import Order, Parcel, Refund, Review
 
 #: Every event by its wire name.
 EVENTS: dict[str, type["Event"]] = {}
+#: What else an event may be about, by the name of its field: kept by its number, and shown as known at the run's clock.
+SUBJECTS = {"parcel": Parcel, "refund": Refund, "review": Review}
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -53,6 +56,14 @@ class Event:
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Register the event under its wire name."""
         super().__init_subclass__(**kwargs)
+        for field, hint in inspect.get_annotations(cls).items():
+            if field in CONTEXT and not _is_subject(field, hint):
+                raise PluginError(
+                    f"the event {cls.__name__} has a field {field}, which is the core's own",
+                    who=cls.__module__,
+                    operation="event",
+                    do="give the field another name",
+                )
         dataclass(frozen=True, kw_only=True)(cls)
         if "name" not in cls.__dict__:
             cls.name = re.sub(r"(?<!^)(?=[A-Z])", "-", cls.__name__).lower()
@@ -67,12 +78,22 @@ class Event:
         EVENTS[cls.name] = cls
 
     def payload(self) -> dict[str, Any] | None:
-        """The event's own fields as JSON, without its context; None if it has none."""
+        """What is stored of the event beside its context: its own fields as JSON, the number of its subject."""
+        told = self.own()
+        for name in subjects_of(type(self)):
+            subject = getattr(self, name)
+            if subject is not None:
+                told[name] = subject.id
+        return told or None
+
+    def own(self) -> dict[str, Any]:
+        """The event's own fields as JSON, without what is not known."""
         model = _payload_model(type(self))
         if model is None:
-            return None
+            return {}
         values = {name: getattr(self, name) for name in model.model_fields}
-        return model(**values).model_dump(mode="json", exclude_none=True) or None
+        own: dict[str, Any] = model(**values).model_dump(mode="json", exclude_none=True)
+        return own
 
     @classmethod
     def of(cls, payload: dict[str, Any] | None, **context: Any) -> Self:
@@ -86,7 +107,22 @@ class Event:
 
 
 #: What the core fills in; the rest of an event is its payload.
-CONTEXT = frozenset(item.name for item in fields(Event)) | {"parcel", "refund", "review"}
+CONTEXT = frozenset(item.name for item in fields(Event)) | frozenset(SUBJECTS)
+
+
+def _is_subject(field: str, hint: Any) -> bool:
+    """Whether a field of an event is what its name says: a `parcel: Parcel | None`."""
+    return field in SUBJECTS and re.search(rf"\b{SUBJECTS[field].__name__}\b", str(hint)) is not None
+
+
+_SUBJECTS_OF: dict[type[Event], tuple[str, ...]] = {}
+
+
+def subjects_of(event: type[Event]) -> tuple[str, ...]:
+    """The names of an event's fields that are a parcel, a refund or a review."""
+    if event not in _SUBJECTS_OF:
+        _SUBJECTS_OF[event] = tuple(item.name for item in fields(event) if item.name in SUBJECTS)
+    return _SUBJECTS_OF[event]
 
 
 _MODELS: dict[type[Event], type[BaseModel] | None] = {}

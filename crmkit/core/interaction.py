@@ -59,6 +59,8 @@ class InteractionRow(SQLModel, table=True):
     cause_id: int | None = None
     depth: int = 0
     key: str | None = None
+    #: True where it tells of history although its own shop announces since earlier; else its time and shop say so
+    is_quiet: bool | None = None
 
 
 class PendingRow(SQLModel, table=True):

@@ -86,6 +86,12 @@ class Reason(StrEnum):
 BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
 
 
+#: What may leave when its time has come, in SQL: the condition of an index, which queries repeat word for word.
+WAITING = "state = 'queued' AND (reason IS NULL OR reason <> 'paused')"
+#: Refusals that are the gateway's own: another may take the message.
+OWN_REFUSALS = frozenset({Reason.SENDER, Reason.FUNDS, Reason.VENDOR_POLICY})
+
+
 class TemplateRow(SQLModel, table=True):
     """A version of a template, stored by its hash: what a message was rendered from can always be shown."""
 
@@ -101,10 +107,11 @@ class TemplateRow(SQLModel, table=True):
 class MessageRow(SQLModel, table=True):
     """A message: frozen when decided (recipient, template version, parameters, text); only its state moves.
 
-    `key` is the same for every try, and what the vendor is given to tell repeats by. `gateways` is the failover order,
-    `gateway` the one whose turn it is. `not_before` is when it may leave
-    next, `expires_at` after which it is stale. `claim_id` and `lease_until` say whose it is while sending, `started_at`
-    is the mark before the wire.
+    `key` is the same for every try, and what the vendor is given to tell repeats by. `gateways` is the chain of those
+    it may still go by, in failover order: who cannot take it is struck off, and after doubt only who may have it
+    is left. `gateway` is the one whose turn it is. `not_before` is when it may leave next (in doubt: when its vendor
+    may be asked next), `expires_at` after which it is stale. `claim_id` and `lease_until` say whose it is while
+    sending, `started_at` is the mark before the wire.
     """
 
     __tablename__ = "message"
@@ -114,8 +121,21 @@ class MessageRow(SQLModel, table=True):
             "gateway",
             "not_before",
             "id",
-            sqlite_where=text("state = 'queued'"),
-            postgresql_where=text("state = 'queued'"),
+            sqlite_where=text(WAITING),
+            postgresql_where=text(WAITING),
+        ),
+        Index(
+            "message_paused",
+            "id",
+            sqlite_where=text("state = 'queued' AND reason = 'paused'"),
+            postgresql_where=text("state = 'queued' AND reason = 'paused'"),
+        ),
+        Index(
+            "message_doubt",
+            "gateway",
+            "not_before",
+            sqlite_where=text("state = 'in-doubt'"),
+            postgresql_where=text("state = 'in-doubt'"),
         ),
         Index(
             "message_sending",
@@ -131,16 +151,36 @@ class MessageRow(SQLModel, table=True):
         ),
         Index("message_profile", "profile_id"),
         Index(
+            "message_once",
+            "once",
+            sqlite_where=text("once IS NOT NULL"),
+            postgresql_where=text("once IS NOT NULL"),
+        ),
+        Index(
+            "message_marketing",
+            "address",
+            sqlite_where=text("purpose = 'marketing'"),
+            postgresql_where=text("purpose = 'marketing'"),
+        ),
+        Index(
             "message_vendor",
             "gateway",
             "vendor_id",
             sqlite_where=text("vendor_id IS NOT NULL"),
             postgresql_where=text("vendor_id IS NOT NULL"),
         ),
+        Index(
+            "message_batch",
+            "batch_id",
+            sqlite_where=text("batch_id IS NOT NULL"),
+            postgresql_where=text("batch_id IS NOT NULL"),
+        ),
     )
 
     id: int = Field(primary_key=True)
     key: str = Field(unique=True)
+    #: the author's own key with its recipient: of several, one is told
+    once: str | None = None
     interaction_id: int | None = None
     #: how long the chain of effects was that led here
     depth: int = 0
@@ -179,6 +219,9 @@ class MessageRow(SQLModel, table=True):
     started_at: datetime | None = Field(default=None, sa_type=UtcTime)
     gateway: str | None = None
     vendor_id: str | None = None
+    batch_id: str | None = None
+    #: how often its vendor was asked what became of it
+    look_ups: int = 0
     #: a decimal, since a text message costs less than a minor unit
     cost: str | None = None
     cost_currency: str | None = None
@@ -205,7 +248,10 @@ class AttemptRow(SQLModel, table=True):
 
 
 class ReceiptRow(SQLModel, table=True):
-    """What a vendor said became of a message. It waits (`message_id` NULL) where the message is not known yet."""
+    """What a vendor said became of a message. It waits (`message_id` NULL) where the message is not known yet.
+
+    What waited for a day in vain is given up.
+    """
 
     __tablename__ = "receipt"
     __table_args__ = (
@@ -225,16 +271,22 @@ class ReceiptRow(SQLModel, table=True):
     message_id: int | None = None
     message_key: str | None = None
     vendor_id: str | None = None
+    batch_id: str | None = None
+    recipient: str | None = None
     state: str
     reason: str | None = None
     detail: str | None = None
     occurred_at: datetime = Field(sa_type=UtcTime)
     received_at: datetime = Field(sa_type=UtcTime)
+    given_up_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What came of one try, as a gateway says it: accepted by the vendor, refused for a reason, or not now."""
+    """What came of one try, as a gateway says it: accepted by the vendor, refused for a reason, or not now.
+
+    `batch_id` is what the vendor names where it numbers calls, not messages: receipts name it and the recipient.
+    """
 
     message: "Message"
     outcome: Literal["accepted", "rejected", "deferred"]
@@ -243,6 +295,7 @@ class Receipt:
     detail: str | None = None
     cost: Money | None = None
     retry_after: timedelta | None = None
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,9 +331,15 @@ class Message:
     leaves_at: datetime | None = None
     expires_at: datetime | None = None
 
-    def accepted(self, vendor_id: str | None = None, cost: Money | None = None, detail: str | None = None) -> Receipt:
+    def accepted(
+        self,
+        vendor_id: str | None = None,
+        cost: Money | None = None,
+        detail: str | None = None,
+        batch_id: str | None = None,
+    ) -> Receipt:
         """The vendor took it."""
-        return Receipt(self, "accepted", vendor_id=vendor_id, cost=cost, detail=detail)
+        return Receipt(self, "accepted", vendor_id=vendor_id, cost=cost, detail=detail, batch_id=batch_id)
 
     def rejected(self, reason: Reason, detail: str) -> Receipt:
         """The vendor said no, and would say so again."""

@@ -4,10 +4,12 @@ from sqlalchemy import BigInteger, Integer, MetaData, Table
 from sqlmodel import SQLModel
 
 from crmkit.core.account import AccountRow, CursorRow, HintRow, InboxRow, MemoryRow, QuarantineRow, RunRow
+from crmkit.core.broadcast import BroadcastMemberRow, BroadcastRow
 from crmkit.core.customer import AddressRow, ConsentRow, IdentityRow, ProfileRow, SuppressionRow
 from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
 from crmkit.core.message import AttemptRow, MessageRow, ReceiptRow, TemplateRow
 from crmkit.core.order import LineRow, OrderRow, ParcelRow, PaymentRow, RefundRow, ReturnRow, ReviewRow
+from crmkit.core.quota import PauseRow, QuotaRow
 
 metadata: MetaData = SQLModel.metadata
 
@@ -45,6 +47,10 @@ template = table_of(TemplateRow)
 message = table_of(MessageRow)
 attempt = table_of(AttemptRow)
 receipt = table_of(ReceiptRow)
+broadcast = table_of(BroadcastRow)
+broadcast_member = table_of(BroadcastMemberRow)
+quota = table_of(QuotaRow)
+pause = table_of(PauseRow)
 
 #: Tables of the core, in the order rows may be inserted.
 CORE: tuple[Table, ...] = (
@@ -75,6 +81,8 @@ CORE: tuple[Table, ...] = (
     message,
     attempt,
     receipt,
+    quota,
+    pause,
 )
 
 # Numbers are 64 bits wide: ids and minor units outgrow 32. SQLite's INTEGER is, and only INTEGER keys are its row ids.

@@ -10,6 +10,7 @@ branch_labels = None
 depends_on = None
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+WAITING = "state = 'queued' AND (reason IS NULL OR reason <> 'paused')"
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
@@ -96,6 +97,31 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", "name"),
     )
     op.create_table(
+        "broadcast",
+        sa.Column("id", NUMBER, nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("plugin", sa.String(), nullable=False),
+        sa.Column("template", sa.String(), nullable=False),
+        sa.Column("via", JSON, nullable=False),
+        sa.Column("context", JSON, nullable=True),
+        sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("hold_out", NUMBER, nullable=False),
+        sa.Column("interaction_id", NUMBER, nullable=False),
+        sa.Column("frozen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("key"),
+    )
+    op.create_table(
+        "broadcast_member",
+        sa.Column("broadcast_id", NUMBER, nullable=False),
+        sa.Column("profile_id", NUMBER, nullable=False),
+        sa.Column("interaction_id", NUMBER, nullable=False),
+        sa.Column("address", sa.String(), nullable=True),
+        sa.Column("message_id", NUMBER, nullable=True),
+        sa.PrimaryKeyConstraint("broadcast_id", "profile_id"),
+        sa.UniqueConstraint("broadcast_id", "address"),
+    )
+    op.create_table(
         "consent",
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("key", sa.String(), nullable=False),
@@ -176,6 +202,7 @@ def upgrade() -> None:
         sa.Column("cause_id", NUMBER, nullable=True),
         sa.Column("depth", NUMBER, nullable=False),
         sa.Column("key", sa.String(), nullable=True),
+        sa.Column("is_quiet", sa.Boolean(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
@@ -199,6 +226,7 @@ def upgrade() -> None:
         "message",
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("key", sa.String(), nullable=False),
+        sa.Column("once", sa.String(), nullable=True),
         sa.Column("interaction_id", NUMBER, nullable=True),
         sa.Column("depth", NUMBER, nullable=False),
         sa.Column("plugin", sa.String(), nullable=False),
@@ -235,12 +263,30 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("gateway", sa.String(), nullable=True),
         sa.Column("vendor_id", sa.String(), nullable=True),
+        sa.Column("batch_id", sa.String(), nullable=True),
+        sa.Column("look_ups", NUMBER, nullable=False),
         sa.Column("cost", sa.String(), nullable=True),
         sa.Column("cost_currency", sa.String(), nullable=True),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("settled_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key"),
+    )
+    op.create_index(
+        "message_once",
+        "message",
+        ["once"],
+        unique=False,
+        sqlite_where=sa.text("once IS NOT NULL"),
+        postgresql_where=sa.text("once IS NOT NULL"),
+    )
+    op.create_index(
+        "message_marketing",
+        "message",
+        ["address"],
+        unique=False,
+        sqlite_where=sa.text("purpose = 'marketing'"),
+        postgresql_where=sa.text("purpose = 'marketing'"),
     )
     op.create_index(
         "message_claim",
@@ -255,8 +301,32 @@ def upgrade() -> None:
         "message",
         ["gateway", "not_before", "id"],
         unique=False,
-        sqlite_where=sa.text("state = 'queued'"),
-        postgresql_where=sa.text("state = 'queued'"),
+        sqlite_where=sa.text(WAITING),
+        postgresql_where=sa.text(WAITING),
+    )
+    op.create_index(
+        "message_paused",
+        "message",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'queued' AND reason = 'paused'"),
+        postgresql_where=sa.text("state = 'queued' AND reason = 'paused'"),
+    )
+    op.create_index(
+        "message_doubt",
+        "message",
+        ["gateway", "not_before"],
+        unique=False,
+        sqlite_where=sa.text("state = 'in-doubt'"),
+        postgresql_where=sa.text("state = 'in-doubt'"),
+    )
+    op.create_index(
+        "message_batch",
+        "message",
+        ["batch_id"],
+        unique=False,
+        sqlite_where=sa.text("batch_id IS NOT NULL"),
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
     )
     op.create_index("message_profile", "message", ["profile_id"], unique=False)
     op.create_index(
@@ -397,6 +467,16 @@ def upgrade() -> None:
         postgresql_where=sa.text("is_waiting"),
     )
     op.create_table(
+        "pause",
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("since", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("scope", "name"),
+    )
+    op.create_table(
         "pending",
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("interaction_id", NUMBER, nullable=False),
@@ -476,6 +556,26 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("shop_id", "plugin", "template"),
     )
     op.create_table(
+        "quota",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("tokens", sa.Float(), nullable=True),
+        sa.Column("refilled_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("day", sa.String(), nullable=True),
+        sa.Column("day_count", NUMBER, nullable=False),
+        sa.Column("period", sa.String(), nullable=True),
+        sa.Column("spent", sa.String(), nullable=True),
+        sa.Column("unit_cost", sa.String(), nullable=True),
+        sa.Column("blocked_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("failures_in_a_row", NUMBER, nullable=False),
+        sa.Column("opened", NUMBER, nullable=False),
+        sa.Column("open_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("probing_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("error", sa.String(), nullable=True),
+        sa.Column("leased_by", sa.String(), nullable=True),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("name"),
+    )
+    op.create_table(
         "receipt",
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("account", sa.String(), nullable=False),
@@ -483,11 +583,14 @@ def upgrade() -> None:
         sa.Column("message_id", NUMBER, nullable=True),
         sa.Column("message_key", sa.String(), nullable=True),
         sa.Column("vendor_id", sa.String(), nullable=True),
+        sa.Column("batch_id", sa.String(), nullable=True),
+        sa.Column("recipient", sa.String(), nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("detail", sa.String(), nullable=True),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("received_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("given_up_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("account", "external_id"),
     )
