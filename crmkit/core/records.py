@@ -495,7 +495,9 @@ class ConsentRecord(Record):
 
 
 class ReceiptRecord(Record):
-    """What a vendor says became of a message, found by our `key` or by the vendor's id for it.
+    """What a vendor says became of a message, found by our `key`, by the vendor's id for it, or by batch and recipient.
+
+    `batch_id` and `recipient` (the address as the message has it) are for vendors that number calls, not messages.
 
     `external_id` tells one receipt from another where the vendor gives them ids; else its content does.
     """
@@ -506,6 +508,8 @@ class ReceiptRecord(Record):
     state: Literal["sent", "delivered", "bounced", "failed"]
     key: Label | None = None
     vendor_id: Label | None = None
+    batch_id: Label | None = None
+    recipient: Label | None = None
     reason: Label | None = None
     detail: Text | None = None
     occurred_at: At
