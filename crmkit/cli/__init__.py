@@ -10,6 +10,7 @@
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `sync`, `dispatch`: the way through
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
+- `family`: customers merged, and taken apart, by hand
 - `explain`, `doctor`: why something is as it is, and what is not as it should be
 
 Commands are imported when they are called, so that `crmkit --version` and `--help` cost next to nothing.
@@ -33,7 +34,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("crmkit.cli.db:db", "Create, upgrade and look at the database."),
     "sync": ("crmkit.cli.sync:sync", "Read shops and take in what is new."),
     "dispatch": ("crmkit.cli.dispatch:dispatch", "Decide what to say, and send what is due."),
-    "customers": ("crmkit.cli.customers:customers", "Find customers, show one, count whom can be reached."),
+    "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),
     "quarantine": ("crmkit.cli.quarantine:quarantine", "List what was refused, show it, read it again."),

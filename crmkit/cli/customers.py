@@ -1,6 +1,8 @@
 """`crmkit customers`: find customers, show one, count whom can be reached."""
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import click
 
@@ -12,9 +14,31 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
 
-@click.group()
+class _Customers(click.Group):
+    """The commands of this module, and those that are in modules of their own."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "review": "crmkit.cli.family",
+        "merge": "crmkit.cli.family",
+        "unmerge": "crmkit.cli.family",
+        "apart": "crmkit.cli.family",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order they are written in."""
+        return [*self.commands, *self.elsewhere]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command when it is called."""
+        if cmd_name in self.elsewhere:
+            command: click.Command = getattr(import_module(self.elsewhere[cmd_name]), cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(cls=_Customers)
 def customers() -> None:
-    """Find customers, show one, count whom can be reached."""
+    """Find customers, show one, count whom can be reached, say who is one and who is not."""
 
 
 def customer_meant(tx: "Connection", text: str) -> int:

@@ -6,6 +6,7 @@ e-mail, else its phone, else its order. Families are a pure function of all evid
 which evidence arrives cannot matter.
 """
 
+import hashlib
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -41,6 +42,10 @@ class ProfileRow(SQLModel, table=True):
     family_id: int
     merged_into: int | None = None
     needs_review: bool = False
+    #: what stood against joining it when a person said that it stays as it is (`Contest.mark`)
+    settled: str | None = None
+    #: since when nothing is known any more; only what others point at is left of the row
+    forgotten_at: datetime | None = Field(default=None, sa_type=UtcTime)
     name: str | None = None
     locale: str | None = None
     timezone: str | None = None
@@ -353,75 +358,142 @@ class Family:
         return self.members[0]
 
 
+@dataclass(frozen=True, slots=True)
+class Contest:
+    """Profiles that weak evidence links and that must not be joined by it: it is for a person to say.
+
+    Attributes:
+        members: the profiles.
+        links: the weak identities that would join them.
+        clashes: {(kind, scope): the strong identities that exclude each other}.
+        crowded: identities of theirs that too many share.
+    """
+
+    members: tuple[int, ...]
+    links: tuple[Identity, ...] = ()
+    clashes: Mapping[tuple[str, str], tuple[str, ...]] = field(default_factory=dict)
+    crowded: tuple[Identity, ...] = ()
+
+    @property
+    def mark(self) -> str:
+        """What this looks like; new evidence looks otherwise, however often the old comes again."""
+        told = repr((self.members, sorted(map(repr, self.links)), sorted(self.clashes.items()), self.crowded))
+        return hashlib.blake2b(told.encode(), digest_size=12).hexdigest()
+
+
 def families(
-    evidence: Mapping[int, Iterable[Identity]], merges: Mapping[int, int | None], shared: Iterable[Identity] = ()
+    evidence: Mapping[int, Iterable[Identity]],
+    merges: Mapping[int, int | None],
+    shared: Iterable[Identity] = (),
+    settled: Mapping[int, str | None] = {},
 ) -> list[Family]:
     """Join profiles into customers: a pure function of all evidence, so that its order of arrival cannot matter.
 
-    Profiles that share a weak identity are one family, but only while it holds no two strong identities of one scope
-    and none of its identities is shared by more than `SHARED_LIMIT` profiles; otherwise all its automatic links are
-    off and each profile stands alone, to be reviewed. A person's merges always hold.
+    Profiles that share a weak identity are one family, but only while they hold no two strong identities of one scope
+    (but for those a person merged) and none of their identities is shared by more than `SHARED_LIMIT` profiles;
+    otherwise all these automatic links are off and each profile stands alone, to be reviewed. Then a person's merges
+    join the families they name, whatever stands against it.
 
     Args:
         evidence: every profile of the components to compute, with its identities.
         merges: {profile: the profile a person merged it into}.
         shared: identities known to be shared by more profiles than are given here.
+        settled: {profile: the mark of the contest that a person settled by leaving it as it is}.
     """
+    joined, contested = _sorted_out(evidence, merges, shared)
+    links = _Links(evidence)
+    for component in joined:
+        for member in component[1:]:
+            links.join(component[0], member)
+    for profile, into in _pointers(evidence, merges):
+        links.join(profile, into)
+    groups = links.groups()
+    group_of = {member: index for index, group in enumerate(groups) for member in group}
+    reviewed: set[int] = set()
+    for contest in contested:
+        mark = contest.mark
+        inside = {group_of[member] for member in contest.members}
+        if len(inside) > 1 and any(settled.get(member) != mark for member in contest.members):
+            reviewed |= inside
+    return [Family(tuple(group), needs_review=index in reviewed) for index, group in enumerate(groups)]
+
+
+def contests(
+    evidence: Mapping[int, Iterable[Identity]], merges: Mapping[int, int | None], shared: Iterable[Identity] = ()
+) -> list[Contest]:
+    """What weak evidence would join and must not. The arguments are those of `families`."""
+    return _sorted_out(evidence, merges, shared)[1]
+
+
+def _pointers(evidence: Mapping[int, Any], merges: Mapping[int, int | None]) -> list[tuple[int, int]]:
+    return [(p, into) for p, into in merges.items() if into is not None and p in evidence and into in evidence]
+
+
+def _sorted_out(
+    evidence: Mapping[int, Iterable[Identity]], merges: Mapping[int, int | None], shared: Iterable[Identity]
+) -> tuple[list[list[int]], list[Contest]]:
+    """What weak evidence links: profiles it joins, and those it must not."""
     owners: dict[Identity, list[int]] = defaultdict(list)
     for profile, identities in evidence.items():
         for identity in identities:
             if not identity.is_strong:
                 owners[identity].append(profile)
     too_shared = set(shared) | {identity for identity, profiles in owners.items() if len(profiles) > SHARED_LIMIT}
-
     links = _Links(evidence)
     for identity, profiles in owners.items():
         if identity not in too_shared:
             for other in profiles[1:]:
                 links.join(profiles[0], other)
     by_person = _Links(evidence)
-    for profile, into in merges.items():
-        if into is not None and profile in evidence and into in evidence:
-            links.join(profile, into)
-            by_person.join(profile, into)
+    for profile, into in _pointers(evidence, merges):
+        by_person.join(profile, into)
 
-    found: list[Family] = []
+    joined: list[list[int]] = []
+    contested: list[Contest] = []
     for component in links.groups():
-        strong: dict[tuple[str, str], set[str]] = defaultdict(set)
-        spoilt = False
+        if len(component) == 1:
+            joined.append(component)
+            continue
+        strong: dict[tuple[str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
+        held: set[Identity] = set()
         for profile in component:
             for identity in evidence[profile]:
                 if identity.is_strong:
-                    strong[identity.kind, identity.scope].add(identity.value)
-                elif identity in too_shared:
-                    spoilt = True
-        if spoilt or any(len(values) > 1 for values in strong.values()):
-            held = [group for group in by_person.groups() if group[0] in set(component)]
-            decided = len(held) == 1
-            found.extend(Family(tuple(group), needs_review=not decided) for group in held)
+                    strong[identity.kind, identity.scope][identity.value].add(by_person.root(profile))
+                else:
+                    held.add(identity)
+        clashes = {
+            scope: tuple(sorted(values))
+            for scope, values in strong.items()
+            if len(values) > 1 and len(set().union(*values.values())) > 1
+        }
+        crowded = tuple(sorted(held & too_shared, key=repr))
+        if clashes or crowded:
+            linking = tuple(sorted((one for one in held - too_shared if len(owners[one]) > 1), key=repr))
+            contested.append(Contest(tuple(component), linking, clashes, crowded))
         else:
-            found.append(Family(tuple(component)))
-    return found
+            joined.append(component)
+    return joined, contested
 
 
 class _Links:
-    """Connected components; each is told by its smallest member."""
+    """Connected components; each is told by its smallest member, its root."""
 
     def __init__(self, members: Iterable[int]) -> None:
         self._parent = {member: member for member in members}
 
-    def _root(self, member: int) -> int:
+    def root(self, member: int) -> int:
         while self._parent[member] != member:
             self._parent[member] = self._parent[self._parent[member]]
             member = self._parent[member]
         return member
 
     def join(self, one: int, other: int) -> None:
-        a, b = sorted((self._root(one), self._root(other)))
+        a, b = sorted((self.root(one), self.root(other)))
         self._parent[b] = a
 
     def groups(self) -> list[list[int]]:
         found: dict[int, list[int]] = defaultdict(list)
         for member in sorted(self._parent):
-            found[self._root(member)].append(member)
+            found[self.root(member)].append(member)
         return list(found.values())

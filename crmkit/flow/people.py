@@ -13,11 +13,10 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.core.account import Shop
-from crmkit.core.customer import Identity, Recognised, families, order_token, recognise
-from crmkit.core.lifecycle import standing
+from crmkit.core.customer import Identity, Recognised, order_token, recognise
 from crmkit.core.records import Buyer
 from crmkit.core.version import Version
-from crmkit.flow import consent
+from crmkit.flow import consent, family
 from crmkit.store import bulk, customers
 from crmkit.store import tables as t
 
@@ -216,46 +215,8 @@ class People:
         self.add_evidence(self._links)
         touched = set(ordered_for)
         if self._fresh:
-            touched |= self._regroup()
-        of = {number: row["family_id"] for number, row in customers.ties_of(self.tx, touched).items()}
-        return self._place(set(of.values()))
-
-    def _regroup(self) -> set[int]:
-        evidence, merges, too_shared = customers.evidence_around(self.tx, self._touched, self._fresh)
-        stored = customers.ties_of(self.tx, evidence)
-        changed = []
-        for family in families(evidence, merges, too_shared):
-            for member in family.members:
-                row = stored[member]
-                if (row["family_id"], bool(row["needs_review"])) != (family.id, family.needs_review):
-                    changed.append({"id": member, "family_id": family.id, "needs_review": family.needs_review})
-        bulk.update(self.tx, t.profile, ("id",), ("family_id", "needs_review"), changed)
-        return {row["id"] for row in changed}
-
-    def _place(self, families_touched: set[int]) -> list[dict[str, Any]]:
-        orders = customers.orders_of_families(self.tx, families_touched)
-        roots = customers.ties_of(self.tx, families_touched)
-        changed, told = [], []
-        for number in sorted(families_touched):
-            row = roots[number]
-            now_at = standing(orders.get(number, ()))
-            if (row["stage"], row["cycle"], row["stage_at"]) == (now_at.stage, now_at.cycle, now_at.at):
-                continue
-            changed.append({"id": number, "stage": str(now_at.stage), "cycle": now_at.cycle, "stage_at": now_at.at})
-            if (row["stage"], row["cycle"]) == (now_at.stage, now_at.cycle):
-                continue  # the same step, known to have been taken at another moment
-            told.append(
-                {
-                    "type": "stage-changed",
-                    "profile_id": number,
-                    "shop_id": self.shop.id,
-                    "actor": "crmkit",
-                    "occurred_at": now_at.at or self.now,
-                    "payload": {"before": row["stage"], "after": str(now_at.stage), "cycle": now_at.cycle},
-                }
-            )
-        bulk.update(self.tx, t.profile, ("id",), ("stage", "cycle", "stage_at"), changed)
-        return told
+            touched |= family.regroup(self.tx, self._touched, self._fresh)
+        return family.place(self.tx, touched, shop=self.shop.id, now=self.now)
 
 
 def _newer(values: dict[str, Any], row: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -26,7 +27,8 @@ def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
 
 #: What families are made of and what they lead to: all of a profile but what is said of the person.
 _TIES = tuple(
-    t.profile.c[name] for name in ("id", "family_id", "merged_into", "needs_review", "stage", "cycle", "stage_at")
+    t.profile.c[name]
+    for name in ("id", "family_id", "merged_into", "needs_review", "settled", "stage", "cycle", "stage_at")
 )
 
 
@@ -62,44 +64,58 @@ def owners_of(tx: Connection, identities: Iterable[Identity]) -> dict[Identity, 
     return found
 
 
-def evidence_around(
-    tx: Connection, seeds: Iterable[int], fresh: Mapping[Identity, int]
-) -> tuple[dict[int, set[Identity]], dict[int, int | None], set[Identity]]:
+@dataclass(slots=True)
+class Evidence:
+    """All that decides who some profiles are one customer with: what `families` is given.
+
+    Attributes:
+        identities: of every profile within reach.
+        merges, settled: what persons decided of them.
+        shared: identities that are shared by too many to be followed.
+    """
+
+    identities: dict[int, set[Identity]] = field(default_factory=dict)
+    merges: dict[int, int | None] = field(default_factory=dict)
+    settled: dict[int, str | None] = field(default_factory=dict)
+    shared: set[Identity] = field(default_factory=set)
+
+
+def evidence_around(tx: Connection, seeds: Iterable[int], fresh: Mapping[Identity, int] = {}) -> Evidence:
     """All evidence that decides who the seeds are one customer with.
 
     Args:
         seeds: profiles whose evidence changed.
         fresh: how many owners each weak identity just gained.
-
-    Returns:
-        The evidence of every profile within reach, persons' merges among them, and the identities that are shared
-        by too many to be followed.
     """
-    evidence: dict[int, set[Identity]] = {}
-    merges: dict[int, int | None] = {}
-    too_shared: set[Identity] = set()
+    found = Evidence()
     followed: set[Identity] = set()
     frontier = set(seeds)
     while frontier:
-        found = identities_of(tx, frontier)
+        identities = identities_of(tx, frontier)
         for profile in frontier:
-            evidence[profile] = found.get(profile, set())
-        weak = {i for profile in frontier for i in evidence[profile] if not i.is_strong} - followed
+            found.identities[profile] = identities.get(profile, set())
+        weak = {i for profile in frontier for i in found.identities[profile] if not i.is_strong} - followed
         followed |= weak
         reached: set[int] = set()
         for identity, owners in owners_of(tx, weak).items():
             if len(owners) > SHARED_LIMIT:
-                too_shared.add(identity)
+                found.shared.add(identity)
                 if len(owners) - fresh.get(identity, 0) > SHARED_LIMIT:
                     continue  # it was shared by too many before: nobody is joined by it, nothing changes for them
             reached |= owners
         rows = ties_of(tx, frontier)
-        merges.update({profile: row["merged_into"] for profile, row in rows.items()})
+        found.merges.update({profile: row["merged_into"] for profile, row in rows.items()})
+        found.settled.update({profile: row["settled"] for profile, row in rows.items()})
         reached |= {into for into in (row["merged_into"] for row in rows.values()) if into is not None}
         p = t.profile.c
         reached |= {row["id"] for row in bulk.select_in(tx, (p.id,), p.merged_into, frontier)}
-        frontier = reached - set(evidence)
-    return evidence, merges, too_shared
+        frontier = reached - set(found.identities)
+    return found
+
+
+def on_review(tx: Connection) -> list[Row]:
+    """Profiles of customers that are on the review list."""
+    return bulk.rows(tx, sa.select(*_TIES).where(t.profile.c.needs_review).order_by(t.profile.c.id))
 
 
 def members(tx: Connection, families: Iterable[int]) -> dict[int, list[int]]:
