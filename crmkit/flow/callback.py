@@ -1,7 +1,7 @@
 """Callback: receipts come back and move messages on. They may come twice, late, or before the accept was stored."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -12,6 +12,10 @@ from crmkit.store import customers, log, outbox
 
 #: A message only moves up: a late "sent" does not take back "delivered".
 _RANK = {State.SENT: 1, State.FAILED: 2, State.BOUNCED: 3, State.DELIVERED: 4}
+#: A receipt waits this long for its message.
+PATIENCE = timedelta(hours=24)
+#: Receipts that are looked at together.
+SWEEP = 1000
 _OPEN = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT, State.HELD})
 
 
@@ -28,51 +32,116 @@ def take(
     """
     if not receipts:
         return 0
-    found = outbox.messages_meant(
-        tx, [r.key for r in receipts if r.key], [r.vendor_id for r in receipts if r.vendor_id]
-    )
-    by_key = {row["key"]: row for row in found}
-    by_vendor = {row["vendor_id"]: row for row in found if row["vendor_id"] and row["gateway"] == account}
-    rows = []
-    for receipt in receipts:
-        meant = by_key.get(receipt.key or "") or by_vendor.get(receipt.vendor_id or "")
-        rows.append(
-            {
-                "account": account,
-                "external_id": receipt.ref,
-                "message_id": meant["id"] if meant is not None else None,
-                "message_key": receipt.key,
-                "vendor_id": receipt.vendor_id,
-                "state": receipt.state,
-                "reason": receipt.reason,
-                "detail": receipt.detail,
-                "occurred_at": receipt.occurred_at,
-                "received_at": now,
-            }
-        )
+    meant = _meant(tx, [{"message_key": r.key, "account": account, **_named(r)} for r in receipts])
+    rows = [
+        {
+            "account": account,
+            "external_id": receipt.ref,
+            "message_id": number,
+            "message_key": receipt.key,
+            **_named(receipt),
+            "state": receipt.state,
+            "reason": receipt.reason,
+            "detail": receipt.detail,
+            "occurred_at": receipt.occurred_at,
+            "received_at": now,
+        }
+        for receipt, number in zip(receipts, meant, strict=True)
+    ]
     fresh = outbox.add_receipts(tx, rows)
     _apply(tx, [row for row in fresh if row["message_id"] is not None], listened, now)
     return len(fresh)
 
 
+def _named(receipt: ReceiptRecord) -> dict[str, str | None]:
+    return {"vendor_id": receipt.vendor_id, "batch_id": receipt.batch_id, "recipient": receipt.recipient}
+
+
+def _meant(tx: Connection, receipts: Sequence[Mapping[str, Any]]) -> list[int | None]:
+    """The message each receipt is about: by our key, by its account's id for it, or by call and recipient."""
+    found = outbox.messages_meant(
+        tx,
+        [row["message_key"] for row in receipts if row["message_key"]],
+        [row["vendor_id"] for row in receipts if row["vendor_id"]],
+        [row["batch_id"] for row in receipts if row["batch_id"] and row["recipient"]],
+    )
+    names = _Names(found)
+    return [names.of(row) for row in receipts]
+
+
+class _Names:
+    """Messages by everything a receipt may name them by."""
+
+    def __init__(self, messages: Sequence[Mapping[str, Any]]) -> None:
+        self.by_key = {row["key"]: row["id"] for row in messages}
+        self.by_vendor = {(row["gateway"], row["vendor_id"]): row["id"] for row in messages if row["vendor_id"]}
+        self.by_batch = {
+            (row["gateway"], row["batch_id"], row["address"]): row["id"] for row in messages if row["batch_id"]
+        }
+
+    def of(self, receipt: Mapping[str, Any]) -> int | None:
+        """The number of the message a receipt is about, None if it is none of these."""
+        account = receipt["account"]
+        return (
+            self.by_key.get(receipt["message_key"])
+            or self.by_vendor.get((account, receipt["vendor_id"]))
+            or self.by_batch.get((account, receipt["batch_id"], receipt["recipient"]))
+        )
+
+
 def catch_up(tx: Connection, messages: Sequence[Mapping[str, Any]], listened: Collection[str], now: datetime) -> None:
-    """Apply receipts that came before these messages (`id`, `key`, `vendor_id`) were known to be sent."""
-    by_key = {row["key"]: row["id"] for row in messages}
-    by_vendor = {(row["gateway"], row["vendor_id"]): row["id"] for row in messages if row["vendor_id"]}
-    waiting = outbox.waiting_receipts(tx, list(by_key), [vendor_id for _, vendor_id in by_vendor])
-    meant = [by_key.get(row["message_key"]) or by_vendor.get((row["account"], row["vendor_id"])) for row in waiting]
-    matched = [{**row, "message_id": number} for row, number in zip(waiting, meant, strict=True) if number is not None]
-    if not matched:
+    """Apply receipts that came before these messages (rows of the outbox) were known to be sent."""
+    if not messages:
         return
-    outbox.match_receipts(tx, matched)
-    _apply(tx, matched, listened, now)
+    waiting = outbox.waiting_receipts(
+        tx,
+        [row["key"] for row in messages],
+        [row["vendor_id"] for row in messages if row["vendor_id"]],
+        [row["batch_id"] for row in messages if row["batch_id"]],
+    )
+    names = _Names(messages)
+    _match(tx, waiting, [names.of(row) for row in waiting], listened, now)
+
+
+def sweep(tx: Connection, listened: Collection[str], now: datetime) -> int:
+    """Join receipts that wait to their messages, and give up what waited too long.
+
+    A receipt that is stored while the accept it belongs to is committed misses it; so it is looked for again.
+
+    Returns:
+        How many were joined.
+    """
+    outbox.give_up_receipts(tx, now - PATIENCE, now)
+    joined, last = 0, 0
+    while waiting := outbox.orphans(tx, last, SWEEP):
+        last = waiting[-1]["id"]
+        joined += _match(tx, waiting, _meant(tx, waiting), listened, now)
+    return joined
+
+
+def _match(
+    tx: Connection,
+    receipts: Sequence[Mapping[str, Any]],
+    meant: Sequence[int | None],
+    listened: Collection[str],
+    now: datetime,
+) -> int:
+    """Join receipts to the messages they are about, and apply them. Returns how many."""
+    matched = [{**row, "message_id": number} for row, number in zip(receipts, meant, strict=True) if number is not None]
+    if matched:
+        outbox.match_receipts(tx, matched)
+        _apply(tx, matched, listened, now)
+    return len(matched)
 
 
 def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Collection[str], now: datetime) -> None:
-    messages = {number: dict(row) for number, row in outbox.by_id(tx, [r["message_id"] for r in receipts]).items()}
+    if not receipts:
+        return
+    messages = {number: dict(row) for number, row in outbox.held(tx, [r["message_id"] for r in receipts]).items()}
     moved: dict[int, dict[str, Any]] = {}
+    news: set[int] = set()
     for receipt in sorted(receipts, key=lambda row: row["occurred_at"]):
-        message, state = messages[receipt["message_id"]], State(receipt["state"])
+        message, state, at = messages[receipt["message_id"]], State(receipt["state"]), receipt["occurred_at"]
         reason = _reason(receipt["reason"], state) if state in {State.BOUNCED, State.FAILED} else None
         if state is State.BOUNCED and reason in BOUNCES:
             customers.suppress(
@@ -81,15 +150,31 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
                 address=message["address"],
                 reason=str(reason),
                 source=f"receipt:{message['id']}",
-                now=receipt["occurred_at"],
+                now=at,
             )
         was = State(message["state"])
-        if was in _OPEN or _RANK.get(state, 0) > _RANK.get(was, 9):
-            message.update(state=state, reason=reason, detail=receipt["detail"])
-            message["sent_at" if state is State.SENT else "settled_at"] = receipt["occurred_at"]
-            moved[message["id"]] = message
+        if was in _OPEN:
+            if state in {State.FAILED, State.BOUNCED} and receipt["account"] != message["gateway"]:
+                continue  # said of a try over another gateway, which it has moved on from
+        elif _RANK.get(state, 0) < _RANK.get(was, 9) or (state is was and not _is_earlier(at, reason, message)):
+            continue
+        message.update(state=state, reason=reason, detail=receipt["detail"])
+        message["sent_at" if state is State.SENT else "settled_at"] = at
+        moved[message["id"]] = message
+        if state is not was:
+            news.add(message["id"])
     outbox.move(tx, list(moved.values()))
-    tell(tx, list(moved.values()), listened, now)
+    tell(tx, [row for number, row in moved.items() if number in news], listened, now)
+
+
+def _is_earlier(at: datetime, reason: Reason | None, message: Mapping[str, Any]) -> bool:
+    """Whether a receipt is to be believed rather than the one that said the same: whatever order they came in.
+
+    When a message was sent is what the accept says, where there was one.
+    """
+    if message["state"] == State.SENT or message["settled_at"] is None:
+        return False
+    return (at, str(reason)) < (message["settled_at"], str(message["reason"]))
 
 
 def _reason(text: str | None, state: State) -> Reason:

@@ -214,28 +214,24 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
     return taken
 
 
-def by_id(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
-    """Messages by number."""
-    return {row["id"]: row for row in bulk.select_in(tx, t.message, _m.id, ids)}
-
-
-def last_to(tx: Connection, gateway: str, profiles: Collection[int]) -> list[Row]:
-    """The last message of a gateway to each of these profiles: `profile_id` and `shop_id`, where it was of a shop."""
-    newest = (
-        sa.select(sa.func.max(_m.id))
-        .where(bulk.one_of(tx, _m.profile_id, profiles), _m.gateway == gateway, _m.shop_id.is_not(None))
-        .group_by(_m.profile_id)
-    )
-    return bulk.rows(tx, sa.select(_m.profile_id, _m.shop_id).where(_m.id.in_(newest))) if profiles else []
-
-
 # --- receipts ---------------------------------------------------------------------------------------------------------
 
 
-def messages_meant(tx: Connection, keys: Collection[str], vendor_ids: Collection[str]) -> list[Row]:
-    """Messages with one of these keys, or one of these vendor's ids."""
+def held(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
+    """Messages by number, locked to the end of the transaction: who moves them next waits."""
+    statement = sa.select(t.message).where(bulk.one_of(tx, _m.id, sorted(set(ids)))).order_by(_m.id)
+    if tx.dialect.name != "sqlite":
+        statement = statement.with_for_update()
+    return {row["id"]: row for row in bulk.rows(tx, statement)}
+
+
+def messages_meant(
+    tx: Connection, keys: Collection[str], vendor_ids: Collection[str], batch_ids: Collection[str] = ()
+) -> list[Row]:
+    """Messages with one of these keys, or one of these vendor's ids, or handed over in one of these calls."""
     found = {row["id"]: row for row in bulk.select_in(tx, t.message, _m.key, keys)}
     found.update({row["id"]: row for row in bulk.select_in(tx, t.message, _m.vendor_id, vendor_ids)})
+    found.update({row["id"]: row for row in bulk.select_in(tx, t.message, _m.batch_id, batch_ids)})
     return list(found.values())
 
 
@@ -252,13 +248,30 @@ def add_receipts(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Mapp
     return fresh
 
 
-def waiting_receipts(tx: Connection, keys: Collection[str], vendor_ids: Collection[str]) -> list[Row]:
-    """Receipts that came before their message was known under these keys or vendor's ids."""
+def waiting_receipts(
+    tx: Connection, keys: Collection[str], vendor_ids: Collection[str], batch_ids: Collection[str] = ()
+) -> list[Row]:
+    """Receipts that came before their message was known under these keys, vendor's ids or calls."""
     c = t.receipt.c
-    found = {row["id"]: row for row in bulk.select_in(tx, t.receipt, c.message_key, keys, c.message_id.is_(None))}
-    for row in bulk.select_in(tx, t.receipt, c.vendor_id, vendor_ids, c.message_id.is_(None)):
-        found[row["id"]] = row
+    waits = (c.message_id.is_(None), c.given_up_at.is_(None))
+    found: dict[int, Row] = {}
+    for column, values in ((c.message_key, keys), (c.vendor_id, vendor_ids), (c.batch_id, batch_ids)):
+        found.update({row["id"]: row for row in bulk.select_in(tx, t.receipt, column, values, *waits)})
     return list(found.values())
+
+
+def orphans(tx: Connection, after: int, limit: int) -> list[Row]:
+    """Receipts that wait for their message, from this number on."""
+    c = t.receipt.c
+    statement = sa.select(t.receipt).where(c.message_id.is_(None), c.given_up_at.is_(None), c.id > after)
+    return bulk.rows(tx, statement.order_by(c.id).limit(limit))
+
+
+def give_up_receipts(tx: Connection, came_before: datetime, now: datetime) -> int:
+    """Receipts whose message did not turn up in time are kept, and wait no longer. Returns how many."""
+    c = t.receipt.c
+    waits = (c.message_id.is_(None), c.given_up_at.is_(None), c.received_at <= came_before)
+    return tx.execute(sa.update(t.receipt).where(*waits).values(given_up_at=now)).rowcount
 
 
 def match_receipts(tx: Connection, pairs: Sequence[Mapping[str, Any]]) -> None:
