@@ -33,11 +33,18 @@ class Versioned(SQLModel):
     older: dict[str, Any] | None = Field(default=None, sa_type=Json)
 
 
+_OPEN = text("delivered_at IS NULL AND completed_at IS NULL AND cancelled_at IS NULL")
+
+
 class OrderRow(Versioned, table=True):
     """An order. Amounts are minor units of `currency`, and `basis` says whose view they are."""
 
     __tablename__ = "orders"
-    __table_args__ = (UniqueConstraint("shop_id", "external_id"), Index("orders_profile", "profile_id"))
+    __table_args__ = (
+        UniqueConstraint("shop_id", "external_id"),
+        Index("orders_profile", "profile_id"),
+        Index("orders_open", "shop_id", "id", sqlite_where=_OPEN, postgresql_where=_OPEN),
+    )
 
     id: int = Field(primary_key=True)
     shop_id: int

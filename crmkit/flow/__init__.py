@@ -2,6 +2,7 @@
 
 - `setup`: what the steps are set up with
 - `sync`: pulls pages from a source into ingest
+- `inbox`: webhooks are kept at the door, and read into ingest
 - `ingest`: records become customers, orders and interactions
 - `shape`: how each kind of record is kept in columns
 - `people`: who is who, within ingest

@@ -5,6 +5,7 @@
 - `migrate`: creates and upgrades a database; says what version it is
 - `bulk`: rows in batches: a constant number of statements per batch, never one per row
 - `accounts`: shops, cursors, runs, quarantine
+- `inbox`: webhooks that were kept, what they hint at, what adapters remember
 - `customers`: profiles, identities, addresses, families, consent
 - `orders`: orders and what belongs to them
 - `log`: interactions, pending work and timers

@@ -1,6 +1,7 @@
 """Orders and what belongs to them, by their natural keys."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -66,3 +67,16 @@ def ids_of(tx: Connection, shop: int, external_ids: Iterable[str]) -> dict[str, 
     o = t.orders.c
     rows = bulk.select_in(tx, (o.id, o.external_id, o.profile_id), o.external_id, external_ids, o.shop_id == shop)
     return {row["external_id"]: row for row in rows}
+
+
+def open_after(tx: Connection, shop: int, after: int, since: datetime, limit: int) -> list[Row]:
+    """Orders of a shop that may still change, as (id, external_id): placed since then, with a greater number."""
+    o = t.orders.c
+    still_open = (o.delivered_at.is_(None), o.completed_at.is_(None), o.cancelled_at.is_(None))
+    statement = (
+        sa.select(o.id, o.external_id)
+        .where(o.shop_id == shop, o.id > after, o.placed_at >= since, *still_open)
+        .order_by(o.id)
+        .limit(limit)
+    )
+    return bulk.rows(tx, statement)

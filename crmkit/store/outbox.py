@@ -214,6 +214,18 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
     return taken
 
 
+def last_to(tx: Connection, gateway: str, profiles: Collection[int]) -> list[Row]:
+    """The last message of a gateway to each of these profiles: `profile_id` and `shop_id`, where it was of a shop."""
+    if not profiles:
+        return []
+    newest = (
+        sa.select(sa.func.max(_m.id))
+        .where(bulk.one_of(tx, _m.profile_id, profiles), _m.gateway == gateway, _m.shop_id.is_not(None))
+        .group_by(_m.profile_id)
+    )
+    return bulk.rows(tx, sa.select(_m.profile_id, _m.shop_id).where(_m.id.in_(newest)))
+
+
 # --- receipts ---------------------------------------------------------------------------------------------------------
 
 

@@ -405,6 +405,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("shop_id", "external_id"),
     )
+    op.create_index(
+        "orders_open",
+        "orders",
+        ["shop_id", "id"],
+        unique=False,
+        sqlite_where=sa.text("delivered_at IS NULL AND completed_at IS NULL AND cancelled_at IS NULL"),
+        postgresql_where=sa.text("delivered_at IS NULL AND completed_at IS NULL AND cancelled_at IS NULL"),
+    )
     op.create_index("orders_profile", "orders", ["profile_id"], unique=False)
     op.create_table(
         "parcel",

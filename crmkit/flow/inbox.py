@@ -1,0 +1,136 @@
+"""Inbox: a webhook is verified and kept at the door, and read later, by the same step that pulled pages go through.
+
+The door works without the network and commits one small row, so that it answers within milliseconds. Reading is the
+adapter's parser: it runs outside any transaction, and again on replay. A body it cannot read is kept, with the reason.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from sqlalchemy.engine import Connection
+
+from crmkit.adapters.adapter import Adapter
+from crmkit.adapters.door import Call, Reply, Verified
+from crmkit.adapters.stream import Page, Ref, Refused
+from crmkit.core.account import Shop
+from crmkit.core.errors import CrmkitError, PluginError
+from crmkit.core.records import Record
+from crmkit.flow.ingest import Tally, ingest
+from crmkit.flow.sync import Run
+from crmkit.store import inbox
+from crmkit.store.bulk import Row
+
+#: Webhooks taken in by one transaction.
+BATCH = 100
+
+
+@dataclass(slots=True)
+class Taken:
+    """What came of taking webhooks in: records, and {inbox number: why it could not be read}."""
+
+    calls: int = 0
+    tally: Tally = field(default_factory=Tally)
+    failed: dict[int, str] = field(default_factory=dict)
+
+
+async def accept(adapter: Adapter, account: int, call: Call, run: Run) -> Reply:
+    """Answer a webhook: verified, it is kept before it is answered; else nothing of it is.
+
+    Args:
+        adapter: whose webhook it is; it was opened or not, the door needs no network.
+        account: the account's number.
+        call: what came in.
+        run: runs a step in a write transaction.
+
+    Raises:
+        PluginError: the adapter's door is broken.
+    """
+    try:
+        found = adapter.verify(call)
+    except Exception as error:  # a plugin's code, on what a stranger sent: broken is not verified
+        what = f"{type(error).__name__}: {error}" if isinstance(error, CrmkitError) else type(error).__name__
+        do = "its author has to mend that"
+        raise PluginError(what, who=adapter.account.name, operation="verify", do=do) from error
+    if not isinstance(found, Verified):
+        return found
+    kept = {name: value for name, value in call.headers.items() if name in adapter.keeps_headers}
+    await run(
+        inbox.keep,
+        account=account,
+        dedupe_key=found.dedupe_key,
+        headers=kept,
+        query=call.query,
+        body=call.body,
+        received_at=call.received_at,
+    )
+    return adapter.accepts_with
+
+
+async def take(adapter: Adapter, shop: Shop, run: Run, *, listened: Collection[str], now: datetime) -> Taken:
+    """Take in the webhooks of an account that wait.
+
+    Args:
+        adapter: whose parser reads them.
+        shop: the account.
+        listened: wire names of the events somebody handles.
+        now: the run's clock.
+    """
+    taken = Taken()
+    while rows := await run(inbox.waiting, shop.id, BATCH):
+        read = {row["id"]: _read(adapter, row) for row in rows}
+        tally = await run(_take, shop, read, listened, now)
+        if tally is None:
+            break  # another process has them
+        taken.tally.add(tally)
+        taken.calls += len(rows)
+        taken.failed.update({number: one for number, one in read.items() if isinstance(one, str)})
+    return taken
+
+
+@dataclass(slots=True)
+class _Said:
+    """What one webhook said."""
+
+    records: list[Record] = field(default_factory=list)
+    refused: list[Refused] = field(default_factory=list)
+    rereads: list[tuple[str, str]] = field(default_factory=list)
+
+
+def _read(adapter: Adapter, row: Row) -> _Said | str:
+    """What a webhook says, or why it cannot be read; all of it, or nothing."""
+    call = Call(body=row["body"], headers=row["headers"] or {}, query=row["query"], received_at=row["received_at"])
+    said = _Said()
+    one: object
+    try:
+        for one in adapter.records(call):
+            if isinstance(one, Ref):
+                said.rereads.append((one.kind, one.external_id))
+            elif isinstance(one, Refused):
+                said.refused.append(one)
+            elif isinstance(one, Record):
+                said.records.append(one)
+            else:
+                return f"its parser yields {type(one).__name__}, which is no record"
+    except CrmkitError as error:
+        return str(error)
+    except Exception as error:  # a plugin's code, on what a vendor sent; the value may be personal, so only its kind
+        return f"{type(error).__name__} in the parser of {adapter.name}"
+    return said
+
+
+def _take(
+    tx: Connection, shop: Shop, read: dict[int, _Said | str], listened: Collection[str], now: datetime
+) -> Tally | None:
+    """Store what was read, and that it was. None: nothing of it was waiting any more."""
+    errors = {number: one if isinstance(one, str) else None for number, one in read.items()}
+    mine = inbox.settle(tx, errors, now)
+    if not mine:
+        return None
+    said = [one for number, one in read.items() if number in mine and isinstance(one, _Said)]
+    inbox.hint(tx, shop.id, [ref for one in said for ref in one.rereads], now)
+    page = Page(
+        records=[record for one in said for record in one.records],
+        refused=[refused for one in said for refused in one.refused],
+    )
+    return ingest(tx, shop, page, stream="webhook", listened=listened, now=now, live=False)

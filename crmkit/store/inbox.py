@@ -1,0 +1,122 @@
+"""Webhooks that were kept, what they hint at, and what adapters remember."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.engine import Connection
+
+from crmkit.core.columns import storable
+from crmkit.store import bulk
+from crmkit.store import tables as t
+from crmkit.store.bulk import Row
+
+_i, _h, _m = t.inbox.c, t.hint.c, t.memory.c
+
+
+def keep(
+    tx: Connection,
+    *,
+    account: int,
+    dedupe_key: str,
+    headers: Mapping[str, str],
+    query: str,
+    body: bytes,
+    received_at: datetime,
+) -> bool:
+    """Keep a verified webhook; whether it is one that was not kept before."""
+    row = {
+        "id": bulk.next_ids(tx, t.inbox, 1)[0],
+        "account_id": account,
+        "dedupe_key": storable(dedupe_key),
+        "headers": {name: storable(value) for name, value in headers.items()},
+        "query": storable(query),
+        "body": body,
+        "received_at": received_at,
+    }
+    bulk.insert(tx, t.inbox, [row], skip_known=("account_id", "dedupe_key"))
+    kept = sa.select(_i.id).where(_i.account_id == account, _i.dedupe_key == row["dedupe_key"])
+    return bool(tx.execute(kept).scalar() == row["id"])
+
+
+def accounts_waiting(tx: Connection) -> list[int]:
+    """Accounts with webhooks that were not taken in yet."""
+    statement = sa.select(_i.account_id).distinct().where(_i.state == "waiting").order_by(_i.account_id)
+    return list(tx.execute(statement).scalars())
+
+
+def waiting(tx: Connection, account: int, limit: int) -> list[Row]:
+    """Webhooks of an account that were not taken in yet, oldest first."""
+    statement = sa.select(t.inbox).where(_i.account_id == account, _i.state == "waiting").order_by(_i.id).limit(limit)
+    return bulk.rows(tx, statement)
+
+
+def settle(tx: Connection, errors: Mapping[int, str | None], now: datetime) -> set[int]:
+    """Webhooks are taken in, or could not be read for the error given. Returns those that were still waiting."""
+    still = sa.select(_i.id).where(bulk.one_of(tx, _i.id, errors), _i.state == "waiting")
+    if tx.dialect.name != "sqlite":
+        still = still.with_for_update(skip_locked=True)
+    mine = set(tx.execute(still).scalars())
+    rows = [
+        {
+            "id": number,
+            "state": "done" if error is None else "failed",
+            "error": None if error is None else storable(error),
+            "settled_at": now,
+        }
+        for number, error in errors.items()
+        if number in mine
+    ]
+    bulk.update(tx, t.inbox, ("id",), ("state", "error", "settled_at"), rows)
+    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, mine)).values(tries=_i.tries + 1))
+    return mine
+
+
+def again(tx: Connection, ids: Sequence[int]) -> int:
+    """These webhooks are taken in once more, by the parser there is now. Returns how many there are."""
+    wait = sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(state="waiting", error=None, settled_at=None)
+    return tx.execute(wait).rowcount
+
+
+# --- hints ------------------------------------------------------------------------------------------------------------
+
+
+def hint(tx: Connection, account: int, refs: Sequence[tuple[str, str]], now: datetime) -> None:
+    """These records, as (kind, id), are to be read again."""
+    rows = [
+        {"account_id": account, "kind": kind, "external_id": storable(external_id), "seen_at": now}
+        for kind, external_id in dict.fromkeys(refs)
+    ]
+    bulk.upsert(tx, t.hint, ("account_id", "kind", "external_id"), rows)
+
+
+def hints(tx: Connection, account: int, limit: int) -> list[Row]:
+    """What is to be read again, the longest known first."""
+    return bulk.rows(tx, sa.select(t.hint).where(_h.account_id == account).order_by(_h.seen_at).limit(limit))
+
+
+def drop_hints(tx: Connection, rows: Sequence[Row]) -> None:
+    """These were read; one that came again in the meantime stays."""
+    bulk.delete(tx, t.hint, ("account_id", "kind", "external_id", "seen_at"), rows)
+
+
+# --- memory -----------------------------------------------------------------------------------------------------------
+
+
+def remembered(tx: Connection, account: int) -> dict[str, str]:
+    """What an account's adapter remembers, as it was encrypted."""
+    rows = bulk.rows(tx, sa.select(_m.name, _m.value).where(_m.account_id == account))
+    return {row["name"]: row["value"] for row in rows}
+
+
+def remember(tx: Connection, account: int, values: Mapping[str, str | None], now: datetime) -> None:
+    """Keep values under their names; None forgets one."""
+    kept: list[dict[str, Any]] = [
+        {"account_id": account, "name": name, "value": value, "changed_at": now}
+        for name, value in values.items()
+        if value is not None
+    ]
+    bulk.upsert(tx, t.memory, ("account_id", "name"), kept)
+    gone = [{"account_id": account, "name": name} for name, value in values.items() if value is None]
+    bulk.delete(tx, t.memory, ("account_id", "name"), gone)
