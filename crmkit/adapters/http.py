@@ -4,9 +4,13 @@ httpx's own pool scans all its connections for every request and collapses under
 what its transport raises does not say whether anything left: "the server read everything, then hung up" and "connection
 refused" are one and the same exception. So whether a call can have had an effect is not told by the exception: the
 client notes when a connection was had, from which moment on bytes may have been written.
+
+Two habits of aiohttp are broken here, since either makes a message two or none: it repeats a GET, PUT or DELETE by
+itself when a kept connection is lost, and what a vendor wrote unasked on an idle connection is read as the next answer.
 """
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,8 +30,9 @@ from crmkit.core.errors import AdapterError, AuthError, DoubtError, PayloadError
 TIMEOUT = httpx.Timeout(30, connect=10)
 #: A call is given up after this many seconds, however steadily it drips.
 LONGEST_CALL = 60.0
-#: An idle connection is kept this long: less than vendors keep theirs, so that none is written to as it is closed.
-KEEP_ALIVE = 15.0
+#: An idle connection is kept this long: less than vendors keep theirs (Node and Apache: five seconds), so that none is
+#: written to as it is closed.
+KEEP_ALIVE = 4.0
 #: What only reads is tried so often within a run, with pauses of so many seconds that double.
 READ_TRIES, READ_PAUSE = 3, 0.5
 #: A run does not wait longer than this for a vendor that says "not now".
@@ -50,14 +55,27 @@ class _Trace:
 _trace: ContextVar[_Trace | None] = ContextVar("crmkit_http_trace", default=None)
 
 
-async def _begun(*_: Any) -> None:
-    if (trace := _trace.get()) is not None:
-        trace.is_watched = True
+#: Whether the request this task makes had its connection already.
+_is_under_way: ContextVar[bool] = ContextVar("crmkit_http_under_way", default=False)
 
 
-async def _connected(*_: Any) -> None:
-    if (trace := _trace.get()) is not None:
-        trace.has_connection = True
+class _Connector(aiohttp.TCPConnector):
+    """Hands a request one connection, once, on which nothing waits that it did not ask for."""
+
+    async def connect(self, req: Any, traces: list[Any], timeout: Any) -> aiohttp.connector.Connection:  # noqa: ASYNC109
+        """A connection to write on; from here on bytes may have left."""
+        if _is_under_way.get():
+            raise aiohttp.ServerDisconnectedError("a request is not repeated unasked")
+        connection = await super().connect(req, traces, timeout)
+        for _ in range(self.limit):
+            if connection.protocol is None or not connection.protocol.should_close:
+                break
+            connection.close()
+            connection = await super().connect(req, traces, timeout)
+        _is_under_way.set(True)
+        if (trace := _trace.get()) is not None:
+            trace.has_connection = True
+        return connection
 
 
 class _Transport(AiohttpTransport):
@@ -69,19 +87,20 @@ class _Transport(AiohttpTransport):
 
     def get_client(self) -> aiohttp.ClientSession:
         """The session all calls share."""
-        watch = aiohttp.TraceConfig()
-        watch.on_request_start.append(_begun)
-        watch.on_connection_create_end.append(_connected)
-        watch.on_connection_reuseconn.append(_connected)
-        connector = aiohttp.TCPConnector(
+        connector = _Connector(
             limit=self.limits.max_connections or 0,
             keepalive_timeout=self.limits.keepalive_expiry,
             ssl=self.ssl_context,
             resolver=self._resolver,
         )
-        return aiohttp.ClientSession(
-            connector=connector, trace_configs=[watch], cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
-        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send one request."""
+        _is_under_way.set(False)
+        if (trace := _trace.get()) is not None:
+            trace.is_watched = True
+        return await super().handle_async_request(request)
 
 
 def client(
@@ -159,7 +178,7 @@ async def _once(call: Exchange) -> httpx.Response:
             response = await call.client.request(call.method, call.url, **call.request)
     except TimeoutError as error:
         raise _lost(call, trace, f"no answer within {call.within:g} s", error) from error
-    except (httpx.TransportError, aiohttp.ClientError, OSError) as error:
+    except (httpx.TransportError, httpx.DecodingError, aiohttp.ClientError, OSError) as error:
         raise _lost(call, trace, _told(error), error) from error
     except httpx.InvalidURL as error:
         raise call.error(RetryableError, "its address is no address", "correct it in crmkit.toml") from error
@@ -175,9 +194,12 @@ def _told(error: BaseException) -> str:
     """What went wrong, without addresses or what was sent."""
     cause = error.__cause__ or error
     kind = type(cause).__name__
+    if isinstance(cause, aiohttp.ClientConnectorCertificateError):
+        return f"{kind}: {getattr(cause.certificate_error, 'verify_message', 'not trusted')}"
     number = getattr(cause, "errno", None)
-    why = getattr(cause, "strerror", None) if number else None
-    return f"{kind}: {why}" if why else kind
+    if isinstance(cause, aiohttp.ClientSSLError) or not isinstance(number, int) or number <= 0:
+        return kind
+    return f"{kind}: {os.strerror(number)}"
 
 
 #: What httpx raises where certainly nothing was written, if its transport was not watched.
@@ -223,9 +245,7 @@ def parse(call: Exchange, response: httpx.Response, shape: Any) -> Any:
     try:
         return _reader(shape).validate_json(response.content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        wrong = f"{place}: {first['msg']}" if place else first["msg"]
+        wrong = _misread(error)
         what = f"an answer that cannot be read (HTTP {response.status_code}; {wrong})"
         if call.has_effects:
             raise call.error(DoubtError, what) from None
@@ -234,6 +254,19 @@ def parse(call: Exchange, response: httpx.Response, shape: Any) -> Any:
                 RetryableError, f"a page for people instead of data (HTTP {response.status_code})"
             ) from None
         raise call.error(PayloadError, what, "its adapter does not know this answer") from None
+
+
+#: What these errors say may quote what was read.
+_QUOTING = frozenset({"value_error", "assertion_error", "union_tag_invalid"})
+
+
+def _misread(error: ValidationError) -> str:
+    """Where and why an answer is not what was expected, without what it says."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    parts = (str(part) if isinstance(part, int) or part.isidentifier() else "*" for part in first["loc"])
+    place = ".".join(parts)
+    why = first["type"] if first["type"] in _QUOTING else first["msg"]
+    return f"{place}: {why}" if place else why
 
 
 @lru_cache(maxsize=256)
@@ -246,8 +279,8 @@ def retry_after(response: httpx.Response) -> timedelta | None:
     written = response.headers.get("retry-after", "").strip()
     if not written:
         return None
-    if written.isdigit():
-        return timedelta(seconds=min(int(written), 86_400))
+    if written.isascii() and written.isdigit():
+        return timedelta(seconds=min(int(written[:9]), 86_400))
     until, now = _moment(written), answered_at(response)
     if until is None or now is None:
         return None
@@ -262,6 +295,6 @@ def answered_at(response: httpx.Response) -> datetime | None:
 def _moment(written: str) -> datetime | None:
     try:
         moment = parsedate_to_datetime(written)
-    except (TypeError, ValueError):
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (TypeError, ValueError, OverflowError):
         return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
