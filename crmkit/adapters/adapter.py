@@ -69,6 +69,7 @@ class Adapter:
         self.account = account
         self.http = http
         self.memory = Memory()
+        self._renewal = wire.Renewal()
 
     @classmethod
     def streams(cls) -> list[str]:
@@ -99,7 +100,11 @@ class Adapter:
         raise NotImplementedError(f"{self.name} needs no connecting")
 
     async def renew(self) -> bool:
-        """Get fresh credentials after the old were refused; whether there are any now. The call is then made again."""
+        """Get fresh credentials after the old were refused; whether there are any now. The call is then made again.
+
+        They belong on the client (`self.http.headers`, `self.http.auth`): what `call` itself was given, it is given
+        again as it was. Called once for all calls that were refused meanwhile.
+        """
         return False
 
     # webhooks: the door and the parser are two
@@ -170,7 +175,7 @@ class Adapter:
             answers=frozenset(answers),
             within=within,
         )
-        response = await wire.exchange(what, self.renew)
+        response = await wire.exchange(what, self.renew, self._renewal)
         if read is None or response.status_code in what.answers:
             return response
         return wire.parse(what, response, read)

@@ -144,11 +144,44 @@ class Exchange:
         return kind(what, who=self.who, operation=self.operation, do=do, **more)
 
 
-async def exchange(call: Exchange, renew: Callable[[], Awaitable[bool]]) -> httpx.Response:
+class Renewal:
+    """One renewal of credentials for all calls of an account that found the old ones refused."""
+
+    def __init__(self) -> None:
+        self.times = 0
+        self._lock = asyncio.Lock()
+        self._succeeded = False
+
+    async def __call__(self, renew: Callable[[], Awaitable[bool]], times: int) -> bool:
+        """Get fresh credentials; whether there are any.
+
+        Args:
+            renew: gets them; what it calls itself is refused without another renewal.
+            times: how often they had been renewed when the refused call began; not again, if more often by now.
+        """
+        if _is_renewing.get():
+            return False
+        async with self._lock:
+            if self.times == times:
+                token = _is_renewing.set(True)
+                try:
+                    self._succeeded = await renew()
+                finally:
+                    _is_renewing.reset(token)
+                self.times += 1
+            return self._succeeded
+
+
+_is_renewing: ContextVar[bool] = ContextVar("crmkit_http_renewing", default=False)
+
+
+async def exchange(call: Exchange, renew: Callable[[], Awaitable[bool]], renewal: Renewal) -> httpx.Response:
     """Make a call; what only reads is tried again where that may help.
 
     Args:
+        call: what to call.
         renew: gets fresh credentials after the old were refused; whether there are any.
+        renewal: the account's.
 
     Raises:
         AdapterError: see `Adapter.call`.
@@ -156,10 +189,11 @@ async def exchange(call: Exchange, renew: Callable[[], Awaitable[bool]]) -> http
     is_fresh = False
     tries = 1
     while True:
+        renewed = renewal.times
         try:
             return await _once(call)
         except AuthError:
-            if is_fresh or not await renew():
+            if is_fresh or not await renewal(renew, renewed):
                 raise
             is_fresh = True
         except RetryableError as error:
