@@ -30,6 +30,7 @@ _HOME = {
     "crmkit.core.money": "Money",
     "crmkit.core.duration": "Duration",
     "crmkit.core.message": "Message Receipt Reason State",
+    "crmkit.core.optout": "opt_out",
     "crmkit.core.errors": (
         "CrmkitError ConfigError DatabaseError PluginError AdapterError RetryableError AuthError UnsupportedError"
         " RefusedError PayloadError DoubtError"
@@ -348,6 +349,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.money import (
         Money as Money,
+    )
+    from crmkit.core.optout import (
+        opt_out as opt_out,
     )
     from crmkit.core.order import (
         Line as Line,

@@ -8,6 +8,7 @@ In the order data flows:
 - `records`: what comes in: canonical facts that adapters yield
 - `version`: how two versions of one record become one row, whatever order they came in
 - `customer`: profiles, identities, addresses, consent; who is who
+- `forgotten`: whom nothing is kept of: keyed hashes, and what is left of records about them
 - `order`: orders, lines, parcels, payments, refunds, returns, reviews
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers
@@ -18,6 +19,7 @@ In the order data flows:
 - `message`: the outbox, its states and reasons, attempts and receipts
 - `quota`: what a gateway account may still send, whether it answers, and what is paused
 - `segments`: how a text travels as SMS
+- `optout`: replies that say no more messages, or messages again
 - `account`: shops and their cursors, runs and quarantine
 - `hooks`: the extension surface on one screen
 """
