@@ -183,8 +183,17 @@ class Record(_Shape):
 
     def content_hash(self) -> str:
         """A hash of everything said but the moment it was seen; equal content has an equal hash."""
+        if self.__pydantic_private__ is not None:
+            return str(self.__pydantic_private__["content_hash"])
         said = self.model_dump_json(exclude={"observed_at"}, exclude_unset=True)
         return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
+
+    def said_by_nobody(self, content_hash: str) -> Self:
+        """The same without its buyer, as a version of what it was before something was taken from it."""
+        left = self.model_copy(update={"buyer": None} if "buyer" in self.model_fields_set else None)
+        left.__pydantic_fields_set__.discard("buyer")
+        object.__setattr__(left, "__pydantic_private__", {"content_hash": content_hash})
+        return left
 
     @property
     def ref(self) -> str:

@@ -102,7 +102,8 @@ class Host:
 
     def store(self) -> Store:
         """The configured database."""
-        return Store(self.config.database)
+        key = self.config.key
+        return Store(self.config.database, None if key is None else key.get_secret_value().encode())
 
     @property
     def templates(self) -> Templates:

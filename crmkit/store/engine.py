@@ -74,12 +74,17 @@ def create(url: str) -> sa.Engine:
 class Store:
     """An open database.
 
+    Args:
+        url: its address.
+        key: the installation's secret, where it has one: whom it forgot is known by it (`forgotten.key_of`).
+
     Raises:
         DatabaseError: on first use, if it cannot be reached or written.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, key: bytes | None = None) -> None:
         self.engine = create(url)
+        self.engine.update_execution_options(crmkit_key=key)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crmkit-database")
 
     @contextmanager

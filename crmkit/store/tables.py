@@ -6,6 +6,7 @@ from sqlmodel import SQLModel
 from crmkit.core.account import AccountRow, CursorRow, HintRow, InboxRow, MemoryRow, QuarantineRow, RunRow
 from crmkit.core.broadcast import BroadcastMemberRow, BroadcastRow
 from crmkit.core.customer import AddressRow, ConsentRow, IdentityRow, ProfileRow, SuppressionRow
+from crmkit.core.forgotten import ForgottenRow, SecretRow
 from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
 from crmkit.core.message import AttemptRow, MessageRow, ReceiptRow, TemplateRow
 from crmkit.core.order import LineRow, OrderRow, ParcelRow, PaymentRow, RefundRow, ReturnRow, ReviewRow
@@ -32,6 +33,8 @@ identity = table_of(IdentityRow)
 address = table_of(AddressRow)
 consent = table_of(ConsentRow)
 suppression = table_of(SuppressionRow)
+forgotten = table_of(ForgottenRow)
+secret = table_of(SecretRow)
 orders = table_of(OrderRow)
 line = table_of(LineRow)
 parcel = table_of(ParcelRow)
@@ -66,6 +69,8 @@ CORE: tuple[Table, ...] = (
     address,
     consent,
     suppression,
+    forgotten,
+    secret,
     orders,
     line,
     parcel,

@@ -149,6 +149,14 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("account_id", "stream"),
     )
     op.create_table(
+        "forgotten",
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("scope", sa.String(), nullable=False),
+        sa.Column("forgotten_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("hash"),
+    )
+    op.create_table(
         "goods_return",
         sa.Column("version_updated", sa.String(), nullable=False),
         sa.Column("version_observed", sa.String(), nullable=False),
@@ -684,6 +692,14 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(), nullable=True),
         sa.Column("counts", JSON, nullable=True),
         sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_table(
+        "secret",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("mark", sa.String(), nullable=False),
+        sa.Column("value", sa.String(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
         "suppression",
