@@ -11,7 +11,7 @@ from crmkit.cli.progress import sync_bars
 
 if TYPE_CHECKING:
     from crmkit.adapters.stream import Refused
-    from crmkit.engine.local import ShopRun
+    from crmkit.engine.inward import ShopRun
 
 #: Refusals that are listed; the rest is counted.
 _LISTED = 20

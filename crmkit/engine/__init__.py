@@ -1,4 +1,6 @@
 """What drives the steps. Correctness is the steps' own; an engine only decides when and where they run.
 
+- `accounts`: each account met, its adapter opened with what it remembers
+- `inward`: what comes in: shops read, webhooks kept and taken in
 - `local`: everything in one process, nothing to install
 """

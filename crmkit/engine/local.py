@@ -5,7 +5,7 @@ The only room below the command line that reads the wall clock; every step is gi
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -14,38 +14,22 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
-from crmkit.adapters.source import Source
-from crmkit.adapters.stream import Ref
-from crmkit.core.account import Shop
-from crmkit.core.errors import ConfigError, CrmkitError
+from crmkit.core.errors import CrmkitError
 from crmkit.core.message import State
+from crmkit.engine.accounts import Accounts
+from crmkit.engine.inward import Inward, ShopRun
 from crmkit.flow import callback
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import Delivered, deliver, last_look
-from crmkit.flow.ingest import Tally
 from crmkit.flow.setup import Setup
-from crmkit.flow.sync import Run, guarded, pull, read
-from crmkit.host.host import Host
-from crmkit.host.opening import ShopEntry
-from crmkit.store import accounts, log, migrate, outbox
-from crmkit.store.engine import Store
+from crmkit.flow.sync import Run, guarded
+from crmkit.store import accounts, log, outbox
 
 #: Interactions one decide transaction takes.
 DECIDE = 500
 
-#: Told as a sync goes on: shop, stream, records so far, records in all (None: unknown).
-SyncProgress = Callable[[str, str, int, int | None], None]
 #: Told as a dispatch goes on: interactions decided and messages handed over so far.
 DispatchProgress = Callable[[int, int], None]
-
-
-@dataclass(slots=True)
-class ShopRun:
-    """What a sync of one shop did; `errors` is what stopped it, or one of its streams, before the end."""
-
-    shop: str
-    tally: Tally = field(default_factory=Tally)
-    errors: list[CrmkitError] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -53,12 +37,14 @@ class DispatchRun:
     """What a dispatch did.
 
     Attributes:
+        taken: webhooks that were taken in first, by account.
         lapsed: leases of a process that ended: (due again, in doubt).
         retrying: messages that wait for another try.
     """
 
     decided: Decided = field(default_factory=Decided)
     delivered: Delivered = field(default_factory=Delivered)
+    taken: list[ShopRun] = field(default_factory=list)
     lapsed: tuple[int, int] = (0, 0)
     retrying: int = 0
 
@@ -76,155 +62,13 @@ class Plan:
     decided: Decided = field(default_factory=Decided)
 
 
-class Local:
+class Local(Inward):
     """Drives a configuration's steps on its database.
 
     Args:
         host: the configuration with its plugins.
         store: the open database; the caller closes it.
     """
-
-    def __init__(self, host: Host, store: Store) -> None:
-        self.host, self.store = host, store
-
-    def prepare(self) -> None:
-        """Create the database if there is none; refuse one of another version.
-
-        Raises:
-            DatabaseError: it cannot be written, or is of another version.
-        """
-        if migrate.is_empty(self.store):
-            migrate.upgrade(self.host.config.database, self.host.migrations)
-        else:
-            migrate.check(self.store, self.host.migrations)
-
-    # sync
-
-    async def sync(
-        self,
-        names: Sequence[str] = (),
-        *,
-        since: datetime | None = None,
-        ids: Sequence[str] = (),
-        now: datetime | None = None,
-        progress: SyncProgress | None = None,
-    ) -> list[ShopRun]:
-        """Pull and ingest.
-
-        Args:
-            names: shops and sources to read; all that are switched on where empty.
-            since: read what changed since then; live cursors stay.
-            ids: read these orders only; cursors stay.
-            now: the run's clock; the wall clock where None.
-            progress: told after every page.
-        """
-        self.prepare()
-        moment = now or datetime.now(UTC)
-        number = await self.store.run(accounts.begin_run, "sync", moment)
-        runs: list[ShopRun] = []
-        outcome = "interrupted"
-        try:
-            for shop in self._chosen(names):
-                runs.append(ShopRun(shop.name))
-                await self._sync(shop, runs[-1], self.store.run, since=since, ids=ids, now=moment, progress=progress)
-            outcome = "failed" if any(run.errors for run in runs) else "done"
-        finally:
-            counts = {run.shop: {kind: dict(c) for kind, c in run.tally.records.items()} for run in runs}
-            ended = now or datetime.now(UTC)
-            await self.store.run(accounts.end_run, number, outcome, counts, ended)
-        return runs
-
-    async def plan_sync(
-        self,
-        names: Sequence[str] = (),
-        *,
-        since: datetime | None = None,
-        ids: Sequence[str] = (),
-        now: datetime | None = None,
-        progress: SyncProgress | None = None,
-    ) -> list[ShopRun]:
-        """What a sync would do, counted; nothing is written. The source is really read."""
-        self.prepare()
-        runs: list[ShopRun] = []
-        with self.store.rehearse() as tx:
-
-            async def run(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-                return step(tx, *args, **kwargs)
-
-            for shop in self._chosen(names):
-                runs.append(ShopRun(shop.name))
-                moment = now or datetime.now(UTC)
-                await self._sync(shop, runs[-1], run, since=since, ids=ids, now=moment, progress=progress)
-        return runs
-
-    async def retry_quarantine(self, shop: str, refs: Iterable[Ref], *, now: datetime | None = None) -> ShopRun:
-        """Read refused records again, by id."""
-        run = ShopRun(shop)
-        entry = self._chosen([shop])[0]
-        moment = now or datetime.now(UTC)
-        await self._sync(entry, run, self.store.run, refs=list(refs), now=moment)
-        return run
-
-    def _chosen(self, names: Sequence[str]) -> list[ShopEntry]:
-        unknown = [name for name in names if name not in self.host.shops]
-        if unknown:
-            known = ", ".join(self.host.shops) or "none"
-            raise ConfigError(
-                f"no shop {unknown[0]!r} is switched on", who="sync", do=f"name one of those that are: {known}"
-            )
-        return [self.host.shops[name] for name in names] if names else list(self.host.shops.values())
-
-    async def _sync(
-        self,
-        entry: ShopEntry,
-        result: ShopRun,
-        run: Run,
-        *,
-        now: datetime,
-        since: datetime | None = None,
-        ids: Sequence[str] = (),
-        refs: Sequence[Ref] = (),
-        progress: SyncProgress | None = None,
-    ) -> None:
-        """Read one shop. What stops it is kept in `result`: the next shop goes on."""
-        try:
-            source = self.host.source(entry)
-        except CrmkitError as error:
-            result.errors.append(error)
-            return
-        try:
-            async with AsyncExitStack() as closing:
-                closing.push_async_callback(source.http.aclose)
-                closing.push_async_callback(lambda: guarded(source.close(), who=entry.name, operation="close"))
-                await guarded(source.open(), who=entry.name, operation="open")
-                shop = await self._meet(entry, source, run, now)
-                listened = self.host.setup({entry.name: (shop.id, shop.announce_from)}).listened
-                wanted = [Ref("order", number) for number in ids] or list(refs)
-                if wanted:
-                    result.tally = await read(source, shop, run, wanted, listened=listened, now=now)
-                else:
-                    told = None if progress is None else lambda *at: progress(entry.name, *at)
-                    result.tally, errors = await pull(
-                        source, shop, run, listened=listened, now=now, since=since, progress=told
-                    )
-                    result.errors.extend(errors)
-        except CrmkitError as error:
-            result.errors.append(error)
-
-    async def _meet(self, entry: ShopEntry, source: Source, run: Run, now: datetime) -> Shop:
-        number, announce_from = await run(
-            accounts.meet,
-            name=entry.name,
-            kind=entry.kind,
-            adapter=entry.adapter.name,
-            vendor_account=await guarded(source.vendor_account(), who=entry.name, operation="ask for the account"),
-            announce_from=entry.announce_from or now,
-            now=now,
-        )
-        if entry.announce_from is not None and announce_from != entry.announce_from:
-            await run(accounts.set_announce_from, number, entry.announce_from)
-            announce_from = entry.announce_from
-        return self.host.setup({entry.name: (number, announce_from)}).shops[number]
 
     # dispatch
 
@@ -245,10 +89,11 @@ class Local:
         began = now or datetime.now(UTC)
         number = await self.store.run(accounts.begin_run, "dispatch", began)
         outcome = "interrupted"
-        gateways = _Gateways(self.host, setup)
+        gateways = _Gateways(self.accounts, setup, self.store.run, began)
         try:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
+                result.taken = await self.take_in(now=began)
                 result.lapsed = await self.store.run(outbox.sweep, began, setup.deduplicating)
                 if now is None:
                     await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
@@ -428,8 +273,8 @@ def _tell(progress: DispatchProgress | None, result: DispatchRun) -> None:
 class _Gateways:
     """The gateways of one run, each opened when it is first needed."""
 
-    def __init__(self, host: Host, setup: Setup) -> None:
-        self.host, self.setup = host, setup
+    def __init__(self, accounts: Accounts, setup: Setup, run: Run, now: datetime) -> None:
+        self.accounts, self.setup, self.run, self.now = accounts, setup, run, now
         self.opened: dict[str, Gateway] = {}
 
     def usable(self, stopped: Iterable[str]) -> frozenset[str]:
@@ -443,7 +288,9 @@ class _Gateways:
             entry = self.setup.entry(name)
             if entry is None:
                 return None
-            gateway = self.host.gateway(entry)
+            gateway = self.accounts.host.gateway(entry)
+            number, _ = await self.accounts.meet(entry, None, self.run, self.now)
+            await self.accounts.recall(gateway, name, number, self.run)
             await guarded(gateway.open(), who=name, operation="open")
             self.opened[name] = gateway
         return self.opened[name]

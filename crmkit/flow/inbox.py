@@ -101,7 +101,6 @@ def _read(adapter: Adapter, row: Row) -> _Said | str:
     """What a webhook says, or why it cannot be read; all of it, or nothing."""
     call = Call(body=row["body"], headers=row["headers"] or {}, query=row["query"], received_at=row["received_at"])
     said = _Said()
-    one: object
     try:
         for one in adapter.records(call):
             if isinstance(one, Ref):
@@ -111,7 +110,7 @@ def _read(adapter: Adapter, row: Row) -> _Said | str:
             elif isinstance(one, Record):
                 said.records.append(one)
             else:
-                return f"its parser yields {type(one).__name__}, which is no record"
+                raise TypeError(one)
     except CrmkitError as error:
         return str(error)
     except Exception as error:  # a plugin's code, on what a vendor sent; the value may be personal, so only its kind

@@ -7,6 +7,7 @@
 - `catalogue`: which plugins are installed, and what to say of one that is not
 - `plugins`: one plugin: loaded, its hooks checked, what it yields handed on typed
 - `opening`: adapters and playbooks loaded, their settings checked, everything that is wrong collected
+- `vault`: what adapters remember, locked with the installation's key
 - `host`: all of it together: shops, channels, playbooks, templates; what the steps are set up with
 - `schema`: JSON Schema of the configuration, and the configuration shown without its secrets
 """

@@ -53,6 +53,9 @@ def meet(
                 do=f"remove one section, or rename {twin['name']} where only its name changed",
             )
     if row is not None:
+        if row["vendor_account"] is None and vendor_account is not None:
+            c = t.account.c
+            tx.execute(sa.update(t.account).where(c.id == row["id"]).values(vendor_account=vendor_account))
         return row["id"], row["announce_from"]
     number = bulk.next_ids(tx, t.account, 1)[0]
     values = {

@@ -1,0 +1,118 @@
+"""The accounts of an installation: each is met once, and its adapter opened with what it remembers."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from crmkit.adapters.adapter import Adapter
+from crmkit.adapters.memory import Memory
+from crmkit.adapters.source import Source
+from crmkit.core.account import Shop
+from crmkit.flow.setup import Entry
+from crmkit.flow.sync import Run, guarded
+from crmkit.host.host import Host
+from crmkit.host.opening import ShopEntry
+from crmkit.host.vault import Vault
+from crmkit.store import accounts, inbox
+
+
+class Accounts:
+    """Opens the accounts of a configuration.
+
+    Args:
+        host: the configuration with its plugins.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    @property
+    def vault(self) -> Vault:
+        """What locks and unlocks memories."""
+        return Vault(self.host.config.key)
+
+    def named(self) -> dict[str, ShopEntry | Entry]:
+        """Every account that is switched on, by name: shops and sources, then gateways."""
+        gateways = {entry.name: entry for entries in self.host.channels.values() for entry in entries}
+        return {**self.host.shops, **gateways}
+
+    @asynccontextmanager
+    async def open(self, entry: ShopEntry | Entry, run: Run, now: datetime) -> AsyncIterator[tuple[Adapter, Shop]]:
+        """An account's adapter, open, and the account as it is stored.
+
+        Raises:
+            CrmkitError: it cannot be opened, or reads what another section reads.
+        """
+        adapter = self.made(entry)
+        async with AsyncExitStack() as closing:
+            closing.push_async_callback(adapter.http.aclose)
+            closing.push_async_callback(lambda: guarded(adapter.close(), who=entry.name, operation="close"))
+            if isinstance(entry, Entry):  # a shop may only be met once it can say which account of the vendor it is
+                number, _ = await self.meet(entry, None, run, now)
+                await self.recall(adapter, entry.name, number, run)
+            else:
+                known = await run(accounts.find, entry.name)
+                if known is not None:
+                    await self.recall(adapter, entry.name, known["id"], run)
+            await guarded(adapter.open(), who=entry.name, operation="open")
+            vendor = None
+            if isinstance(adapter, Source):
+                vendor = await guarded(adapter.vendor_account(), who=entry.name, operation="ask for the account")
+            number, announce_from = await self.meet(entry, vendor, run, now)
+            await self.recall(adapter, entry.name, number, run)
+            yield adapter, self.shop(entry, number, announce_from)
+
+    def made(self, entry: ShopEntry | Entry) -> Adapter:
+        """An account's adapter, not opened; the caller closes its client."""
+        return self.host.gateway(entry) if isinstance(entry, Entry) else self.host.source(entry)
+
+    async def meet(
+        self, entry: ShopEntry | Entry, vendor_account: str | None, run: Run, now: datetime
+    ) -> tuple[int, datetime]:
+        """The stored number of an account, and the moment from which it announces."""
+        given = entry.announce_from if isinstance(entry, ShopEntry) else None
+        number, announce_from = await run(
+            accounts.meet,
+            name=entry.name,
+            kind=entry.kind if isinstance(entry, ShopEntry) else "gateway",
+            adapter=entry.adapter.name,
+            vendor_account=vendor_account,
+            announce_from=given or now,
+            now=now,
+        )
+        if given is not None and announce_from != given:
+            await run(accounts.set_announce_from, number, given)
+            announce_from = given
+        return number, announce_from
+
+    async def recall(self, adapter: Adapter, name: str, number: int, run: Run) -> None:
+        """Give the adapter of this account its memory."""
+        locked = await run(inbox.remembered, number)
+        values = self.vault.unlock(name, locked) if locked else {}
+
+        async def keep(news: Mapping[str, Any]) -> None:
+            await run(inbox.remember, number, self.vault.lock(name, news), datetime.now(UTC))
+
+        adapter.memory = Memory(values, keep)
+
+    def shop(self, entry: ShopEntry | Entry, number: int, announce_from: datetime) -> Shop:
+        """An account as ingest takes it."""
+        if isinstance(entry, ShopEntry):
+            return self.host.setup({entry.name: (number, announce_from)}).shops[number]
+        crm = self.host.config.crm
+        return Shop(
+            id=number,
+            name=entry.name,
+            title=entry.name,
+            reports=frozenset(),
+            announce_from=datetime.min.replace(tzinfo=UTC),
+            locale=crm.locale,
+            zone=ZoneInfo(crm.timezone),
+            kind="gateway",
+        )
+
+    def listened(self) -> frozenset[str]:
+        """Wire names of the events somebody handles."""
+        return self.host.setup({}).listened

@@ -1,0 +1,302 @@
+"""What comes in: shops are read, webhooks kept at the door and taken in, accounts connected."""
+
+import pickle
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import IO, Any
+
+from crmkit.adapters.adapter import Adapter, Ask
+from crmkit.adapters.door import Call, Reply
+from crmkit.adapters.source import Source
+from crmkit.adapters.stream import Ref
+from crmkit.core.account import Shop
+from crmkit.core.errors import ConfigError, CrmkitError, PayloadError
+from crmkit.engine.accounts import Accounts
+from crmkit.flow import inbox as door
+from crmkit.flow.ingest import Tally, ingest
+from crmkit.flow.setup import Entry
+from crmkit.flow.sync import Run, guarded, pull, read
+from crmkit.host.host import Host
+from crmkit.host.opening import ShopEntry
+from crmkit.store import accounts, inbox, migrate
+from crmkit.store.engine import Store
+
+#: Told as a sync goes on: shop, stream, records so far, records in all (None: unknown).
+SyncProgress = Callable[[str, str, int, int | None], None]
+#: Nobody there: what a webhook is answered whose account is not known, or takes none.
+NOBODY = Reply(404, b"unknown")
+
+
+@dataclass(slots=True)
+class ShopRun:
+    """What a sync of one account did; `errors` is what stopped it, or one of its streams, before the end."""
+
+    shop: str
+    tally: Tally = field(default_factory=Tally)
+    errors: list[CrmkitError] = field(default_factory=list)
+    webhooks: int = 0
+
+
+class Inward:
+    """Reads the accounts of a configuration into its database.
+
+    Args:
+        host: the configuration with its plugins.
+        store: the open database; the caller closes it.
+    """
+
+    def __init__(self, host: Host, store: Store) -> None:
+        self.host, self.store = host, store
+        self.accounts = Accounts(host)
+        self._doors: dict[str, tuple[Adapter, Shop]] = {}
+
+    def prepare(self) -> None:
+        """Create the database if there is none; refuse one of another version.
+
+        Raises:
+            DatabaseError: it cannot be written, or is of another version.
+        """
+        if migrate.is_empty(self.store):
+            migrate.upgrade(self.host.config.database, self.host.migrations)
+        else:
+            migrate.check(self.store, self.host.migrations)
+
+    # reading
+
+    async def sync(
+        self,
+        names: Sequence[str] = (),
+        *,
+        since: datetime | None = None,
+        ids: Sequence[str] = (),
+        now: datetime | None = None,
+        progress: SyncProgress | None = None,
+    ) -> list[ShopRun]:
+        """Take in webhooks that wait, pull and ingest.
+
+        Args:
+            names: shops, sources, and gateways that have something to read; all that are switched on where empty.
+            since: read what changed since then; live cursors stay.
+            ids: read these orders only; cursors stay.
+            now: the run's clock; the wall clock where None.
+            progress: told after every page.
+        """
+        self.prepare()
+        moment = now or datetime.now(UTC)
+        number = await self.store.run(accounts.begin_run, "sync", moment)
+        runs: list[ShopRun] = []
+        outcome = "interrupted"
+        refs = [Ref("order", one) for one in ids]
+        try:
+            for entry in self._chosen(names):
+                runs.append(ShopRun(entry.name))
+                await self._read(entry, runs[-1], self.store.run, since=since, refs=refs, now=moment, progress=progress)
+            outcome = "failed" if any(run.errors for run in runs) else "done"
+        finally:
+            counts = {run.shop: {kind: dict(c) for kind, c in run.tally.records.items()} for run in runs}
+            ended = now or datetime.now(UTC)
+            await self.store.run(accounts.end_run, number, outcome, counts, ended)
+        return runs
+
+    async def plan_sync(
+        self,
+        names: Sequence[str] = (),
+        *,
+        since: datetime | None = None,
+        ids: Sequence[str] = (),
+        now: datetime | None = None,
+        progress: SyncProgress | None = None,
+    ) -> list[ShopRun]:
+        """What a sync would do, counted; nothing is written.
+
+        The accounts are really read, into a file, and only then is what came ingested and rolled back: the database is
+        not held while a vendor is slow.
+        """
+        self.prepare()
+        moment = now or datetime.now(UTC)
+        refs = [Ref("order", one) for one in ids]
+        runs: list[ShopRun] = []
+        with tempfile.TemporaryFile() as spool:
+            for entry in self._chosen(names):
+                runs.append(ShopRun(entry.name))
+                run = self._spooling(spool, runs[-1])
+                await self._read(entry, runs[-1], run, since=since, refs=refs, now=moment, progress=progress, plan=True)
+            self._count(spool, {run.shop: run for run in runs})
+        return runs
+
+    def _spooling(self, spool: IO[bytes], result: ShopRun) -> Run:
+        """Runs a step and rolls it back; an ingest is put aside for the end."""
+
+        async def run(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            if step is ingest:
+                pickle.dump((result.shop, args, kwargs), spool)
+                return Tally()
+            with self.store.rehearse() as tx:
+                return step(tx, *args, **kwargs)
+
+        return run
+
+    def _count(self, spool: IO[bytes], runs: Mapping[str, ShopRun]) -> None:
+        """Ingest what was put aside, all in one transaction that is rolled back."""
+        spool.seek(0)
+        with self.store.rehearse() as tx:
+            while True:
+                try:
+                    name, args, kwargs = pickle.load(spool)
+                except EOFError:
+                    return
+                runs[name].tally.add(ingest(tx, *args, **kwargs))
+
+    async def retry_quarantine(self, shop: str, refs: Iterable[Ref], *, now: datetime | None = None) -> ShopRun:
+        """Read refused records again, by id."""
+        result = ShopRun(shop)
+        entry = self._chosen([shop])[0]
+        await self._read(entry, result, self.store.run, refs=list(refs), now=now or datetime.now(UTC))
+        return result
+
+    def _chosen(self, names: Sequence[str]) -> list[ShopEntry | Entry]:
+        """The accounts of these names; where none is named, all there is something to read of."""
+        known = self.accounts.named()
+        readable = {n: e for n, e in known.items() if isinstance(e, ShopEntry) or e.adapter.streams()}
+        unknown = [name for name in names if name not in readable]
+        if unknown:
+            is_on = unknown[0] in known
+            what = f"there is nothing to read of {unknown[0]!r}" if is_on else f"no shop {unknown[0]!r} is switched on"
+            raise ConfigError(what, who="sync", do=f"name one of those that are: {', '.join(readable) or 'none'}")
+        return [readable[name] for name in names] if names else list(readable.values())
+
+    async def _read(
+        self,
+        entry: ShopEntry | Entry,
+        result: ShopRun,
+        run: Run,
+        *,
+        now: datetime,
+        since: datetime | None = None,
+        refs: Sequence[Ref] = (),
+        progress: SyncProgress | None = None,
+        plan: bool = False,
+    ) -> None:
+        """Read one account. What stops it is kept in `result`: the next one goes on."""
+        listened = self.accounts.listened()
+        try:
+            async with self.accounts.open(entry, run, now) as (adapter, shop):
+                if refs:
+                    if isinstance(adapter, Source):
+                        result.tally.add(await read(adapter, shop, run, refs, listened=listened, now=now))
+                    return
+                if not plan:
+                    taken = await door.take(adapter, shop, run, listened=listened, now=now)
+                    self._add(result, taken)
+                told = None if progress is None else lambda *at: progress(entry.name, *at)
+                tally, errors = await pull(adapter, shop, run, listened=listened, now=now, since=since, progress=told)
+                result.tally.add(tally)
+                result.errors.extend(errors)
+        except CrmkitError as error:
+            result.errors.append(error)
+
+    # webhooks
+
+    async def accept(
+        self,
+        account: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        query: str = "",
+        path_secret: str = "",
+        now: datetime | None = None,
+    ) -> Reply:
+        """A webhook came in for an account: verified, it is kept; the answer is what its vendor wants to hear.
+
+        Args:
+            account: the account's name, as the address has it.
+            headers: as they came.
+            body: the raw bytes.
+            query: what the address has after `?`.
+            path_secret: what it has after the account's name.
+            now: when it came; the wall clock where None.
+
+        Raises:
+            PluginError: the adapter's door is broken.
+            ConfigError: the account cannot be opened.
+        """
+        entry = self.accounts.named().get(account)
+        if entry is None:
+            return NOBODY
+        moment = now or datetime.now(UTC)
+        adapter, shop = await self._door(entry, moment)
+        path = f"/{path_secret}" if path_secret else ""
+        url = f"{adapter.account.webhook_url or ''}{path}{'?' + query if query else ''}"
+        known = {name.lower(): value for name, value in headers.items()}
+        call = Call(body, known, url, query, path_secret, moment)
+        return await door.accept(adapter, shop.id, call, self.store.run)
+
+    async def _door(self, entry: ShopEntry | Entry, now: datetime) -> tuple[Adapter, Shop]:
+        """The adapter whose door it is: made once, and never opened, since a door needs no network."""
+        if entry.name not in self._doors:
+            adapter = self.accounts.made(entry)
+            await adapter.http.aclose()
+            number, announce_from = await self.accounts.meet(entry, None, self.store.run, now)
+            await self.accounts.recall(adapter, entry.name, number, self.store.run)
+            self._doors[entry.name] = (adapter, self.accounts.shop(entry, number, announce_from))
+        return self._doors[entry.name]
+
+    async def take_in(self, *, now: datetime | None = None) -> list[ShopRun]:
+        """Take in every webhook that waits, of all accounts that are switched on."""
+        moment = now or datetime.now(UTC)
+        listened = self.accounts.listened()
+        waiting = set(await self.store.run(inbox.accounts_waiting))
+        if not waiting:
+            return []
+        names = {row["name"] for row in await self.store.run(accounts.every) if row["id"] in waiting}
+        runs = []
+        for name, entry in self.accounts.named().items():
+            if name not in names:
+                continue
+            runs.append(ShopRun(name))
+            try:
+                adapter, shop = await self._door(entry, moment)
+                taken = await door.take(adapter, shop, self.store.run, listened=listened, now=moment)
+                self._add(runs[-1], taken)
+            except CrmkitError as error:
+                runs[-1].errors.append(error)
+        return runs
+
+    @staticmethod
+    def _add(result: ShopRun, taken: door.Taken) -> None:
+        result.webhooks += taken.calls
+        result.tally.add(taken.tally)
+        for number, why in taken.failed.items():
+            what = f"webhook {number} cannot be read: {why}"
+            result.errors.append(PayloadError(what, who=result.shop, operation="take in", do="it is kept"))
+
+    # connecting
+
+    async def connect(self, account: str, ask: Ask, *, now: datetime | None = None) -> None:
+        """Fill the memory of an account with what is needed to use it.
+
+        Args:
+            account: its name.
+            ask: asks the person at the terminal.
+
+        Raises:
+            ConfigError: there is no such account, or it needs no connecting.
+        """
+        self.prepare()
+        moment = now or datetime.now(UTC)
+        entry = self.accounts.named().get(account)
+        if entry is None:
+            known = ", ".join(self.accounts.named()) or "none"
+            raise ConfigError(f"no account {account!r} is switched on", who="connect", do=f"name one of: {known}")
+        adapter = self.accounts.made(entry)
+        try:
+            if type(adapter).connect is Adapter.connect:
+                raise ConfigError(f"{account} needs no connecting", who="connect", do="`crmkit doctor` says how it is")
+            number, _ = await self.accounts.meet(entry, None, self.store.run, moment)
+            await self.accounts.recall(adapter, entry.name, number, self.store.run)
+            await guarded(adapter.connect(ask), who=account, operation="connect")
+        finally:
+            await adapter.http.aclose()
