@@ -3,10 +3,11 @@
 `python -m crmkit.testing.vendor --ledger FILE` runs one in a process of its own and prints its port; `with Vendor(FILE)
 as vendor:` runs one in a thread.
 
-It takes messages at `POST /messages` (or `GET /send?reference=...`). Their key is the header `Idempotency-Key`, and then
-repeats are told by it; or it is `reference` in the JSON body, and then every request is a message more. `GET
-/found?key=...` tells what it has under a key. `GET /receipts` gives a receipt for all it took, from the moment it took it; `?times=2`
-twice, `?order=latest` the last first. `POST /token` gives fresh credentials. `POST /script` tells how to fail.
+It takes messages at `POST /messages` (or `GET /send?reference=...`). Their key is the header `Idempotency-Key`: then
+repeats are told by it; or it is `reference` in the JSON body: then every request is a message more.
+`GET /found?key=...` tells what it has under a key. `GET /receipts` gives a receipt for all it took, from the moment it
+took it; `?times=2` twice, `?order=latest` the last first. `POST /token` gives fresh credentials. `POST /script` tells
+how to fail.
 
 A script says for a key, for `*` (any message) or for `connection` which faults of `crmkit.testing.fault` come next.
 """
