@@ -11,6 +11,7 @@
 - `sync`, `dispatch`: the way through
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
 - `family`: customers merged, and taken apart, by hand
+- `forget`: a customer forgotten for good
 - `explain`, `doctor`: why something is as it is, and what is not as it should be
 
 Commands are imported when they are called, so that `crmkit --version` and `--help` cost next to nothing.

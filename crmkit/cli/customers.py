@@ -22,6 +22,7 @@ class _Customers(click.Group):
         "merge": "crmkit.cli.family",
         "unmerge": "crmkit.cli.family",
         "apart": "crmkit.cli.family",
+        "forget": "crmkit.cli.forget",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:

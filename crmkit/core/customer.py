@@ -35,7 +35,15 @@ class ProfileRow(SQLModel, table=True):
     """
 
     __tablename__ = "profile"
-    __table_args__ = (Index("profile_family", "family_id"),)
+    __table_args__ = (
+        Index("profile_family", "family_id"),
+        Index(
+            "profile_forgotten",
+            "id",
+            sqlite_where=text("forgotten_at IS NOT NULL"),
+            postgresql_where=text("forgotten_at IS NOT NULL"),
+        ),
+    )
 
     id: int = Field(primary_key=True)
     key: str = Field(unique=True)

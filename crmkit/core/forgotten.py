@@ -78,8 +78,7 @@ def blank(payload: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _blank(value: Any) -> Any:
-    empty = next((made for kind, made in ((str, ""), (dict, {}), (list, [])) if isinstance(value, kind)), None)
-    return value if empty is None else empty
+    return type(value)() if isinstance(value, str | dict | list) else value
 
 
 #: What records say that is of a person, and what it becomes.

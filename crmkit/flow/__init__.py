@@ -5,6 +5,7 @@
 - `inbox`: webhooks are kept at the door, and read into ingest
 - `ingest`: records become customers, orders and interactions
 - `shape`: how each kind of record is kept in columns
+- `forget`: a customer is forgotten, and records about them come without the person
 - `people`: who is who, within ingest
 - `inbound`: what customers said by themselves, within ingest
 - `family`: who is one customer: families from evidence, and merges by hand

@@ -32,7 +32,7 @@ from crmkit.core.records import (
     ReviewRecord,
 )
 from crmkit.core.version import Joined, Version, join, version_of
-from crmkit.flow import callback, inbound
+from crmkit.flow import callback, forget, inbound
 from crmkit.flow.people import People
 from crmkit.flow.shape import CHILDREN, ORDER_FIELDS, Child, line_row, order_columns
 from crmkit.store import accounts, bulk, log, orders
@@ -89,11 +89,12 @@ def ingest(
     """
     bulk.lock(tx, "crmkit ingest")
     known, places, strange = _sorted_out(page, stream)
+    unread = forget.sift_refused(tx, shop, page.refused)
     tally = _isolated(tx, shop, known, places, stream, listened, now)
     for refused in strange:
         tally.count(refused.kind, "refused")
-    tally.refused.extend([*strange, *page.refused])
-    for refused in page.refused:
+    tally.refused.extend([*strange, *unread])
+    for refused in unread:
         tally.count(refused.kind, "refused")
     _quarantine(tx, shop, stream, tally, now)
     if live and page.cursor is not None:
@@ -196,8 +197,11 @@ class _Batch:
         self, tx: Connection, shop: Shop, records: Sequence[Record], listened: Collection[str], now: datetime
     ) -> None:
         self.tx, self.shop, self.now, self.listened = tx, shop, now, listened
-        self.records = self._with_parcels(records)
         self.tally = Tally()
+        sifted = forget.sift(tx, shop, self._with_parcels(records), now)
+        self.records = sifted.records
+        for kind in sifted.gone:
+            self.tally.count(kind, "unchanged")
         self.told: list[dict[str, Any]] = []
         self.people = People(tx, shop, now)
         self.orders: dict[str, _State] = {}

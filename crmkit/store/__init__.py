@@ -7,6 +7,7 @@
 - `accounts`: shops, cursors, runs, quarantine
 - `inbox`: webhooks that were kept, what they hint at, what adapters remember
 - `customers`: profiles, identities, addresses, families, consent
+- `forgotten`: every place where something of a person is kept, and how it is erased
 - `orders`: orders and what belongs to them
 - `log`: interactions, pending work and timers
 - `facts`: what handlers, policies and templates are shown, loaded for a whole batch

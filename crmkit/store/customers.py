@@ -188,22 +188,33 @@ def suppressed(tx: Connection, addresses: Iterable[str]) -> dict[str, list[Row]]
     return found
 
 
+def suppress_all(tx: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Never write to these addresses again, until somebody lifts it: what stands already is left alone.
+
+    Args:
+        rows: each with `channel`, `address` (None where it was forgotten: nothing is done), `reason`, `source`,
+            `since`, and `purpose` where it is not for all.
+    """
+    wanted: dict[tuple[str, str, str], dict[str, Any]] = {}
+    for row in rows:
+        if row["address"] is not None:
+            purpose = row.get("purpose", "*")
+            wanted.setdefault((row["address"], row["channel"], purpose), {**row, "purpose": purpose})
+    if not wanted:
+        return
+    standing = {
+        (row["address"], row["channel"], row["purpose"])
+        for found in suppressed(tx, [address for address, _, _ in wanted]).values()
+        for row in found
+    }
+    fresh = [row for key, row in wanted.items() if key not in standing]
+    ids = bulk.next_ids(tx, t.suppression, len(fresh))
+    bulk.insert(tx, t.suppression, [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)])
+
+
 def suppress(
     tx: Connection, *, channel: str, address: str, reason: str, source: str, now: datetime, purpose: str = "*"
 ) -> None:
     """Never write to this address again, until somebody lifts it."""
-    s = t.suppression.c
-    standing = sa.select(s.id).where(
-        s.address == address, s.channel == channel, s.purpose == purpose, s.lifted_at.is_(None)
-    )
-    if tx.execute(standing).first() is None:
-        row = {
-            "id": bulk.next_ids(tx, t.suppression, 1)[0],
-            "channel": channel,
-            "address": address,
-            "purpose": purpose,
-            "reason": reason,
-            "source": source,
-            "since": now,
-        }
-        bulk.insert(tx, t.suppression, [row])
+    row = {"channel": channel, "address": address, "reason": reason, "source": source, "since": now}
+    suppress_all(tx, [{**row, "purpose": purpose}])

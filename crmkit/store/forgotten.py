@@ -20,6 +20,7 @@ from crmkit.core.forgotten import blank, hash_of, mark_of
 from crmkit.core.message import Reason, State
 from crmkit.store import bulk, customers
 from crmkit.store import tables as t
+from crmkit.store.engine import Store
 
 _KEY = "forgotten"
 
@@ -105,6 +106,13 @@ def leave_no_trace(tx: Connection) -> None:
     """Have SQLite overwrite what is erased, where it would only unlink it."""
     if tx.dialect.name == "sqlite":
         tx.exec_driver_sql("PRAGMA secure_delete=ON")
+
+
+def overwrite_journal(store: Store) -> None:
+    """Have what SQLite's journal still says of what was erased go too. Where somebody reads just now, it goes later."""
+    if store.file is not None:
+        with store.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
 def _set(tx: Connection, table: sa.Table, where: Sequence[sa.ColumnElement[bool]], values: Mapping[str, Any]) -> None:

@@ -537,6 +537,14 @@ def upgrade() -> None:
         sa.UniqueConstraint("key"),
     )
     op.create_index("profile_family", "profile", ["family_id"], unique=False)
+    op.create_index(
+        "profile_forgotten",
+        "profile",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("forgotten_at IS NOT NULL"),
+        postgresql_where=sa.text("forgotten_at IS NOT NULL"),
+    )
     op.create_table(
         "quarantine",
         sa.Column("id", NUMBER, nullable=False),
