@@ -26,6 +26,8 @@ from pydantic import BaseModel, ConfigDict
 from sqlmodel import SQLModel
 
 from crmkit.core.actions import Action, Send
+from crmkit.core.broadcast import customer_column
+from crmkit.core.errors import PluginError
 from crmkit.core.events import Event
 from crmkit.core.message import Reason
 
@@ -63,10 +65,14 @@ class PluginSettings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Handler:
-    """A plugin's function for one event type; still callable as the function it wraps."""
+    """A plugin's function for one event type; still callable as the function it wraps.
+
+    `load` names tables of the plugin's own whose rows of the event's customers it will select.
+    """
 
     event: type[Event]
     function: Callable[[Any, Any], Iterable[Action] | None]
+    load: tuple[type[SQLModel], ...] = ()
 
     @property
     def name(self) -> str:
@@ -78,11 +84,32 @@ class Handler:
         return self.function(event, crm)
 
 
-def on(event: type[E]) -> Callable[[Callable[[E, Any], Iterable[Action] | None]], Handler]:
-    """Make a function the handler of an event type. Yield it from `crmkit_handlers`, or it is never called."""
+def on(
+    event: type[E], *, load: Iterable[type[SQLModel]] = ()
+) -> Callable[[Callable[[E, Any], Iterable[Action] | None]], Handler]:
+    """Make a function the handler of an event type. Yield it from `crmkit_handlers`, or it is never called.
+
+    Args:
+        event: the event's class.
+        load: tables of the plugin's own, each with its column of customers' numbers named in `__customer__`. Their rows
+            of a whole batch's customers are read by one statement, and `crm.select(Table, <that column>=...)` finds
+            them there.
+
+    Raises:
+        PluginError: a table of `load` names no such column.
+    """
+    tables = tuple(load)
+    for table in tables:
+        if customer_column(table) not in getattr(table, "__table__").c:  # noqa: B009
+            raise PluginError(
+                f"load={table.__name__}, which names no column of customers",
+                who=table.__module__,
+                operation=f"on {event.__name__}",
+                do='write __customer__ = "profile_id" into its model',
+            )
 
     def mark(function: Callable[[E, Any], Iterable[Action] | None]) -> Handler:
-        return Handler(event, function)
+        return Handler(event, function, tables)
 
     return mark
 

@@ -9,14 +9,29 @@
 - `people`: who is who, within ingest
 - `inbound`: what customers said by themselves, within ingest
 - `family`: who is one customer: families from evidence, and merges by hand
-- `decide`: handlers are asked, and what they ask for is carried out
+- `decide`: handlers are asked in waves, plugins apart from each other
+- `crm`: what handlers and policies may read
+- `effect`: each action they ask for, checked
+- `broadcast`: one message to many, member by member
+- `combine`: bursts become one message
 - `policy`: what may drop, hold or defer a message
+- `cap`: how much marketing somebody gets
+- `key`: what tells two messages apart
 - `compose`: from a handler's `Send` to messages of the outbox
 - `render`: templates by name
 - `template`: one template: front matter, version, text
 - `context`: the facts a template is rendered from
 - `sandbox`: Jinja, held in
 - `wording`: money and dates as a reader writes them
+- `verdict`: what each answer and each error of a gateway means
+- `chain`: who is next when a gateway is down, paused or configured no more
+- `pause`: what does not leave until it is resumed
+- `claim`: due messages are taken, after a last look, as far as their account allows
+- `record`: what came of tries is stored
+- `look_up`: vendors are asked about messages in doubt
+- `hold`: one process at a time uses an exclusive gateway
+- `wave`: what a round of decisions came to, written together
+- `post`: messages go into the outbox, nobody is told one thing twice
 - `deliver`: claims, the mark before the wire, gateways, what came of it
 - `callback`: receipts move messages on
 - `consent`: what is entered by hand or from a file goes into the ledger

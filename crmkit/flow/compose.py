@@ -3,7 +3,6 @@
 Content freezes here: what is rendered now is what leaves, however much later.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,7 +17,9 @@ from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.events import Event
 from crmkit.core.hooks import Outgoing, Verdict
 from crmkit.core.message import Reason, State
-from crmkit.flow import policy
+from crmkit.flow import key, policy
+from crmkit.flow.broadcast import ToMember
+from crmkit.flow.cap import Ledger
 from crmkit.flow.render import MissingVariable, Template, context_of, locale_chain
 from crmkit.flow.setup import Entry, Plugin, Setup, StaffMember
 from crmkit.store.facts import Reach
@@ -34,6 +35,7 @@ class Draft:
     event: Event
     plugin: str
     key: str
+    once: str | None = None
     person: StaffMember | None = None
     channel: str = ""
     entries: Sequence[Entry] = ()
@@ -51,37 +53,55 @@ class Composer:
     Attributes:
         reach: what is known of reaching the customers of its events.
         crm_of: what a plugin's policies may read.
+        planned: when marketing is planned for them; asked only where there is a cap.
     """
 
     setup: Setup
     reach: Reach
     now: datetime
     crm_of: Callable[[Plugin], Any]
+    planned: Callable[[], Ledger] = Ledger
     templates: dict[str, Template] = field(default_factory=dict)
 
-    def compose(self, plugin: Plugin, event: Event, send: Send) -> list[dict[str, Any]]:
+    def compose(self, plugin: Plugin, event: Event, send: Send, verdict: Verdict | None = None) -> list[dict[str, Any]]:
         """The rows of the outbox a `Send` becomes: one, or one for each person of the staff it is for.
+
+        Args:
+            verdict: why it is not sent, where that is known beforehand.
 
         Raises:
             PluginError: there is no such template, or it names a channel nobody knows.
         """
-        return [self._row(draft) for draft in self._drafts(plugin, event, send)]
+        return [self._row(draft) for draft in self._drafts(plugin, event, send, verdict)]
 
-    def _drafts(self, plugin: Plugin, event: Event, send: Send) -> list[Draft]:
-        base = f"{plugin.name}:{send.key}" if send.key is not None else f"{event.id}:{plugin.name}:{send.template}"
+    def must_have(self, plugin: Plugin, template: str, via: Sequence[str]) -> None:
+        """Refuse a template there is not.
+
+        Raises:
+            PluginError: there is none of this name.
+        """
+        self._any_template(Draft(Send(template, via=via), Event(), plugin.name, ""))
+
+    def _drafts(self, plugin: Plugin, event: Event, send: Send, verdict: Verdict | None) -> list[Draft]:
+        is_own = send.key is not None
+        base = f"{plugin.name}:{send.key}" if is_own else f"{key.of_cause(event)}:{plugin.name}:{send.template}"
+
+        def draft(whom: str, person: StaffMember | None = None) -> Draft:
+            name = f"{base}:{whom}"
+            return Draft(send, event, plugin.name, name, name if is_own else None, person, verdict=verdict)
+
         if send.to is None:
-            whom = _told_apart(event) if send.key is not None else "customer"
-            return [Draft(send, event, plugin.name, f"{base}:{whom}")]
+            return [draft(key.of_recipient(event) if is_own else "customer")]
         persons = self.setup.persons(send.to.target)
         if not persons:
-            draft = Draft(send, event, plugin.name, f"{base}:staff:{send.to.target}")
-            draft.verdict = policy.suppress(Reason.NO_ADDRESS, f"nobody of the staff is {send.to.target!r}")
-            return [draft]
-        return [Draft(send, event, plugin.name, f"{base}:staff:{person.name}", person) for person in persons]
+            nobody = draft(f"staff:{send.to.target}")
+            nobody.verdict = policy.suppress(Reason.NO_ADDRESS, f"nobody of the staff is {send.to.target!r}")
+            return [nobody]
+        return [draft(f"staff:{person.name}", person) for person in persons]
 
     def _row(self, draft: Draft) -> dict[str, Any]:
         if draft.verdict is None:
-            draft.verdict = self._route(draft)
+            draft.verdict = self._forbidden(draft) or self._route(draft)
         template = draft.template or self._any_template(draft)
         occurred = draft.event.at or self.now
         ends = (draft.reaches_until, None if template.valid_for is None else occurred + template.valid_for)
@@ -89,10 +109,23 @@ class Composer:
         leaves = max(self.now, draft.send.not_before or self.now)
         if draft.verdict is None:
             draft.verdict, leaves = self._judge(draft, template, expires, leaves)
+        would_leave = draft.verdict is None or draft.verdict.action == "defer"
+        if would_leave and isinstance(draft.send, ToMember) and draft.send.is_held_out:
+            draft.verdict, would_leave = policy.suppress(Reason.HOLD_OUT), False
         row = self._frame(draft, template, expires, leaves)
-        if draft.verdict is None or draft.verdict.action == "defer":
+        if would_leave:
             self._render(draft, template, row)
+        if row["state"] != State.SUPPRESSED and self._is_capped(draft, template):
+            self.planned().add(leaves, *_whom(draft))
         return row
+
+    def _forbidden(self, draft: Draft) -> Verdict | None:
+        shop = draft.event.shop
+        if draft.person is not None or shop is None or shop.id not in self.setup.may_say:
+            return None
+        template = self._any_template(draft)
+        draft.channel = ""
+        return policy.forbidden(self.setup, shop.id, draft.event.order, template.purpose, template.name)
 
     # where it goes
 
@@ -203,7 +236,7 @@ class Composer:
                     asked = _checked(rule.check(self._outgoing(draft, template, leaves), self.crm_of(plugin)))
                 except DBAPIError:
                     raise  # PostgreSQL takes no more statements until the savepoint before it is gone
-                except Exception as error:  # a plugin's code: what it breaks is this message only
+                except (Exception, SystemExit) as error:  # a plugin's code: what it breaks is this message only
                     return policy.hold(Reason.POLICY_ERROR, f"{plugin.name}.{rule.name}: {error!r}"), leaves
                 if asked is not None and asked.action == "defer" and asked.until is not None:
                     deferred, leaves = asked, max(leaves, asked.until)
@@ -213,7 +246,18 @@ class Composer:
         quiet = policy.quiet_hours(leaves, hours, self._zone(draft))
         if quiet is not None and quiet.until is not None:
             deferred, leaves = quiet, quiet.until
+        if self.setup.rules.marketing_cap is not None and self._is_capped(draft, template):
+            times = [self.planned().of(whom) for whom in _whom(draft)]
+            later = self.setup.rules.marketing_cap.leaves(leaves, self._zone(draft), *times)
+            if later > leaves:
+                quiet = policy.quiet_hours(later, hours, self._zone(draft))
+                leaves = quiet.until if quiet is not None and quiet.until is not None else later
+                deferred = policy.defer(Reason.CAPPED, leaves)
         return policy.stale(expires, leaves) or deferred, leaves
+
+    def _is_capped(self, draft: Draft, template: Template) -> bool:
+        has_cap = self.setup.rules.marketing_cap is not None
+        return has_cap and template.purpose == "marketing" and draft.person is None
 
     @staticmethod
     def _outgoing(draft: Draft, template: Template, leaves: datetime) -> Outgoing:
@@ -240,6 +284,9 @@ class Composer:
         state = State.QUEUED if verdict is None else _STATE[verdict.action]
         return {
             "key": draft.key,
+            "once": draft.once,
+            "cause": key.of_cause(event) if draft.once is not None else None,
+            "broadcast_id": draft.send.broadcast if isinstance(draft.send, ToMember) else None,
             "interaction_id": event.id,
             "plugin": draft.plugin,
             "profile_id": event.customer.profile_id if event.customer and draft.send.to is None else None,
@@ -275,7 +322,7 @@ class Composer:
             review=getattr(event, "review", None),
             now=self.now,
             zone=self._zone(draft),
-            extra={**(event.payload() or {}), **draft.send.context},
+            extra={**event.own(), **draft.send.context},
         )
         row["params"], row["template_hash"] = params, template.hash
         self.templates[template.hash] = template
@@ -306,11 +353,11 @@ def _checked(verdict: Any) -> Verdict | None:
     return replace(verdict, reason=Reason(verdict.reason))
 
 
-def _told_apart(event: Event) -> str:
-    """What tells the recipient of a key of the author's own from others: of the profile's natural key, for ever."""
-    if event.customer is None:
-        return "customer"
-    return f"customer:{hashlib.blake2b(event.customer.key.encode(), digest_size=8).hexdigest()}"
+def _whom(draft: Draft) -> list[tuple[str, Any]]:
+    """For whom a message counts: the customer, and the address whoever has it."""
+    customer = draft.event.customer
+    found: list[tuple[str, Any]] = [("address", draft.address)]
+    return found if customer is None else [*found, ("customer", customer.id)]
 
 
 def zone_of(timezone: str | None, shop: Shop | None, setup: Setup) -> ZoneInfo:

@@ -62,14 +62,29 @@ def context_of(
         "zone": zone,
     }
     if extra:
-        taken = sorted(OWN.intersection(extra))
-        if taken:
-            raise PluginError(
-                f"the variable {taken[0]} is the core's own", operation="send", do="give it another name in context="
-            )
+        _refuse_own(extra)
         facts.update(extra)
     known: dict[str, Any] = _json(facts, "context")
     return known
+
+
+def plain(context: Mapping[str, Any]) -> dict[str, Any]:
+    """Variables of a handler's own in JSON types, as they can be kept.
+
+    Raises:
+        PluginError: one has a name of the core's, or cannot be kept as JSON.
+    """
+    _refuse_own(context)
+    kept: dict[str, Any] = _json(dict(context), "context")
+    return kept
+
+
+def _refuse_own(extra: Mapping[str, Any]) -> None:
+    taken = sorted(OWN.intersection(extra))
+    if taken:
+        raise PluginError(
+            f"the variable {taken[0]} is the core's own", operation="send", do="give it another name in context="
+        )
 
 
 def _stored_order(key: str) -> tuple[int, bytes]:

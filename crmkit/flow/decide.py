@@ -8,6 +8,7 @@ and parked in the end; what the others asked for commits.
 History is quiet: handlers run on what happened before a shop announced anything, but their sends are only counted.
 """
 
+import inspect
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,23 +17,34 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import DBAPIError
-from sqlmodel import SQLModel
 
 from crmkit.core.account import Shop
-from crmkit.core.actions import Action, Cancel, Emit, Later, Note, Save, Send
+from crmkit.core.actions import Action, Send
 from crmkit.core.columns import storable
 from crmkit.core.errors import CrmkitError, PluginError
-from crmkit.core.events import EVENTS, Event
-from crmkit.core.interaction import CRMKIT, DEPTH_LIMIT, TRIES_LIMIT
-from crmkit.core.message import Reason, State
+from crmkit.core.events import EVENTS, SUBJECTS, Event, subjects_of
+from crmkit.core.hooks import Handler
+from crmkit.core.inner import INNER, BroadcastMember, BundleDue
+from crmkit.core.interaction import DEPTH_LIMIT, TRIES_LIMIT
 from crmkit.core.order import Order
-from crmkit.flow import callback
+from crmkit.flow import broadcast, combine
 from crmkit.flow.compose import Composer, template_rows
+from crmkit.flow.crm import CrmView, Reading
+from crmkit.flow.effect import Effects
+from crmkit.flow.post import post
 from crmkit.flow.setup import Plugin, Setup, backoff
-from crmkit.store import bulk, customers, facts, log, outbox
-from crmkit.store import tables as t
+from crmkit.flow.wave import Wave, Work
+from crmkit.store import broadcasts, bulk, customers, facts, log
 from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
+
+#: So many failures are kept in words; the rest is counted.
+FAILURES = 100
+#: One call of a handler may ask for so much.
+ACTIONS = 10_000
+
+#: Seconds from any moment on, to measure by.
+Timer = Callable[[], float]
 
 
 @dataclass(slots=True)
@@ -43,26 +55,40 @@ class Decided:
         interactions: how many left the pending work.
         messages: new messages by state.
         quiet: sends that history would have caused.
-        failed: (plugin, interaction, error) of what will be tried again or was parked.
-        rows: the new messages, as they were stored.
+        failures: how often a plugin failed; it will be tried again, or was parked.
+        failed: (plugin, interaction, error) of the first of them.
+        rows: the new messages of this step, as they were stored; steps added up keep none.
+        selects: statements that plugins' `crm.select` cost, by plugin.
+        seconds: time spent in each plugin and on what it asked for, where it was measured.
     """
 
     interactions: int = 0
     messages: Counter[str] = field(default_factory=Counter)
     quiet: int = 0
+    failures: int = 0
     failed: list[tuple[str, int, str]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
+    selects: Counter[str] = field(default_factory=Counter)
+    seconds: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Decided") -> None:
         """Take another step's numbers on board."""
         self.interactions += other.interactions
         self.messages.update(other.messages)
         self.quiet += other.quiet
-        self.failed.extend(other.failed)
-        self.rows.extend(other.rows)
+        self.failures += other.failures
+        self.failed.extend(other.failed[: FAILURES - len(self.failed)])
+        self.selects.update(other.selects)
+        self.seconds.update(other.seconds)
+
+    def fail(self, plugin: str, interaction: int, error: str) -> None:
+        """Count a failure."""
+        self.failures += 1
+        if len(self.failed) < FAILURES:
+            self.failed.append((plugin, interaction, error))
 
 
-def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500) -> Decided:
+def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500, timer: Timer = lambda: 0.0) -> Decided:
     """Decide what is due, up to `limit` interactions; zero interactions say that nothing was left.
 
     Args:
@@ -70,6 +96,7 @@ def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500) -> Dec
         setup: handlers, policies, templates, channels.
         now: the run's clock; what is later is not due, and handlers see the facts as of it.
         limit: how much one transaction takes.
+        timer: by what plugins are measured, `time.perf_counter`; nothing is measured without one.
     """
     log.fire_timers(tx, now, setup.listened, limit, setup.absent)
     rows = log.due(tx, now, limit, setup.shops, setup.absent)
@@ -77,39 +104,41 @@ def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500) -> Dec
         return Decided()
     try:
         with tx.begin_nested():
-            return _Batch(tx, setup, now, rows).run()
+            return _Batch(tx, setup, now, rows, timer=timer).run()
     except UNSTORABLE as error:
         if refusal(error) is None:
             raise
     # The database refused something a plugin asked for: one by one, then plugin by plugin, to name the culprit.
     done = Decided()
     for row in rows:
-        done.add(_alone(tx, setup, now, row))
+        one = _alone(tx, setup, now, row, timer)
+        done.add(one)
+        done.rows.extend(one.rows)
     return done
 
 
-def _alone(tx: Connection, setup: Setup, now: datetime, row: dict[str, Any]) -> Decided:
+def _alone(tx: Connection, setup: Setup, now: datetime, row: dict[str, Any], timer: Timer) -> Decided:
     try:
         with tx.begin_nested():
-            return _Batch(tx, setup, now, [row], is_alone=True).run()
+            return _Batch(tx, setup, now, [row], is_alone=True, timer=timer).run()
     except UNSTORABLE as error:
         _reason(error)
     refused: dict[str, str] = {}
     for plugin in setup.plugins:
         trial = tx.begin_nested()
         try:
-            _Batch(tx, setup, now, [row], only={plugin.name}, is_alone=True).run()
+            _Batch(tx, setup, now, [row], only={plugin.name}, is_alone=True, timer=timer).run()
         except UNSTORABLE as error:
             refused[plugin.name] = _reason(error)
         finally:
             trial.rollback()
     try:
         with tx.begin_nested():
-            return _Batch(tx, setup, now, [row], refused=refused, is_alone=True).run()
+            return _Batch(tx, setup, now, [row], refused=refused, is_alone=True, timer=timer).run()
     except UNSTORABLE as error:  # refused only together: then nobody's effects count
         refused = {plugin.name: _reason(error) for plugin in setup.plugins}
     with tx.begin_nested():
-        return _Batch(tx, setup, now, [row], refused=refused, is_alone=True).run()
+        return _Batch(tx, setup, now, [row], refused=refused, is_alone=True, timer=timer).run()
 
 
 def _reason(error: Exception) -> str:
@@ -118,26 +147,6 @@ def _reason(error: Exception) -> str:
     if why is None:
         raise error
     return why
-
-
-class _Crm:
-    """What a handler may read (see `crmkit.Crm`)."""
-
-    def __init__(self, tx: Connection, now: datetime, settings: Any) -> None:
-        self._tx, self.now, self.settings = tx, now, settings
-
-    def select(self, table: type[SQLModel], **where: Any) -> list[Any]:
-        """Rows of one of the plugin's own tables whose columns equal `where`."""
-        return facts.rows_of(self._tx, table, where)
-
-
-@dataclass(slots=True)
-class _Work:
-    """One interaction in hand."""
-
-    row: dict[str, Any]
-    event: Event
-    is_quiet: bool
 
 
 class _Batch:
@@ -149,54 +158,76 @@ class _Batch:
         setup: Setup,
         now: datetime,
         rows: Sequence[dict[str, Any]],
+        *,
+        timer: Timer,
         only: set[str] | None = None,
         refused: Mapping[str, str] = {},
         is_alone: bool = False,
     ) -> None:
-        self.tx, self.setup, self.now = tx, setup, now
+        self.tx, self.setup, self.now, self.timer = tx, setup, now, timer
         self.rows, self.refused, self.is_alone = rows, refused, is_alone
         self.listened = setup.listened
         self.plugins = [plugin for plugin in setup.plugins if only is None or plugin.name in only]
         self.done = Decided()
+        self.reading = Reading(tx, now)
+        self.wave = Wave()
         self.orders: dict[int, Order] = {}
-        self.composer = Composer(setup, Reach({}, {}, {}, {}), now, lambda plugin: _Crm(tx, now, plugin.settings))
-        self.reachable: set[int] = set()
+        self.broadcasts: dict[int, Mapping[str, Any]] = {}
+        self.subjects: dict[str, dict[int, Any]] = {name: {} for name in SUBJECTS}
         self.families = {row["family"] for row in rows if row["family"] is not None}
         waiting = log.retrying(tx, self.families, {row["pending_id"] for row in rows})
         #: {(family, plugin): the oldest it has yet to decide, as (occurred_at, interaction), and when that is due}
         self.retrying = {
             pair: ((row["occurred_at"], row["interaction_id"]), row["due_at"]) for pair, row in waiting.items()
         }
-        self._load()
-        self._clear()
-
-    def _load(self) -> None:
-        rows = self.rows
-        self.orders = facts.orders_at(
-            self.tx, {row["order_id"] for row in rows if row["order_id"] is not None}, self.now
-        )
         profiles = {row["profile_id"] for row in rows if row["profile_id"] is not None}
-        self.customers = facts.customers_of(self.tx, profiles)
-        self.subjects: dict[str, dict[int, Any]] = {}
+        self.customers = facts.customers_of(tx, profiles)
+        self.composer = Composer(setup, Reach({}, {}, {}, {}), now, self._crm)
+        self.effects = Effects(tx, setup, now, self.composer, self.customers, self.wave)
+        self.composer.planned = self.effects.planned
+        self._load(rows)
+        self._lock_addresses()
+
+    def _crm(self, plugin: Plugin) -> CrmView:
+        return CrmView(self.reading, plugin.name, plugin.settings)
+
+    def _load(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Load what these interactions are about, as far as it is not here yet."""
+        orders = {row["order_id"] for row in rows if row["order_id"] is not None} - set(self.orders)
+        self.orders.update(facts.orders_at(self.tx, orders, self.now) if orders else {})
         loaders: dict[str, Callable[[Connection, Iterable[int], datetime], dict[int, Any]]] = {
             "parcel": facts.parcels_at,
             "refund": facts.refunds_at,
             "review": facts.reviews_at,
         }
         for name, load in loaders.items():
-            wanted = {row["payload"][name] for row in rows if row["payload"] and name in row["payload"]}
-            self.subjects[name] = load(self.tx, wanted, self.now) if wanted else {}
+            wanted = {number for row in rows for number in _named(row, name)} - set(self.subjects[name])
+            if wanted:
+                self.subjects[name].update(load(self.tx, wanted, self.now))
+        members = {row["payload"]["broadcast"] for row in rows if row["type"] == BroadcastMember.name}
+        if members:
+            self.broadcasts.update(broadcasts.by_id(self.tx, members))
+        self._preload({row["type"] for row in rows})
 
-    def _clear(self) -> None:
-        """Effects of a wave, gathered until it is written."""
-        self.finished: list[int] = []
-        self.put_back: list[dict[str, Any]] = []
-        self.told: list[tuple[_Work, dict[str, Any]]] = []
-        self.timers: list[dict[str, Any]] = []
-        self.cancelled: list[tuple[str, str]] = []
-        self.saves: dict[type[SQLModel], list[SQLModel]] = {}
-        self.messages: list[dict[str, Any]] = []
-        self.quiet: Counter[tuple[int, str, str]] = Counter()
+    def _preload(self, types: set[str]) -> None:
+        everybody: set[int] = set()
+        for plugin in self.plugins:
+            for handler in plugin.handlers:
+                if handler.load and handler.event.name in types:
+                    everybody = everybody or {*self.customers, *(one.id for one in self.customers.values())}
+                    for model in handler.load:
+                        self.reading.preload(model, everybody)
+
+    def _lock_addresses(self) -> None:
+        """Hold the addresses that a cap or a broadcast counts: two customers who share one are not decided at once."""
+        if self.tx.dialect.name == "sqlite":
+            return
+        has_cap = self.setup.rules.marketing_cap is not None
+        loud = has_cap and any(not self._is_quiet(row) for row in self.rows)
+        if loud or self.broadcasts:
+            self.effects.meet()
+            addresses = {row["value"] for rows in self.composer.reach.addresses.values() for row in rows}
+            bulk.lock_all(self.tx, (f"address:{address}" for address in addresses))
 
     # waves
 
@@ -213,24 +244,23 @@ class _Batch:
                 owner = owner_row["family"] if owner_row["family"] is not None else ("cause", owner_row["id"])
                 queues[owner] = deque(sorted((*queues.get(owner, ()), owner_row), key=_age))
             queues = {owner: queue for owner, queue in queues.items() if queue}
+        self.done.selects = self.reading.selects
         return self.done
 
     def _decide(self, row: dict[str, Any]) -> None:
         self.done.interactions += 1
         if row.get("pending_id") is not None:
-            self.finished.append(row["pending_id"])
-        if row.get("plugin") is None:
+            self.wave.finished.append(row["pending_id"])
+        kind = EVENTS.get(row["type"])
+        if row.get("plugin") is None and kind not in INNER:
             for name in sorted(self.setup.absent):
                 self._wait(row, name, row["occurred_at"], "waits for its plugin, which is not loaded")
-        kind = EVENTS.get(row["type"])
         if kind is None:
             return  # the event of a plugin that is gone for good, or that waits with what it would decide
-        shop = self.setup.shops.get(row["shop_id"]) if row["shop_id"] is not None else None
-        is_quiet = shop is not None and row["occurred_at"] < shop.announce_from
         for plugin in self.plugins:
             if row.get("plugin") not in {None, plugin.name}:
                 continue
-            handlers = [handler for handler in plugin.handlers if handler.event is kind]
+            handlers = self._handlers(plugin, kind, row)
             if not handlers:
                 continue
             if row["depth"] > DEPTH_LIMIT:
@@ -243,19 +273,32 @@ class _Batch:
                 self._wait(row, plugin.name, earlier[1], "waits for an earlier interaction of this customer")
                 continue
             try:
-                work = _Work(row, self._event(kind, row, shop), is_quiet)
+                shop = self.setup.shops.get(row["shop_id"]) if row["shop_id"] is not None else None
+                work = Work(row, self._event(kind, row, shop), self._is_quiet(row))
             except Exception as error:  # what is stored does not fit the event's class any more
                 self._failed(plugin, row, error)
                 continue
+            began = self.timer()
             self._ask(plugin, handlers, work)
+            self.done.seconds[plugin.name] += self.timer() - began  # type: ignore[assignment]
+
+    def _handlers(self, plugin: Plugin, kind: type[Event], row: Mapping[str, Any]) -> Sequence[Handler]:
+        """Who handles an event for a plugin: the core itself what the plugin asked it for."""
+        if kind not in INNER:
+            return [handler for handler in plugin.handlers if handler.event is kind]
+        if row["actor"] != f"plugin:{plugin.name}":
+            return ()
+        if kind is BroadcastMember:
+            return (Handler(kind, lambda event, crm: broadcast.sends(event, self.broadcasts[event.broadcast])),)
+        return (Handler(BundleDue, lambda event, crm: combine.sends(event, self.subjects)),)
+
+    def _is_quiet(self, row: Mapping[str, Any]) -> bool:
+        shop = self.setup.shops.get(row["shop_id"]) if row["shop_id"] is not None else None
+        return bool(row.get("is_quiet")) or (shop is not None and row["occurred_at"] < shop.announce_from)
 
     def _event(self, kind: type[Event], row: dict[str, Any], shop: Shop | None) -> Event:
         payload = row["payload"] or {}
-        subjects = {
-            name: self.subjects[name].get(payload[name])
-            for name in self.subjects
-            if name in payload and hasattr(kind, name)
-        }
+        subjects = {name: self.subjects[name].get(payload[name]) for name in subjects_of(kind) if name in payload}
         return kind.of(
             payload,
             customer=self.customers.get(row["profile_id"]),
@@ -267,50 +310,30 @@ class _Batch:
             **subjects,
         )
 
-    def _ask(self, plugin: Plugin, handlers: Iterable[Any], work: _Work) -> None:
+    def _ask(self, plugin: Plugin, handlers: Iterable[Handler], work: Work) -> None:
         """Call one plugin's handlers; all it asks for counts, or nothing of it."""
-        crm = _Crm(self.tx, self.now, plugin.settings)
-        asked: list[Action] = []
+        crm, asked, planned = self._crm(plugin), list[Action](), self.effects.planned_so_far
         try:
             if plugin.name in self.refused:
                 raise PluginError(self.refused[plugin.name], who=plugin.name, operation=work.event.name)
             for handler in handlers:
-                for action in handler(work.event, crm) or ():
-                    if not isinstance(action, Action):
-                        raise PluginError(
-                            f"{handler.name} returned {action!r}, which is no action",
-                            who=plugin.name,
-                            operation=work.event.name,
-                            do="yield Send, Note, Emit, Later, Cancel or Save",
-                        )
-                    asked.append(action)
-            self._check_keys(plugin, work, asked)
-            effects = [self._effect(plugin, work, action, crm) for action in asked]
+                asked.extend(_actions(plugin, handler, work.event, crm))
+            _check_keys(plugin, work, asked)
+            effects = [self.effects.of(plugin, work, action) for action in asked]
         except DBAPIError:
             raise  # PostgreSQL takes no more statements until the savepoint before it is gone
-        except Exception as error:  # a plugin's code: what it breaks is its own pair only
+        except (Exception, SystemExit) as error:  # a plugin's code: what it breaks is its own pair only
+            self.effects.take_back(planned)
             self._failed(plugin, work.row, error)
             return
         for apply in effects:
             apply()
 
-    def _check_keys(self, plugin: Plugin, work: _Work, asked: Iterable[Action]) -> None:
-        sends = [action for action in asked if isinstance(action, Send)]
-        counts = Counter((send.key, send.template if send.key is None else None, send.to) for send in sends)
-        twice = next((key or template for (key, template, _), count in counts.items() if count > 1), None)
-        if twice is not None:
-            raise PluginError(
-                f"sends {twice!r} twice to one recipient",
-                who=plugin.name,
-                operation=work.event.name,
-                do="give each Send a key of its own",
-            )
-
-    def _failed(self, plugin: Plugin, row: dict[str, Any], error: Exception) -> None:
+    def _failed(self, plugin: Plugin, row: dict[str, Any], error: BaseException) -> None:
         """Put a pair back to be tried again, or park it. Until then the customer's later ones wait for this plugin."""
         tries = row.get("tries", 0) + 1 if row.get("plugin") == plugin.name else 1
         text = str(error) if isinstance(error, CrmkitError) else f"{type(error).__name__}: {error}"
-        self.done.failed.append((plugin.name, row["id"], text))
+        self.done.fail(plugin.name, row["id"], text)
         chance = (row["id"] * 2654435761 % 1000) / 1000  # of the interaction, so that a run can be repeated
         due_at, parked = self.now + backoff(tries, chance), tries >= TRIES_LIMIT
         self._wait(row, plugin.name, due_at, text, tries=tries, parked_at=self.now if parked else None)
@@ -328,184 +351,88 @@ class _Batch:
             "error": storable(why),
             "parked_at": None,
         }
-        self.put_back.append({**values, **other})
-
-    # effects
-
-    def _effect(self, plugin: Plugin, work: _Work, action: Action, crm: _Crm) -> Callable[[], None]:
-        """Check an action now, so that a bad one fails its plugin before anything of it counts."""
-        event = work.event
-        if isinstance(action, Send):
-            if isinstance(action.via, str) or not action.via:
-                raise PluginError(f"via={action.via!r} is no list of channels", who=plugin.name, operation=event.name)
-            return self._send(plugin, work, action, crm)
-        if isinstance(action, Note):
-            row = self._caused(plugin, work, "note", {"text": action.text}, None)
-            return lambda: self.told.append((work, row))
-        if isinstance(action, Emit):
-            key = None if action.key is None else f"{plugin.name}:{action.event.name}:{action.key}"
-            row = self._caused(plugin, work, action.event.name, action.event.payload(), key, action.event)
-            if row["depth"] > DEPTH_LIMIT:
-                raise PluginError(
-                    f"a chain of events deeper than {DEPTH_LIMIT}",
-                    who=plugin.name,
-                    operation=event.name,
-                    do="end the loop",
-                )
-            return lambda: self.told.append((work, row))
-        if isinstance(action, Later):
-            if action.at.tzinfo is None:
-                raise PluginError("Later at a time without a zone", who=plugin.name, operation=event.name)
-            timer = self._timer(plugin, work, action)
-            return lambda: self._set(timer)
-        if isinstance(action, Cancel):
-            key = action.key if isinstance(action.key, str) else _subject(action.key, event)
-            return lambda: self._cancel(plugin, key)
-        if isinstance(action, Save):
-            if getattr(type(action.row), "__table__", None) is None or t.table_of(type(action.row)) in t.CORE:
-                raise PluginError(
-                    f"Save({type(action.row).__name__}) is no row of a table of the plugin's own",
-                    who=plugin.name,
-                    operation=event.name,
-                    do="save rows of the models named in crmkit_tables",
-                )
-            return lambda: self.saves.setdefault(type(action.row), []).append(action.row)
-        raise PluginError(f"{type(action).__name__} is no action crmkit knows", who=plugin.name, operation=event.name)
-
-    def _send(self, plugin: Plugin, work: _Work, action: Send, crm: _Crm) -> Callable[[], None]:
-        if work.is_quiet:
-            counted = (work.row["shop_id"], plugin.name, action.template)
-            return lambda: self.quiet.update([counted])
-        if work.event.customer is not None and work.event.customer.id not in self.reachable:
-            self.reachable = {customer.id for customer in self.customers.values()}
-            self.composer.reach = facts.reach_of(self.tx, self.reachable, self.now)
-        rows = [{**row, "depth": work.row["depth"]} for row in self.composer.compose(plugin, work.event, action)]
-        return lambda: self.messages.extend(rows)
-
-    def _caused(
-        self,
-        plugin: Plugin,
-        work: _Work,
-        kind: str,
-        payload: dict[str, Any] | None,
-        key: str | None,
-        event: Event | None = None,
-    ) -> dict[str, Any]:
-        cause = work.row
-        own_order = event.order.id if event is not None and event.order is not None else None
-        own_customer = event.customer.profile_id if event is not None and event.customer is not None else None
-        return {
-            "type": kind,
-            "profile_id": own_customer if own_customer is not None else cause["profile_id"],
-            "shop_id": event.shop.id if event is not None and event.shop is not None else cause["shop_id"],
-            "order_id": own_order if own_order is not None else cause["order_id"],
-            "actor": f"plugin:{plugin.name}",
-            "occurred_at": cause["occurred_at"],
-            "payload": payload,
-            "cause_id": cause["id"],
-            "depth": cause["depth"] + 1,
-            "key": key,
-        }
-
-    def _timer(self, plugin: Plugin, work: _Work, action: Later) -> dict[str, Any]:
-        caused = self._caused(plugin, work, action.event.name, action.event.payload(), None, action.event)
-        return {
-            "plugin": plugin.name,
-            "key": action.key or _subject(type(action.event), work.event),
-            "type": caused["type"],
-            "due_at": action.at,
-            "profile_id": caused["profile_id"],
-            "shop_id": caused["shop_id"],
-            "order_id": caused["order_id"],
-            "payload": caused["payload"],
-            "cause_id": caused["cause_id"],
-            # at once, it is an effect like any other; later, a new beginning
-            "depth": caused["depth"] if action.at <= self.now else 0,
-        }
-
-    def _set(self, timer: dict[str, Any]) -> None:
-        self.cancelled = [pair for pair in self.cancelled if pair != (timer["plugin"], timer["key"])]
-        self.timers.append(timer)
-
-    def _cancel(self, plugin: Plugin, key: str) -> None:
-        self.timers = [row for row in self.timers if (row["plugin"], row["key"]) != (plugin.name, key)]
-        self.cancelled.append((plugin.name, key))
+        self.wave.put_back.append({**values, **other})
 
     # writing a wave
 
     def _write(self) -> list[dict[str, Any]]:
-        """Write a wave's effects. Returns what it told that somebody listens to, to be decided next."""
-        log.done(self.tx, self.finished)
-        log.put_back(self.tx, self.put_back)
-        log.cancel_timers(self.tx, self.cancelled)
-        log.set_timers(self.tx, self.timers)
-        self._save()
-        log.count_quiet(self.tx, self.quiet)
-        self.done.quiet += sum(self.quiet.values())
-        self._post(self.messages)
-        told = log.append(self.tx, [row for _, row in self.told], (), self.now)
-        self._clear()
-        next_up = [row for row in told if row["type"] in self.listened]
-        families = customers.family_of(self.tx, {row["profile_id"] for row in next_up if row["profile_id"] is not None})
-        # What is told of a customer who is not of this batch takes its turn among that customer's own pending work.
+        """Write a wave. Returns what it told that is to be decided next."""
+        wave, self.wave = self.wave, Wave()
+        self.effects.wave = self.wave
+        next_up = wave.write(self.tx, self.now, self.listened)
+        self.reading.refresh(wave.saves)
+        self.done.quiet += sum(wave.quiet.values())
+        post(self.tx, wave.messages, template_rows(self.composer.templates), self.listened, self.now)
+        self.composer.templates.clear()
+        self.done.messages.update(row["state"] for row in wave.messages)
+        self.done.rows.extend(wave.messages)
+        return self._next(next_up)
+
+    def _next(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Of what was told, that of this batch's customers; others' takes its turn among their own pending work."""
+        profiles = {row["profile_id"] for row in told if row["profile_id"] is not None}
+        families = customers.family_of(self.tx, profiles)
         here = set() if self.is_alone else {None, *self.families}
-        log.add_pending(self.tx, [row for row in next_up if families.get(row["profile_id"]) not in here])
-        next_up = [row for row in next_up if families.get(row["profile_id"]) in here]
-        missing = {row["order_id"] for row in next_up if row["order_id"] is not None} - set(self.orders)
-        self.orders.update(facts.orders_at(self.tx, missing, self.now) if missing else {})
+        log.add_pending(self.tx, [row for row in told if families.get(row["profile_id"]) not in here])
+        next_up = [row for row in told if families.get(row["profile_id"]) in here]
         strangers = {row["profile_id"] for row in next_up if row["profile_id"] is not None} - set(self.customers)
         self.customers.update(facts.customers_of(self.tx, strangers) if strangers else {})
+        self._load(next_up)
         return [{**row, "family": families.get(row["profile_id"])} for row in next_up]
 
-    def _save(self) -> None:
-        for model, instances in self.saves.items():
-            table = t.table_of(model)
-            keys = [column.name for column in table.primary_key.columns]
-            rows = [instance.model_dump() for instance in instances]
-            is_new = [len(keys) == 1 and row[keys[0]] is None for row in rows]
-            bulk.upsert(self.tx, table, keys, [row for row, new in zip(rows, is_new, strict=True) if not new])
-            fresh = [{**row} for row, new in zip(rows, is_new, strict=True) if new]
-            for row in fresh:
-                del row[keys[0]]  # the database numbers it
-            bulk.insert(self.tx, table, fresh)
 
-    def _post(self, rows: list[dict[str, Any]]) -> None:
-        if not rows:
-            return
-        self._drop_repeats(rows)
-        outbox.keep_templates(self.tx, template_rows(self.composer.templates))
-        self.composer.templates.clear()
-        outbox.add(self.tx, rows)
-        settled = [row for row in rows if row["state"] in {State.SUPPRESSED, State.HELD}]
-        callback.tell(self.tx, settled, self.listened, self.now)
-        for row in rows:
-            self.done.messages[row["state"]] += 1
-        self.done.rows.extend(rows)
+def _actions(plugin: Plugin, handler: Handler, event: Event, crm: CrmView) -> list[Action]:
+    """What a handler asks for.
 
-    def _drop_repeats(self, rows: list[dict[str, Any]]) -> None:
-        """A message whose key is known already was told before: it is kept as suppressed, under a key of its own."""
-        known = outbox.keys_known(self.tx, [row["key"] for row in rows])
-        for row in rows:
-            if row["key"] in known:
-                told = f"{row['key']}#{row['interaction_id']}"
-                row.update(
-                    key=next(key for key in (told, *(f"{told}.{n}" for n in range(2, 1000))) if key not in known),
-                    state=State.SUPPRESSED,
-                    reason=Reason.DUPLICATE,
-                    detail="told before",
-                    settled_at=self.now,
-                )
-            known.add(row["key"])
+    Raises:
+        PluginError: it returned something else, or no end of it.
+    """
+
+    def refuse(what: str, do: str) -> PluginError:
+        return PluginError(f"{handler.name} {what}", who=plugin.name, operation=event.name, do=do)
+
+    found: list[Action] = []
+    returned: Any = handler(event, crm)
+    if returned is None:
+        return found
+    if inspect.iscoroutine(returned) or inspect.isasyncgen(returned):
+        if inspect.iscoroutine(returned):
+            returned.close()
+        raise refuse("is async", "handlers do no input or output: write `def`")
+    if isinstance(returned, Action) or not isinstance(returned, Iterable):
+        raise refuse(f"returned {returned!r}, which is no list of actions", "yield actions, or return a list of them")
+    for action in returned:
+        if not isinstance(action, Action):
+            what = "yield Send, Broadcast, Note, Emit, Later, Cancel or Save"
+            raise refuse(f"returned {action!r}, which is no action", what)
+        found.append(action)
+        if len(found) > ACTIONS:
+            raise refuse(f"asks for more than {ACTIONS} things at once", "end the loop")
+    return found
+
+
+def _check_keys(plugin: Plugin, work: Work, asked: Iterable[Action]) -> None:
+    sends = [action for action in asked if isinstance(action, Send)]
+    counts = Counter((send.key, send.template if send.key is None else None, send.to) for send in sends)
+    twice = next((key or template for (key, template, _), count in counts.items() if count > 1), None)
+    if twice is not None:
+        raise PluginError(
+            f"sends {twice!r} twice to one recipient",
+            who=plugin.name,
+            operation=work.event.name,
+            do="give each Send a key of its own",
+        )
 
 
 def _age(row: Mapping[str, Any]) -> tuple[datetime, int]:
     return row["occurred_at"], row["id"]
 
 
-def _subject(kind: type[Event], event: Event) -> str:
-    """The default key of a timer: the event's type and what it is about."""
-    if event.order is not None:
-        return f"{kind.name}:order:{event.order.shop_id}:{event.order.external_id}"
-    if event.customer is not None:
-        return f"{kind.name}:customer:{event.customer.id}"
-    return f"{kind.name}:shop:{event.shop.id if event.shop else CRMKIT}"
+def _named(row: Mapping[str, Any], name: str) -> Sequence[int]:
+    """The numbers of the parcels (refunds, reviews) an interaction is about."""
+    kind, payload = EVENTS.get(row["type"]), row["payload"]
+    if not payload or kind is None:
+        return ()
+    if kind is BundleDue:
+        return payload.get(f"{name}s") or ()
+    return (payload[name],) if name in payload and name in subjects_of(kind) else ()

@@ -13,7 +13,7 @@ from crmkit.core.customer import consent_news
 from crmkit.core.hooks import Verdict
 from crmkit.core.message import Reason
 from crmkit.core.order import MILESTONES, RANK, Order
-from crmkit.flow.setup import in_hours
+from crmkit.flow.setup import Setup, in_hours
 
 
 def suppress(reason: Reason, detail: str | None = None) -> Verdict:
@@ -29,6 +29,20 @@ def hold(reason: Reason, detail: str | None = None) -> Verdict:
 def defer(reason: Reason, until: datetime, detail: str | None = None) -> Verdict:
     """It leaves later."""
     return Verdict("defer", reason, until=until, detail=detail)
+
+
+def forbidden(setup: Setup, shop: int | None, order: Order | None, purpose: str, template: str) -> Verdict | None:
+    """Whether the marketplace of a shop lets this be said to its buyers; asked before anything else."""
+    ask = setup.may_say.get(shop) if shop is not None else None
+    if shop is None or ask is None:
+        return None
+    try:
+        why = ask(order, purpose, template)
+        if why is not None and not isinstance(why, str):
+            raise TypeError(f"answered {why!r}; give the reason as text, or None")
+    except (Exception, SystemExit) as error:  # an adapter's code: what it breaks is this message only
+        return hold(Reason.POLICY_ERROR, f"{setup.shops[shop].name}.may_say: {error!r}")
+    return None if why is None else suppress(Reason.MARKETPLACE_FORBIDS, why)
 
 
 def consent(

@@ -1,6 +1,6 @@
 """What the steps are set up with: shops, channels, handlers, policies, templates, staff; made by `host`."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
@@ -10,6 +10,10 @@ from crmkit.adapters.gateway import Gateway
 from crmkit.core.account import Shop
 from crmkit.core.events import EVENTS
 from crmkit.core.hooks import Handler, Policy
+from crmkit.core.quota import Limits
+from crmkit.core.inner import INNER
+from crmkit.core.order import Order
+from crmkit.flow.cap import Cap
 from crmkit.flow.render import Templates
 
 
@@ -21,6 +25,7 @@ class Entry:
         name: unique; `[[channels.email]] name`, by default the adapter's slug.
         shops: the shops it sends for; empty: all.
         adapter, settings: what it is made of.
+        limits: how much may leave by it.
     """
 
     name: str
@@ -28,6 +33,7 @@ class Entry:
     adapter: type[Gateway]
     settings: Any
     shops: frozenset[str] = frozenset()
+    limits: Limits = Limits()
 
     def serves(self, shop: str | None) -> bool:
         """Whether it sends for this shop; staff messages without a shop go by any."""
@@ -62,10 +68,12 @@ class Rules:
     Attributes:
         quiet_hours: (from, to) in the recipient's zone, else the shop's; None: none.
         marketing_default: `deny` (an opt-in entry is needed) or `allow`.
+        marketing_cap: how much marketing a customer, and an address, gets; None: as much as there is.
     """
 
     quiet_hours: tuple[time, time] | None = None
     marketing_default: str = "deny"
+    marketing_cap: Cap | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +83,8 @@ class Setup:
     Attributes:
         absent: playbooks that are switched on and were not loaded (broken, or left out for this run): what they would
             decide must not count as decided.
+        may_say: by shop, what its marketplace says to a message: `(order, purpose, template)` gives why it may not be
+            sent, or None; shops whose adapter has no opinion are not here.
     """
 
     shops: Mapping[int, Shop]
@@ -86,18 +96,30 @@ class Setup:
     staff: Sequence[StaffMember] = ()
     rules: Rules = field(default_factory=Rules)
     absent: frozenset[str] = frozenset()
+    may_say: Mapping[int, Callable[[Order | None, str, str], str | None]] = field(default_factory=dict)
 
     @property
     def listened(self) -> frozenset[str]:
         """Wire names of the events somebody handles; all there are while a plugin that might is not loaded."""
         if self.absent:
             return frozenset(EVENTS)
-        return frozenset(handler.event.name for plugin in self.plugins for handler in plugin.handlers)
+        return frozenset(handler.event.name for plugin in self.plugins for handler in plugin.handlers) | _INNER
 
     @property
     def deduplicating(self) -> frozenset[str]:
         """Gateway entries to which the same key may be sent again."""
         return frozenset(e.name for entries in self.channels.values() for e in entries if e.adapter.deduplicates)
+
+    @property
+    def looking_up(self) -> frozenset[str]:
+        """Gateway entries whose vendor can be asked what became of a message."""
+        every = (entry for entries in self.channels.values() for entry in entries)
+        return frozenset(entry.name for entry in every if entry.adapter.look_up is not Gateway.look_up)
+
+    def limits(self, name: str) -> Limits:
+        """How much may leave by a gateway entry."""
+        entry = self.entry(name)
+        return entry.limits if entry is not None else Limits()
 
     def entry(self, name: str) -> Entry | None:
         """The gateway entry of this name."""
@@ -107,6 +129,9 @@ class Setup:
         """The persons a team's or a person's name stands for."""
         return [person for person in self.staff if target == person.name or target in person.teams]
 
+
+#: What the core itself decides.
+_INNER = frozenset(kind.name for kind in INNER)
 
 #: A failed try is repeated after about this long, doubling each time, up to a day.
 RETRY_FIRST = timedelta(minutes=1)

@@ -11,7 +11,11 @@
 - `orders`: orders and what belongs to them
 - `log`: interactions, pending work and timers
 - `facts`: what handlers, policies and templates are shown, loaded for a whole batch
+- `broadcasts`: audiences frozen to members, and how far they are
+- `told`: what was said before: keys that are told, marketing that is planned
 - `outbox`: messages: claims, marks, attempts, receipts
+- `quotas`: what gateway accounts may still send, and whether they answer
+- `pauses`: what does not leave until it is resumed
 - `search`: who is meant, and everything that is known of one customer
 - `report`: counts, and what the commands show
 """

@@ -290,3 +290,10 @@ def lock(tx: Connection, name: str) -> None:
     """
     if tx.dialect.name != "sqlite":
         tx.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_lock_number(name),))
+
+
+def lock_all(tx: Connection, names: Iterable[str]) -> None:
+    """Hold all these names to the end of the transaction: one statement, always in one order."""
+    numbers = sorted({_lock_number(name) for name in names})
+    if numbers and tx.dialect.name != "sqlite":
+        tx.exec_driver_sql("SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n", (numbers,))

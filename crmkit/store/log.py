@@ -200,6 +200,19 @@ def set_timers(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     bulk.upsert(tx, t.timer, ("plugin", "key"), list(latest.values()))
 
 
+def timers_named(tx: Connection, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], Row]:
+    """Timers that are set, by (plugin, key); held to the end of the transaction, so that none fires meanwhile."""
+    c = t.timer.c
+    statement = sa.select(t.timer).where(
+        bulk.one_of(tx, c.plugin, sorted({plugin for plugin, _ in names})),
+        bulk.one_of(tx, c.key, sorted({key for _, key in names})),
+    )
+    if tx.dialect.name != "sqlite":
+        statement = statement.order_by(c.plugin, c.key).with_for_update()
+    found = {(row["plugin"], row["key"]): row for row in bulk.rows(tx, statement)}
+    return {name: row for name, row in found.items() if name in names}
+
+
 def cancel_timers(tx: Connection, keys: Sequence[tuple[str, str]]) -> None:
     """Remove timers, as (plugin, key)."""
     bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": plugin, "key": key} for plugin, key in keys])
@@ -224,12 +237,13 @@ def fire_timers(
         statement = statement.with_for_update(skip_locked=True)
     fired = bulk.rows(tx, statement)
     if fired:
-        append(tx, [_interaction_of(row) for row in fired], listened, now)
+        append(tx, [interaction_of(row) for row in fired], listened, now)
         bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": r["plugin"], "key": r["key"]} for r in fired])
     return len(fired)
 
 
-def _interaction_of(timer: Row) -> dict[str, Any]:
+def interaction_of(timer: Mapping[str, Any]) -> dict[str, Any]:
+    """What a timer becomes when it fires."""
     return {
         "type": timer["type"],
         "profile_id": timer["profile_id"],

@@ -1,0 +1,126 @@
+"""Bursts become one message: a `Send(combine=...)` holds its decision until others like it have come.
+
+The first of a burst sets a timer; the others within its time are put into it, and kept as suppressed. When it is due,
+one message is rendered that names all. The timer is the plugin's own, written in the transaction of what was decided:
+nothing is lost or doubled when a process dies.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from crmkit.core.actions import Action, Send, staff
+from crmkit.core.events import SUBJECTS, Event, subjects_of
+from crmkit.core.inner import BundleDue
+from crmkit.flow.context import plain
+from crmkit.store import log
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A `Send` that waits for others like it.
+
+    Attributes:
+        plugin, key: of the timer all of them share.
+        cause: the interaction it is asked for by.
+        rows: how it is kept if it is put with another: messages, suppressed.
+    """
+
+    plugin: str
+    key: str
+    cause: Mapping[str, Any]
+    event: Event
+    send: Send
+    rows: Sequence[dict[str, Any]]
+
+
+@dataclass(slots=True)
+class Bundles:
+    """What became of held sends: timers to set, interactions of those that ended, messages that were combined."""
+
+    timers: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    ended: list[dict[str, Any]] = field(default_factory=list)
+    combined: list[dict[str, Any]] = field(default_factory=list)
+
+
+def timer_key(event: Event, send: Send) -> str:
+    """What sends that become one message have in common."""
+    if event.order is not None:
+        about = f"order:{event.order.shop_id}:{event.order.external_id}"
+    else:
+        about = f"shop:{event.shop.id if event.shop is not None else None}"
+    customer = event.customer.key if event.customer is not None else None
+    whom = f"staff:{send.to.target}" if send.to is not None else f"customer:{customer}"
+    return ":".join(("crmkit", "combine", send.template, send.key or "", whom, about))
+
+
+def bundle(tx: Connection, held: Sequence[Held]) -> Bundles:
+    """Put each held send with those it belongs to. One statement.
+
+    Args:
+        held: in the order they were decided in.
+    """
+    found = Bundles()
+    open_timers = log.timers_named(tx, {(one.plugin, one.key) for one in held})
+    for one in held:
+        name, at = (one.plugin, one.key), one.cause["occurred_at"]
+        timer = found.timers.get(name) or open_timers.get(name)
+        if timer is not None and at >= timer["due_at"]:  # that burst is over
+            found.ended.append(log.interaction_of(timer))
+            timer = None
+        if timer is None:
+            found.timers[name] = _begun(one)
+        else:
+            found.timers[name] = {**timer, "payload": _joined(timer["payload"], one.event)}
+            found.combined.extend(one.rows)
+    return found
+
+
+def _begun(one: Held) -> dict[str, Any]:
+    send, cause = one.send, one.cause
+    payload: dict[str, Any] = {
+        "template": send.template,
+        "via": list(send.via),
+        "staff": send.to.target if send.to is not None else None,
+        "key": send.key,
+        "context": plain({**one.event.own(), **send.context}),
+        "not_before": send.not_before.isoformat() if send.not_before is not None else None,
+        "count": 0,
+    }
+    return {
+        "plugin": one.plugin,
+        "key": one.key,
+        "type": BundleDue.name,
+        "due_at": cause["occurred_at"] + send.combine,
+        "profile_id": cause["profile_id"],
+        "shop_id": cause["shop_id"],
+        "order_id": cause["order_id"],
+        "payload": _joined({name: value for name, value in payload.items() if value is not None}, one.event),
+        "cause_id": cause["id"],
+        "depth": cause["depth"] + 1,
+    }
+
+
+def _joined(payload: Mapping[str, Any], event: Event) -> dict[str, Any]:
+    joined = {**payload, "count": payload["count"] + 1}
+    for name in subjects_of(type(event)):
+        subject, known = getattr(event, name), joined.get(f"{name}s", [])
+        if subject is not None and subject.id not in known:
+            joined[f"{name}s"] = [*known, subject.id]
+    return joined
+
+
+def sends(event: BundleDue, subjects: Mapping[str, Mapping[int, Any]]) -> Sequence[Action]:
+    """What a bundle that is due asks for."""
+    context = dict(event.context or {})
+    for name in SUBJECTS:
+        numbers = getattr(event, f"{name}s") or ()
+        context[f"{name}s"] = [subjects[name][number] for number in numbers if number in subjects[name]]
+    to = staff(event.staff) if event.staff is not None else None
+    context["count"] = event.count
+    send = Send(
+        event.template, via=tuple(event.via), to=to, key=event.key, context=context, not_before=event.not_before
+    )
+    return (send,)

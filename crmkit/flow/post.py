@@ -1,0 +1,104 @@
+"""Messages go into the outbox: each under a key of its own, and nobody is told one thing twice."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from crmkit.core.message import Reason, State
+from crmkit.flow import callback
+from crmkit.store import broadcasts, outbox, told
+
+_SETTLED = frozenset({State.SUPPRESSED, State.HELD})
+
+
+def post(
+    tx: Connection,
+    rows: Sequence[dict[str, Any]],
+    templates: Sequence[Mapping[str, Any]],
+    listened: Collection[str],
+    now: datetime,
+) -> None:
+    """Add decided messages, and tell of those that will not leave.
+
+    Args:
+        rows: messages as composed; they get their numbers here. What is a repeat becomes suppressed.
+        templates: the versions they were rendered from.
+    """
+    if not rows:
+        return
+    _drop_told(tx, rows, now)
+    members = [row for row in rows if row["broadcast_id"] is not None]
+    _drop_shared(tx, members, now)
+    _tell_apart(tx, rows)
+    outbox.keep_templates(tx, templates)
+    outbox.add(tx, rows)
+    if members:
+        broadcasts.decided(
+            tx,
+            [
+                {**row, "message_id": row["id"], "address": row["address"] if _takes_place(row) else None}
+                for row in members
+            ],
+        )
+    callback.tell(tx, [row for row in rows if row["state"] in _SETTLED], listened, now)
+
+
+def _suppress(row: dict[str, Any], detail: str, now: datetime) -> None:
+    row.update(state=State.SUPPRESSED, reason=Reason.DUPLICATE, detail=detail, settled_at=now)
+
+
+def _drop_told(tx: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> None:
+    """One interaction tells one thing to one recipient once; of a key of the author's own, one message is told at all.
+
+    What did not leave and never will does not count.
+    """
+    said: set[tuple[Any, str]] = set()
+    live = [row for row in rows if row["state"] != State.SUPPRESSED]
+    own = {row["once"] for row in live if row["once"] is not None}
+    known = told.once(tx, own) if own else set()
+    for row in live:
+        if row["once"] in known or (row["interaction_id"], row["key"]) in said:
+            _suppress(row, "told before", now)
+        elif row["once"] is not None:
+            known.add(row["once"])
+        said.add((row["interaction_id"], row["key"]))
+
+
+def _takes_place(row: Mapping[str, Any]) -> bool:
+    """Whether a member of a broadcast stands for its address: it is told, or would be if it were not held out."""
+    return bool(row["state"] != State.SUPPRESSED or row["reason"] == Reason.HOLD_OUT)
+
+
+def _drop_shared(tx: Connection, members: Sequence[dict[str, Any]], now: datetime) -> None:
+    """A broadcast reaches each address once, whoever shares it."""
+    mine = [row for row in members if row["address"] is not None and _takes_place(row)]
+    if not mine:
+        return
+    taken = broadcasts.taken(tx, {row["address"] for row in mine}, {row["broadcast_id"] for row in mine})
+    for row in mine:
+        place = (row["broadcast_id"], row["address"])
+        if place in taken:
+            _suppress(row, "another customer of the same address is told", now)
+        taken.add(place)
+
+
+def _tell_apart(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Give each message a key that none has: what comes to a known key is numbered, the same way each time."""
+    used: set[str] = set()
+    wanted = {id(row): row["key"] for row in rows}
+    unclear, round_ = list(rows), 1
+    while unclear:
+        known = outbox.keys_known(tx, [row["key"] for row in unclear])
+        again = []
+        for row in unclear:
+            if row["key"] in known or row["key"] in used:
+                again.append(row)
+            else:
+                used.add(row["key"])
+        round_ += 1
+        for row in again:
+            first = wanted[id(row)] if row["once"] is None else f"{wanted[id(row)]}#{row['cause']}"
+            row["key"] = first if first != row["key"] and round_ == 2 else f"{first}#{round_}"
+        unclear = again
