@@ -21,6 +21,7 @@ CHANNELS = ("sms", "email", "call", "chat")
 #: What we ship, by the distribution that brings it.
 _OURS = {
     "marketplace.files": "crmkit-marketplace",
+    "marketplace.woocommerce": "crmkit-marketplace",
     "email.smtp": "crmkit-email",
     "email.folder": "crmkit-email",
     "play.care": "crmkit-care",
