@@ -11,6 +11,7 @@ itself when a kept connection is lost, and what a vendor wrote unasked on an idl
 
 import asyncio
 import os
+import ssl
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -78,11 +79,17 @@ class _Connector(aiohttp.TCPConnector):
         return connection
 
 
+@lru_cache(maxsize=1)
+def _trust() -> ssl.SSLContext:
+    """Whose certificates are trusted; to read them takes longer than many a call, so it is done once."""
+    return httpx.create_ssl_context()
+
+
 class _Transport(AiohttpTransport):
     """httpx over aiohttp, which notes for every call whether it had a connection."""
 
     def __init__(self, limits: httpx.Limits, resolver: aiohttp.abc.AbstractResolver | None) -> None:
-        super().__init__(limits=limits)
+        super().__init__(limits=limits, verify=_trust())
         self._resolver = resolver
 
     def get_client(self) -> aiohttp.ClientSession:
