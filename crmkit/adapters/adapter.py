@@ -45,7 +45,7 @@ class Adapter:
     Class attributes:
         name: the slug; the same as module, entry point and configuration value.
         verifies: how its webhooks are signed; None: by `verify`, or it takes none.
-        accepts_with: what the vendor wants to be answered when a webhook was kept.
+        accepts_with: what the vendor wants to be answered when a webhook was kept. An instance may know it better.
         keeps_headers: headers, in lower case, that `records` needs; the others are not kept.
         sends: whether what it calls has effects that must not be doubled: then what became of a call that was lost on
             its way is in doubt, and it is not repeated.
@@ -58,7 +58,7 @@ class Adapter:
 
     name: ClassVar[str]
     verifies: ClassVar[Signature | None] = None
-    accepts_with: ClassVar[Reply] = Reply()
+    accepts_with: Reply = Reply()
     keeps_headers: ClassVar[tuple[str, ...]] = ("content-type",)
     sends: ClassVar[bool] = False
 

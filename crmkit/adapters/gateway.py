@@ -30,7 +30,7 @@ class Gateway(Adapter):
     Class attributes:
         channel: the way out it serves: `sms`, `email`, `call`, `chat`, ...
         reaches: the kinds of address it accepts.
-        deduplicates: whether sending the same key again cannot double the message.
+        deduplicates: whether sending the same key again cannot double the message. An instance may know it better.
         batch: how many messages one call takes; above 1, `deliver_many` is called.
         exclusive: whether only one process at a time may use it (a modem, a bound session).
         look_up_after: how long after a try its vendor can be asked what became of it.
@@ -39,7 +39,7 @@ class Gateway(Adapter):
 
     channel: ClassVar[str]
     reaches: ClassVar[tuple[str, ...]]
-    deduplicates: ClassVar[bool] = False
+    deduplicates: bool = False
     batch: ClassVar[int] = 1
     exclusive: ClassVar[bool] = False
     look_up_after: ClassVar[timedelta] = timedelta(minutes=2)
