@@ -24,6 +24,8 @@ _OURS = {
     "marketplace.woocommerce": "crmkit-marketplace",
     "email.smtp": "crmkit-email",
     "email.folder": "crmkit-email",
+    "sms.twilio": "crmkit-sms",
+    "sms.http": "crmkit-sms",
     "play.care": "crmkit-care",
 }
 

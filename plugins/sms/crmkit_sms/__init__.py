@@ -1,0 +1,12 @@
+"""Text messages out and back: one module per vendor, each an entry point `sms.<slug>`.
+
+In the order a message goes:
+
+- `twilio`: the gateway of Twilio
+- `twilio_code`: what Twilio's error codes mean
+- `twilio_signature`: how Twilio signs its webhooks
+- `http`: the gateway that is described in the configuration, for vendors nobody has written yet
+- `http_settings`: how it is described, checked before anything is sent
+- `filling`: placeholders, filled in as each format wants it
+- `answer`: what an answer or a webhook says, by the places the configuration names
+"""

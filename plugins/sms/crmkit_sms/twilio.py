@@ -1,0 +1,441 @@
+"""Sends text messages through Twilio, and takes in what became of them and what is replied.
+
+Vendor documentation: https://www.twilio.com/docs/messaging/api/message-resource
+
+Twilio takes no key of ours and tells no repeats, so a message that was lost on its way is in doubt. Two things settle
+it: the status callback carries our key in its address, which Twilio signs, so the first callback says whose it is; and
+`look_up` lists what was sent to the number. One address takes both status callbacks and replies.
+"""
+
+import ipaddress
+import re
+import unicodedata
+from collections.abc import AsyncIterator, Iterable, Iterator
+from datetime import datetime, timedelta
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import parse_qs, quote, urlsplit
+
+import httpx
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
+
+from crmkit import (
+    Account,
+    AdapterError,
+    Address,
+    AuthError,
+    Call,
+    ConsentRecord,
+    DoubtError,
+    Gateway,
+    GatewaySettings,
+    InboundRecord,
+    Message,
+    Money,
+    PayloadError,
+    Reason,
+    Receipt,
+    ReceiptRecord,
+    Record,
+    Reply,
+    Verified,
+    fingerprint,
+    hookimpl,
+    opt_out,
+    secrets_of,
+)
+from crmkit_sms import twilio_signature
+from crmkit_sms.twilio_code import NOT_NOW, OURS, reason_of
+
+BODY_LIMIT = 1_600
+#: Twilio gives up after as many seconds as it is told, at the most.
+LONGEST_VALIDITY = 36_000
+#: What a longer key would make of the status callback's address is not certain to be taken.
+LONGEST_KEY = 500
+#: A recipient with more pages of messages is not looked up; it also ends a list that never does.
+PAGES, PAGE_SIZE = 20, 1_000
+#: Our clock and Twilio's may differ by this much.
+SKEW = timedelta(minutes=5)
+#: Every 4xx but those that mean the same for all vendors: credentials, time, rate.
+REFUSED = frozenset(range(400, 500)) - {401, 408, 425, 429}
+#: {Twilio's status: where the message is}; what is not here says nothing.
+STATES: dict[str, Literal["sent", "delivered", "failed"]] = {
+    **dict.fromkeys(("accepted", "scheduled", "queued", "sending", "sent"), "sent"),
+    **dict.fromkeys(("delivered", "read"), "delivered"),
+    **dict.fromkeys(("failed", "undelivered", "canceled"), "failed"),
+}
+_BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
+_NUMBER = re.compile(r"\+[1-9][0-9]{4,14}")
+_SENDER = re.compile(r"\+[1-9][0-9]{4,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
+
+
+class TwilioMessage(BaseModel):
+    """A message as Twilio shows it."""
+
+    sid: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+    status: str
+    to: str | None = None
+    body: str | None = None
+    direction: str = "outbound-api"
+    error_code: int | None = None
+    error_message: str | None = None
+    price: Decimal | None = None
+    price_unit: str | None = None
+    date_created: str | None = None
+
+    @property
+    def cost(self) -> Money | None:
+        """What it cost; Twilio writes prices as what they do to the balance."""
+        return Money(abs(self.price), self.price_unit) if self.price is not None and self.price_unit else None
+
+    @property
+    def created_at(self) -> datetime | None:
+        """When Twilio took it; None if that cannot be read."""
+        try:
+            moment = parsedate_to_datetime(self.date_created or "")
+        except ValueError:
+            return None
+        return moment if moment.tzinfo is not None else None
+
+
+class TwilioMessages(BaseModel):
+    """A page of messages."""
+
+    messages: list[TwilioMessage]
+    next_page_uri: str | None = None
+
+
+class TwilioError(BaseModel):
+    """What Twilio writes when it refuses."""
+
+    code: int | None = None
+    message: str = ""
+
+
+class TwilioGateway(Gateway):
+    """Sends text messages through Twilio."""
+
+    name = "twilio"
+    channel = "sms"
+    reaches = ("phone",)
+    deduplicates = False
+    accepts_with = Reply(200, b"<Response/>", "text/xml")
+    #: a message lost on its way may still be taken within the call's minute; the list is then a little behind
+    look_up_after = timedelta(minutes=10)
+
+    class Settings(GatewaySettings):
+        """As whom, and from where."""
+
+        model_config = ConfigDict(hide_input_in_errors=True)
+
+        account_sid: Annotated[str, StringConstraints(pattern=r"^AC[0-9a-fA-F]{32}$")]
+        #: signs in and verifies webhooks; a list while it is changed over, the one that signs in first
+        auth_token: SecretStr | Annotated[list[SecretStr], Field(min_length=1)] | None = None
+        #: an API key's id (SK...), to sign in with instead of the auth token
+        api_key: Annotated[str, StringConstraints(pattern=r"^SK[0-9a-fA-F]{32}$")] | None = None
+        api_secret: SecretStr | None = None
+        #: shared keys that sign webhooks instead of the auth token, by their ids
+        shared_keys: dict[str, SecretStr] = Field(default_factory=dict)
+        #: a number, a short code or a name of up to 11 letters and digits
+        sender: str | None = None
+        #: a messaging service's id (MG...), which chooses the sender
+        messaging_service: Annotated[str, StringConstraints(pattern=r"^MG[0-9a-fA-F]{32}$")] | None = None
+        #: whether Twilio may replace characters that make a text longer
+        smart_encoded: bool = False
+        #: languages whose opt-out words count; all where unset
+        opt_out_locales: list[str] | None = None
+        #: another region's address
+        base_url: str = "https://api.twilio.com"
+
+        @field_validator("sender")
+        @classmethod
+        def _is_sender(cls, value: str | None) -> str | None:
+            if value is not None and not _SENDER.fullmatch(value):
+                raise ValueError("should be a number like +14155550100, a short code, or a name of up to 11 characters")
+            return value
+
+        @field_validator("base_url")
+        @classmethod
+        def _is_safe(cls, value: str) -> str:
+            parts = urlsplit(value)
+            if not parts.hostname or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
+                raise ValueError("should be an address like https://api.twilio.com")
+            if parts.scheme == "http" and not _is_loopback(parts.hostname):
+                raise ValueError("would send the credentials in the clear; use https")
+            return value.rstrip("/")
+
+        @model_validator(mode="after")
+        def _fits_together(self) -> Self:
+            if (self.sender is None) == (self.messaging_service is None):
+                raise ValueError("give sender or messaging_service, one of the two")
+            if (self.api_key is None) != (self.api_secret is None):
+                raise ValueError("api_key and api_secret go together: give both or neither")
+            if self.api_key is None and self.auth_token is None:
+                raise ValueError("give auth_token, or api_key and api_secret")
+            return self
+
+    settings: Settings
+
+    def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
+        super().__init__(settings, account, http)
+        secret = settings.api_secret.get_secret_value() if settings.api_secret else None
+        signed_in = (settings.api_key, secret) if secret else (settings.account_sid, self._tokens[0])
+        self._auth = httpx.BasicAuth(*signed_in)
+        self._messages = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
+
+    @property
+    def _tokens(self) -> list[str]:
+        return secrets_of(self.settings, "auth_token")
+
+    async def check(self) -> Iterable[str]:
+        """Reads one message, which sends nothing."""
+        who = f"{self.account.name} check"
+        problems = []
+        if self.account.webhook_url is None:
+            problems.append(f"{who}: no receipts and replies come in without a web address; set [web] url")
+        elif not self._takes_webhooks:
+            problems.append(f"{who}: webhooks cannot be verified with an API key; set auth_token too")
+        try:
+            await self._page(self._messages, {"PageSize": 1}, operation="check")
+        except AdapterError as error:
+            problems.append(str(error))
+        return problems
+
+    # out
+
+    async def deliver(self, message: Message) -> Receipt:
+        """Hand one message to Twilio.
+
+        Raises:
+            RetryableError, DoubtError: as `call` says.
+            AuthError: credentials, account or sender refused.
+        """
+        if not _NUMBER.fullmatch(message.address):
+            return message.rejected(Reason.BAD_ADDRESS, "not an international phone number (+ and digits)")
+        if not message.text.strip() or len(message.text) > BODY_LIMIT:
+            what = f"the text has {len(message.text)} characters; Twilio takes 1 to {BODY_LIMIT}"
+            return message.rejected(Reason.CONTENT, what)
+        answer: Any = await self.call(
+            "deliver",
+            "POST",
+            self._messages,
+            data=self._form(message),
+            auth=self._auth,
+            answers=REFUSED,
+            read=TwilioMessage,
+        )
+        if isinstance(answer, httpx.Response):
+            return self._refusal(message, answer)
+        return self._became(message, answer)
+
+    def _form(self, message: Message) -> dict[str, str]:
+        form = {"To": message.address, "Body": message.text}
+        if self.settings.messaging_service is not None:
+            form["MessagingServiceSid"] = self.settings.messaging_service
+        else:
+            form["From"] = self.settings.sender or ""
+        if self.settings.smart_encoded:
+            form["SmartEncoded"] = "true"
+        if message.expires_at is not None and message.leaves_at is not None:
+            seconds = int((message.expires_at - message.leaves_at).total_seconds())
+            if seconds < LONGEST_VALIDITY:
+                form["ValidityPeriod"] = str(max(1, seconds))
+        if self.account.webhook_url is not None and self._takes_webhooks:
+            key = quote(message.key, safe="")
+            form["StatusCallback"] = self.account.webhook_url + (f"?key={key}" if len(key) <= LONGEST_KEY else "")
+        return form
+
+    def _refusal(self, message: Message, answer: httpx.Response) -> Receipt:
+        try:
+            said = TwilioError.model_validate_json(answer.content)
+        except ValueError:
+            said = TwilioError()
+        detail = _shown(said.code, said.message or f"HTTP {answer.status_code}", message.address)
+        if said.code in NOT_NOW:
+            return message.deferred(detail)
+        # 403 and 404 without a code we know are about the account, not about this message
+        if said.code in OURS or (answer.status_code in {403, 404} and reason_of(said.code) is Reason.OTHER):
+            raise AuthError(
+                f"Twilio does not let this account send ({detail})",
+                who=self.account.name,
+                operation="deliver",
+                do=f"mend it at Twilio, or check the settings of {self.account.name} in crmkit.toml",
+            )
+        return message.rejected(reason_of(said.code), detail)
+
+    def _became(self, message: Message, found: TwilioMessage) -> Receipt:
+        """What a message's status says of the try that made it."""
+        if STATES.get(found.status) == "failed":
+            why = found.error_message or f"status {found.status}"
+            return message.rejected(reason_of(found.error_code), _shown(found.error_code, why, message.address))
+        return message.accepted(vendor_id=found.sid, cost=found.cost, detail=found.status)
+
+    # doubt
+
+    async def look_up(self, message: Message) -> Receipt | None:
+        """Look for a message among all that were sent to its recipient since it was decided.
+
+        Neither the sender (a service chooses it) nor the day sent (a message that still queues has none) narrows the
+        list: what it leaves out would be sent twice.
+
+        Raises:
+            DoubtError: several could be it, or the list has no end.
+            AdapterError: Twilio could not be asked.
+        """
+        since = message.decided_at - SKEW if message.decided_at is not None else None
+        same_text, unclear = [], 0
+        async for found in self._sent_to(message.address):
+            created_at = found.created_at
+            if since is not None and created_at is not None and created_at < since:
+                continue
+            if found.body == message.text:
+                same_text.append(found)
+            elif not found.body or self._may_be(found.body, message.text):
+                unclear += 1  # its text was deleted, or written otherwise than we did
+        if unclear or len(same_text) > 1:
+            raise DoubtError(
+                f"{unclear + len(same_text)} messages to this number could be it",
+                who=self.account.name,
+                operation="look up",
+                do="see which in Twilio's message log",
+            )
+        return self._became(message, same_text[0]) if same_text else None
+
+    def _may_be(self, body: str, text: str) -> bool:
+        """Whether one could be the other, rewritten: smart encoding replaces whatever is not ASCII by what is."""
+        if not self.settings.smart_encoded:
+            return _letters(body) == _letters(text)
+        rest = (char for char in body if char.isalnum())
+        return all(char in rest for char in text if char.isascii() and char.isalnum())
+
+    async def _sent_to(self, address: str) -> AsyncIterator[TwilioMessage]:
+        """Everything Twilio has that was sent to a number."""
+        url, params, seen = self._messages, {"To": address, "PageSize": PAGE_SIZE}, set[str]()
+        while True:
+            page = await self._page(url, params, operation="look up")
+            for found in page.messages:
+                if found.direction.startswith("outbound") and found.to in {address, None}:
+                    yield found
+            onward = page.next_page_uri
+            if not onward:
+                return
+            if onward in seen or len(seen) >= PAGES - 1 or not onward.startswith("/"):
+                raise DoubtError(
+                    "the list of messages to this number does not end", who=self.account.name, operation="look up"
+                )
+            seen.add(onward)
+            url, params = f"{self.settings.base_url}{onward}", {}
+
+    async def _page(self, url: str, params: dict[str, Any], *, operation: str) -> TwilioMessages:
+        # httpx drops the query of an address that is also given params
+        options = {"params": params} if params else {}
+        return await self.call(operation, "GET", url, auth=self._auth, sends=False, read=TwilioMessages, **options)
+
+    # in
+
+    @property
+    def _takes_webhooks(self) -> bool:
+        return bool(self._tokens or self.settings.shared_keys)
+
+    def verify(self, call: Call) -> Verified | Reply:
+        """Whether Twilio signed the call."""
+        shared = {name: key.get_secret_value() for name, key in self.settings.shared_keys.items()}
+        if not twilio_signature.holds(call, self._tokens, shared):
+            return Reply(401, b"unverified")
+        form = dict(twilio_signature.fields_of(call.body)) if twilio_signature.is_form(call) else {}
+        sid = form.get("MessageSid") or form.get("SmsSid")
+        if not sid:
+            return Verified(fingerprint(call.query, call.body))
+        return Verified(fingerprint(sid, form.get("MessageStatus", "received")))
+
+    def records(self, call: Call) -> Iterator[Record]:
+        """A status callback's receipt; or a reply, with what it says about further messages.
+
+        Statuses come in any order, and without a time that could be used: the carrier's (`RawDlrDoneDate`) is in a
+        time zone of its own that nobody tells. So they happened when they came.
+        """
+        try:
+            form = dict(twilio_signature.fields_of(call.body)) if twilio_signature.is_form(call) else {}
+        except ValueError:
+            form = {}
+        sid = form.get("MessageSid") or form.get("SmsSid")
+        if sid and "MessageStatus" in form:
+            yield from self._receipt(call, sid, form)
+        elif sid and form.get("From") and "Body" in form:
+            yield from self._reply(call, sid, form)
+        else:
+            raise PayloadError(
+                "a webhook that is neither a status callback nor a message",
+                who=self.account.name,
+                operation="read webhook",
+                do="point only messaging webhooks of Twilio at this address",
+            )
+
+    def _receipt(self, call: Call, sid: str, form: dict[str, str]) -> Iterator[Record]:
+        status = form["MessageStatus"].lower()
+        state = STATES.get(status)
+        if state is None:
+            return
+        written = form.get("ErrorCode", "")
+        code = int(written) if written.isascii() and written.isdigit() and len(written) < 10 else None
+        reason = reason_of(code) if state == "failed" else None
+        yield ReceiptRecord(
+            external_id=f"{sid}:{status}",
+            state="bounced" if reason in _BOUNCES else state,
+            key=parse_qs(call.query).get("key", [None])[0],
+            vendor_id=sid,
+            reason=reason,
+            detail=_shown(code, form.get("ErrorMessage") or status, form.get("To", "")) if state == "failed" else None,
+            occurred_at=call.received_at,
+        )
+
+    def _reply(self, call: Call, sid: str, form: dict[str, str]) -> Iterator[Record]:
+        sender = form["From"]
+        text = form["Body"].replace("\x00", "")
+        address = Address(kind="phone" if _NUMBER.fullmatch(sender) else "sms_sender", value=sender)
+        media = [form[name] for name in sorted(form) if re.fullmatch(r"MediaUrl[0-9]+", name)]
+        extras: dict[str, Any] = {"to": form.get("To", "")} | ({"media": media} if media else {})
+        yield InboundRecord(
+            external_id=sid, channel="sms", sender=address, text=text, received_at=call.received_at, extras=extras
+        )
+        kind = form.get("OptOutType", "").upper()
+        said = {"STOP": "withdrawn", "START": "granted", "HELP": None}.get(
+            kind, opt_out(text, self.settings.opt_out_locales)
+        )
+        if said is not None:
+            yield ConsentRecord.model_validate(
+                {
+                    "external_id": sid,
+                    "address": address,
+                    "channel": "sms",
+                    "state": said,
+                    "wording": text,
+                    "said_at": call.received_at,
+                }
+            )
+
+
+@hookimpl
+def crmkit_gateways() -> Iterator[type[Gateway]]:
+    yield TwilioGateway
+
+
+def _shown(code: int | None, text: str, recipient: str) -> str:
+    """A refusal as it may be shown and stored: one line, not too long, without the recipient's number."""
+    for number in {recipient, recipient.removeprefix("+")} - {""}:
+        text = text.replace(number, "recipient")
+    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
+    return f"{code} {line}"[:300] if code is not None else line[:300]
+
+
+def _letters(text: str) -> str:
+    """What is left of a text where punctuation, spaces and look-alikes were replaced."""
+    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
