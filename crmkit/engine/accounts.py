@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.memory import Memory
 from crmkit.adapters.source import Source
+from crmkit.adapters.stream import BEGINNING
 from crmkit.core.account import Shop
 from crmkit.flow.setup import Entry
 from crmkit.flow.sync import Run, guarded
@@ -107,7 +108,7 @@ class Accounts:
             name=entry.name,
             title=entry.name,
             reports=frozenset(),
-            announce_from=datetime.min.replace(tzinfo=UTC),
+            announce_from=BEGINNING,
             locale=crm.locale,
             zone=ZoneInfo(crm.timezone),
             kind="gateway",
