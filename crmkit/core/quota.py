@@ -31,13 +31,14 @@ _BUDGET = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Z]{3}) ?/ ?(day|month
 class QuotaRow(SQLModel, table=True):
     """What is left of an account's quota, and how its circuit stands. `name` is the gateway entry's.
 
-    Amounts are decimals as text: a text message costs less than a minor unit. `unit_cost` is what a segment cost last.
+    Amounts are decimals as text, tokens too: a text message costs less than a minor unit. `unit_cost` is what a
+    segment cost last.
     """
 
     __tablename__ = "quota"
 
     name: str = Field(primary_key=True)
-    tokens: float | None = None
+    tokens: str | None = None
     refilled_at: datetime | None = Field(default=None, sa_type=UtcTime)
     #: the local day that `day_count` counts, and the day or month that `spent` sums up
     day: str | None = None
@@ -132,6 +133,10 @@ class Limits:
         return self.rate is not None or self.daily is not None or self.budget is not None
 
 
+#: As much as there is.
+UNLIMITED = Limits()
+
+
 @dataclass(slots=True)
 class Quota:
     """The row as it is worked with; `changed` tells whether it has to be written back."""
@@ -180,12 +185,16 @@ class Quota:
         if limits.daily is not None:
             room, why = _less(room, why, limits.daily - self.day_count, "daily")
         if limits.budget is not None:
-            left = limits.budget.amount - money(self.spent)
+            left = self.left(limits)
             if left <= 0 or left < money(self.unit_cost):
                 return 0, "budget"
             if self.unit_cost is None:
                 room, why = _less(room, why, UNPRICED, None)
         return max(0, room), why
+
+    def left(self, limits: Limits) -> Decimal:
+        """What is left of the budget; nothing where there is none."""
+        return limits.budget.amount - money(self.spent) if limits.budget is not None else Decimal(0)
 
     def price(self, segments: int | None) -> Decimal:
         """What a message will cost, so far as can be told."""

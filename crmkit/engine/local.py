@@ -5,6 +5,9 @@ The only room below the command line that reads the wall clock; every step is gi
 """
 
 import asyncio
+import os
+import secrets
+import socket
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -14,15 +17,18 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
-from crmkit.core.errors import CrmkitError
+from crmkit.core.errors import AuthError, ConfigError, CrmkitError
 from crmkit.core.message import State
 from crmkit.engine.accounts import Accounts
 from crmkit.engine.inward import Inward, ShopRun
-from crmkit.flow import callback
+from crmkit.flow import pause
+from crmkit.flow.claim import claim, next_due, sweep, trip, turned_away
 from crmkit.flow.decide import Decided, decide
-from crmkit.flow.deliver import Delivered, deliver, last_look
+from crmkit.flow.deliver import CLAIM, Delivered, deliver
+from crmkit.flow.hold import Hold
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run, guarded
+from crmkit.flow.verdict import TRIES
 from crmkit.store import accounts, log, outbox
 
 #: Interactions one decide transaction takes.
@@ -94,7 +100,7 @@ class Local(Inward):
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
                 result.taken = await self.take_in(now=began)
-                result.lapsed = await self.store.run(outbox.sweep, began, setup.deduplicating)
+                result.lapsed = await self.store.run(sweep, setup, began)
                 if now is None:
                     await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
                 else:
@@ -128,12 +134,8 @@ class Local(Inward):
                 _tell(progress, result)
                 if step.interactions == 0:
                     break
-            due = await self.store.run(outbox.gateways_due, clock())
-            lanes = [
-                asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress))
-                for name in due
-                if name not in result.delivered.stopped
-            ]
+            due = await self.store.run(_gateways_due, setup, clock())
+            lanes = [asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress)) for name in due]
             try:
                 moved = sum(await asyncio.gather(*lanes))
             except BaseException:  # each lane ends in its own time: what is in flight is recorded
@@ -155,20 +157,36 @@ class Local(Inward):
         progress: DispatchProgress | None,
     ) -> int:
         """Deliver over one gateway. Returns how many messages moved."""
-        try:
-            gateway = await gateways.open(name)
-        except CrmkitError as error:
-            result.delivered.stopped[name] = error
-            return 0
-        if gateway is None:
-            return 0
         done = Delivered()
         try:
-            await deliver(self.store.run, setup, name, gateway, clock, done)
+            away = await self.store.run(turned_away, setup, name, clock())
+            if away is not None:
+                done.states["deferred"] += away
+            elif name not in result.delivered.stopped:
+                await self._deliver(name, setup, gateways, clock, done)
         finally:
             result.delivered.add(done)
         _tell(progress, result)
         return sum(done.states.values())
+
+    async def _deliver(
+        self, name: str, setup: Setup, gateways: "_Gateways", clock: Callable[[], datetime], done: Delivered
+    ) -> None:
+        """Open a gateway, and deliver over it; what it cannot be given goes on its way."""
+        try:
+            gateway = await gateways.open(name, clock)
+        except CrmkitError as error:
+            done.stopped[name] = error
+            if isinstance(error, AuthError):
+                await self.store.run(pause.refuse, setup, name, str(error), clock())
+            else:
+                done.states["deferred"] += await self.store.run(trip, setup, name, str(error), clock())
+            return
+        if gateway is None:
+            done.put_off[name] = f"busy elsewhere: {gateways.busy[name]} uses it"
+            return
+        holder = gateways.holder if gateway.exclusive else None
+        await deliver(self.store.run, setup, name, gateway, clock, done, holder=holder)
 
     async def _simulate(
         self,
@@ -204,14 +222,14 @@ class Local(Inward):
         with self.store.rehearse() as tx:
             setup = self.setup(tx)
             names = frozenset(entry.name for entries in setup.channels.values() for entry in entries)
-            outbox.sweep(tx, until, setup.deduplicating)
+            sweep(tx, setup, until)
             step: datetime | None = None
             while True:
                 moment = until if now is None else _next_due(tx, setup, names)
                 if moment is None or moment > until:
                     break
                 at = moment if step is None else max(step, moment)
-                rows = _rehearse(tx, setup, names, plan, at)
+                rows = _rehearse(tx, setup, names, plan, at, is_paced=now is not None)
                 if at == step and not rows:
                     break
                 step = at
@@ -219,13 +237,19 @@ class Local(Inward):
         return plan
 
 
+def _gateways_due(tx: Connection, setup: Setup, now: datetime) -> list[str]:
+    """Gateways with messages that may leave now, or that may be asked about some."""
+    doubted = outbox.gateways_doubted(tx, setup.looking_up, now, TRIES)
+    return sorted({*outbox.gateways_due(tx, now), *doubted})
+
+
 def _next_due(tx: Connection, setup: Setup, gateways: frozenset[str]) -> datetime | None:
     announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
-    due = (log.next_due(tx, announcing, setup.absent), outbox.next_due(tx, gateways))
+    due = (log.next_due(tx, announcing, setup.absent), next_due(tx, setup, gateways))
     return min((moment for moment in due if moment is not None), default=None)
 
 
-def _rehearse(tx: Connection, setup: Setup, names: frozenset[str], plan: Plan, at: datetime) -> int:
+def _rehearse(tx: Connection, setup: Setup, names: frozenset[str], plan: Plan, at: datetime, *, is_paced: bool) -> int:
     """One step of a plan: decide at this clock, and take off the queue what would be handed over."""
     done = 0
     while (step := decide(tx, setup, at, DECIDE)).interactions:
@@ -234,35 +258,36 @@ def _rehearse(tx: Connection, setup: Setup, names: frozenset[str], plan: Plan, a
         step.rows.clear()
         plan.decided.add(step)
     known = {row["id"]: row for row in plan.rows}
-    for name in names:
-        while due := outbox.due(tx, name, at, 1000):
-            done += len(due)
-            verdicts = last_look(tx, setup, due, at)
-            moved = []
-            for row in due:
-                verdict, planned = verdicts.get(row["id"]), known.get(row["id"])
-                if planned is None:
-                    planned = known[row["id"]] = {**row, "leaves_at": None}
-                    plan.rows.append(planned)
-                if verdict is None:
-                    planned.update(state=State.SENT, reason=None, detail=None, leaves_at=at)
-                elif verdict.action == "defer":
-                    told = {"reason": verdict.reason, "detail": verdict.detail}
-                    planned.update(state=State.QUEUED, not_before=verdict.until, **told)
-                else:
-                    told = {"reason": verdict.reason, "detail": verdict.detail}
-                    planned.update(state=State.SUPPRESSED, settled_at=at, **told)
-                moved.append(planned)
-            outbox.settle(tx, moved)
-            suppressed = [row for row in moved if row["state"] == State.SUPPRESSED]
-            callback.tell(tx, suppressed, setup.listened, at)
+    is_moving = True
+    while is_moving:
+        is_moving = False
+        for name in sorted(names.union(outbox.gateways_due(tx, at))):
+            while True:
+                found = claim(tx, setup, name, "plan", at, CLAIM, is_paced=is_paced, is_rehearsed=True)
+                left = {"state": State.SENT, "reason": None, "detail": None, "leaves_at": at}
+                moved = [*found.kept, *({**row, **left} for row in found.rows)]
+                for row in moved:
+                    planned = known.get(row["id"])
+                    if planned is None:
+                        planned = known[row["id"]] = {"leaves_at": None}
+                        plan.rows.append(planned)
+                    planned.update(row)
+                outbox.settle(tx, [row for row in moved if row["state"] == State.SENT])
+                done += len(moved) + found.moved
+                is_moving = is_moving or found.moved > 0
+                if not moved and not found.moved:
+                    break
     return done
 
 
 def _add_rest(tx: Connection, plan: Plan) -> None:
     """What waits in the outbox and is not due by the plan's clock belongs to the picture too."""
-    known = {row["id"] for row in plan.rows}
-    plan.rows.extend({**row, "leaves_at": None} for row in outbox.queued(tx) if row["id"] not in known)
+    known = {row["id"]: row for row in plan.rows}
+    for row in outbox.queued(tx):
+        if row["id"] in known:
+            known[row["id"]].update(row)
+        else:
+            plan.rows.append({**row, "leaves_at": None})
 
 
 def _tell(progress: DispatchProgress | None, result: DispatchRun) -> None:
@@ -276,17 +301,22 @@ class _Gateways:
     def __init__(self, accounts: Accounts, setup: Setup, run: Run, now: datetime) -> None:
         self.accounts, self.setup, self.run, self.now = accounts, setup, run, now
         self.opened: dict[str, Gateway] = {}
+        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
+        self.holds: dict[str, Hold] = {}
+        self.busy: dict[str, str] = {}
 
     def usable(self, stopped: Iterable[str]) -> frozenset[str]:
-        """Names of configured gateways that have not stopped."""
+        """Names of configured gateways that have not stopped, and that no other process has to itself."""
         names = {entry.name for entries in self.setup.channels.values() for entry in entries}
-        return frozenset(names - set(stopped))
+        return frozenset(names - set(stopped) - set(self.busy))
 
-    async def open(self, name: str) -> Gateway | None:
-        """The gateway of this name; None if it is not configured any more: its messages wait."""
+    async def open(self, name: str, clock: Callable[[], datetime]) -> Gateway | None:
+        """The gateway of this name; None if another process has it to itself."""
         if name not in self.opened:
             entry = self.setup.entry(name)
             if entry is None:
+                raise ConfigError("is not configured any more", who=name, operation="open")
+            if entry.adapter.exclusive and not await self._hold(name, clock):
                 return None
             gateway = self.accounts.host.gateway(entry)
             number, _ = await self.accounts.meet(entry, None, self.run, self.now)
@@ -294,6 +324,14 @@ class _Gateways:
             await guarded(gateway.open(), who=name, operation="open")
             self.opened[name] = gateway
         return self.opened[name]
+
+    async def _hold(self, name: str, clock: Callable[[], datetime]) -> bool:
+        """Take the lease on an exclusive gateway, unless another process has it."""
+        hold = self.holds.setdefault(name, Hold(self.run, name, self.holder, clock))
+        other = await hold.take()
+        if other is not None:
+            self.busy[name] = other
+        return other is None
 
     async def close(self, done: Delivered) -> None:
         """Close all that were opened; one that cannot be closed keeps no other open."""
@@ -303,3 +341,5 @@ class _Gateways:
             except CrmkitError as error:
                 done.stopped.setdefault(name, error)
             await gateway.http.aclose()
+        for hold in self.holds.values():
+            await hold.release()

@@ -139,19 +139,14 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
         return
     messages = {number: dict(row) for number, row in outbox.held(tx, [r["message_id"] for r in receipts]).items()}
     moved: dict[int, dict[str, Any]] = {}
+    ended: list[dict[str, Any]] = []
     news: set[int] = set()
     for receipt in sorted(receipts, key=lambda row: row["occurred_at"]):
         message, state, at = messages[receipt["message_id"]], State(receipt["state"]), receipt["occurred_at"]
         reason = _reason(receipt["reason"], state) if state in {State.BOUNCED, State.FAILED} else None
         if state is State.BOUNCED and reason in BOUNCES:
-            customers.suppress(
-                tx,
-                channel=message["channel"],
-                address=message["address"],
-                reason=str(reason),
-                source=f"receipt:{message['id']}",
-                now=at,
-            )
+            row = {"channel": message["channel"], "address": message["address"], "reason": str(reason)}
+            ended.append({**row, "source": f"receipt:{message['id']}", "since": at})
         was = State(message["state"])
         if was in _OPEN:
             if state in {State.FAILED, State.BOUNCED} and receipt["account"] != message["gateway"]:
@@ -163,6 +158,7 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
         moved[message["id"]] = message
         if state is not was:
             news.add(message["id"])
+    customers.suppress_all(tx, ended)
     outbox.move(tx, list(moved.values()))
     tell(tx, [row for number, row in moved.items() if number in news], listened, now)
 

@@ -10,9 +10,9 @@ from crmkit.adapters.gateway import Gateway
 from crmkit.core.account import Shop
 from crmkit.core.events import EVENTS
 from crmkit.core.hooks import Handler, Policy
-from crmkit.core.quota import Limits
 from crmkit.core.inner import INNER
 from crmkit.core.order import Order
+from crmkit.core.quota import UNLIMITED, Limits
 from crmkit.flow.cap import Cap
 from crmkit.flow.render import Templates
 
@@ -33,7 +33,7 @@ class Entry:
     adapter: type[Gateway]
     settings: Any
     shops: frozenset[str] = frozenset()
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
 
     def serves(self, shop: str | None) -> bool:
         """Whether it sends for this shop; staff messages without a shop go by any."""
@@ -119,7 +119,7 @@ class Setup:
     def limits(self, name: str) -> Limits:
         """How much may leave by a gateway entry."""
         entry = self.entry(name)
-        return entry.limits if entry is not None else Limits()
+        return entry.limits if entry is not None else UNLIMITED
 
     def entry(self, name: str) -> Entry | None:
         """The gateway entry of this name."""

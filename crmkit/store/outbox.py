@@ -7,12 +7,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from crmkit.core.message import Reason, State
-from crmkit.store import bulk
+from crmkit.core.message import WAITING, Reason, State
+from crmkit.store import bulk, pauses
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
 _m = t.message.c
+#: What a verdict moves.
+_MOVED = ("state", "reason", "detail", "settled_at", "not_before", "gateway", "gateways", "look_ups")
 #: States in which it is still open what became of a try.
 _UNDECIDED = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT})
 
@@ -35,16 +37,38 @@ def keep_templates(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     bulk.insert(tx, t.template, [unique[version] for version in sorted(unique)], skip_known=("hash",))
 
 
-def next_due(tx: Connection, gateways: Collection[str]) -> datetime | None:
-    """When the next queued message of one of these gateways may leave."""
-    statement = sa.select(sa.func.min(_m.not_before)).where(_m.state == "queued", _m.gateway.in_(list(gateways)))
-    moment: datetime | None = tx.execute(statement).scalar()
-    return moment
+def next_due(tx: Connection, gateways: Collection[str]) -> dict[str, datetime]:
+    """When the next queued message of each of these gateways may leave; those without any are left out."""
+    return _first(tx, gateways, sa.text(WAITING))
+
+
+def next_doubt(tx: Connection, gateways: Collection[str], most: int) -> dict[str, datetime]:
+    """When each of these gateways may next be asked about a message in doubt that was asked about less than `most`."""
+    return _first(tx, gateways, sa.text("state = 'in-doubt'"), _m.look_ups < most)
+
+
+def _first(tx: Connection, gateways: Collection[str], *where: sa.ColumnElement[bool] | sa.TextClause) -> dict[str, Any]:
+    names = sorted(gateways)
+    if not names:
+        return {}
+    first = [
+        sa.select(sa.func.min(_m.not_before)).where(_m.gateway == name, *where).scalar_subquery().label(f"at{number}")
+        for number, name in enumerate(names)
+    ]
+    found = tx.execute(sa.select(*first)).one()
+    return {name: at for name, at in zip(names, found, strict=True) if at is not None}
 
 
 def queued(tx: Connection) -> list[Row]:
     """Everything that waits to leave, soonest first."""
     return bulk.rows(tx, sa.select(t.message).where(_m.state == "queued").order_by(_m.not_before, _m.id))
+
+
+def count_queued(tx: Connection, scope: str, name: str) -> int:
+    """How many queued messages a pause is about: of `all`, or of a channel, template or gateway."""
+    about = sa.true() if scope == "all" else _m[scope] == name
+    statement = sa.select(sa.func.count()).select_from(t.message).where(_m.state == "queued", about)
+    return int(tx.execute(statement).scalar_one())
 
 
 def retrying(tx: Connection) -> int:
@@ -56,21 +80,63 @@ def retrying(tx: Connection) -> int:
 
 def gateways_due(tx: Connection, now: datetime) -> list[str]:
     """Gateways with messages that may leave now."""
-    statement = sa.select(_m.gateway).distinct().where(_m.state == "queued", _m.not_before <= now)
+    statement = sa.select(_m.gateway).distinct().where(sa.text(WAITING), _m.not_before <= now)
     return sorted(name for name in tx.execute(statement).scalars() if name is not None)
+
+
+def gateways_doubted(tx: Connection, gateways: Collection[str], now: datetime, most: int) -> list[str]:
+    """Those of these gateways that may be asked now about a message in doubt."""
+    return sorted(name for name, at in next_doubt(tx, gateways, most).items() if at <= now)
+
+
+def is_due(tx: Connection, gateway: str, now: datetime) -> bool:
+    """Whether any message of a gateway may leave now."""
+    statement = sa.select(sa.literal(1)).where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
+    return tx.execute(statement.select_from(t.message).limit(1)).first() is not None
 
 
 def due(tx: Connection, gateway: str, now: datetime, limit: int) -> list[Row]:
     """Queued messages of a gateway that may leave now, oldest first, locked; what another worker holds is left out."""
     statement = (
         sa.select(t.message)
-        .where(_m.state == "queued", _m.gateway == gateway, _m.not_before <= now)
+        .where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
         .order_by(_m.not_before, _m.id)
         .limit(limit)
     )
-    if tx.dialect.name != "sqlite":
-        statement = statement.with_for_update(skip_locked=True)
-    return bulk.rows(tx, statement)
+    return bulk.rows(tx, _locked(tx, statement))
+
+
+def chains_due(tx: Connection, gateway: str, now: datetime) -> list[list[str]]:
+    """The different chains of a gateway's messages that may leave now."""
+    statement = sa.select(_m.gateways).distinct().where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
+    return [list(chain) for chain in tx.execute(statement).scalars()]
+
+
+def move_chain(
+    tx: Connection,
+    gateway: str,
+    chain: Sequence[str],
+    now: datetime,
+    values: Mapping[str, Any],
+    *,
+    unless: Reason | None = None,
+) -> int:
+    """Set these columns of a gateway's messages with this chain that may leave now. Returns how many.
+
+    Args:
+        unless: those that wait for this reason stay as they are.
+    """
+    about = sa.and_(_m.gateway == gateway, _m.not_before <= now, _m.gateways == list(chain))
+    if unless is not None:
+        about = sa.and_(about, _m.reason.is_distinct_from(unless))
+    return tx.execute(sa.update(t.message).where(sa.text(WAITING), about).values(**values)).rowcount
+
+
+def defer(tx: Connection, gateway: str, now: datetime, until: datetime, reason: Reason, detail: str) -> int:
+    """Put off all messages of a gateway that may leave now. Returns how many."""
+    about = (sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
+    values = {"not_before": until, "reason": reason, "detail": detail}
+    return tx.execute(sa.update(t.message).where(*about).values(**values)).rowcount
 
 
 def claim(tx: Connection, ids: Sequence[int], claim_id: str, lease_until: datetime) -> None:
@@ -89,69 +155,80 @@ def settle(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     bulk.update(tx, t.message, ("id",), ("state", "reason", "detail", "not_before", "settled_at"), rows)
 
 
-def mark(tx: Connection, ids: Sequence[int], claim_id: str, now: datetime, lease_until: datetime) -> set[int]:
+def mark(
+    tx: Connection, ids: Sequence[int], claim_id: str, now: datetime, lease_until: datetime, holder: str | None = None
+) -> set[int]:
     """Mark messages as started, and renew their lease.
 
-    Only what is returned may be sent: whose lease has lapsed is somebody else's by now.
+    Only what is returned may be sent: whose lease has lapsed is somebody else's by now, and what was paused since it
+    was claimed stays.
+
+    Args:
+        holder: who alone may use their gateway, where it is exclusive: if that is not so any more, nothing is marked.
     """
     statement = (
         sa.update(t.message)
         .where(bulk.one_of(tx, _m.id, ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
-        .where(_m.started_at.is_(None))
+        .where(_m.started_at.is_(None), sa.not_(pauses.is_paused()))
         .values(started_at=now, lease_until=lease_until)
         .returning(_m.id)
     )
+    if holder is not None:
+        q = t.quota.c
+        holds = (q.name == _m.gateway, q.leased_by == holder, q.lease_until > now)
+        statement = statement.where(sa.exists(sa.select(sa.literal(1)).where(*holds).correlate(t.message)))
     return set(tx.execute(statement).scalars())
 
 
-def release(tx: Connection, claim_id: str, unsent: Sequence[int]) -> int:
-    """Give back what was claimed and not started, and what was marked and known not to have been sent."""
-    untouched = sa.or_(_m.started_at.is_(None), _m.id.in_(unsent))
+def release(tx: Connection, claim_id: str, unsent: Sequence[int]) -> list[int]:
+    """Give back what was claimed and not started, and what was marked and known not to have been sent.
+
+    Returns:
+        The messages that are due again.
+    """
+    untouched = sa.or_(_m.started_at.is_(None), bulk.one_of(tx, _m.id, unsent))
     statement = (
         sa.update(t.message)
         .where(_m.claim_id == claim_id, _m.state == "sending", untouched)
         .values(state=State.QUEUED, claim_id=None, lease_until=None, started_at=None)
+        .returning(_m.id)
     )
-    return tx.execute(statement).rowcount
+    return list(tx.execute(statement).scalars())
 
 
-def sweep(tx: Connection, now: datetime, deduplicating: Collection[str]) -> tuple[int, int]:
-    """End leases that lapsed: what was not started is due again, what was started is in doubt.
-
-    Args:
-        now: the run's clock.
-        deduplicating: gateways to which the same key may be sent again: their doubt is resolved by doing so.
-
-    Returns:
-        How many of each.
-    """
-    lapsed = (_m.state == "sending", _m.lease_until <= now)
-    again = tx.execute(
+def lapse(tx: Connection, now: datetime) -> list[Row]:
+    """Leases that lapsed before anything was started: due again. Returns `gateway` and `segments` of each."""
+    statement = (
         sa.update(t.message)
-        .where(*lapsed, _m.started_at.is_(None))
+        .where(sa.text("state = 'sending'"), _m.lease_until <= now, _m.started_at.is_(None))
         .values(state=State.QUEUED, claim_id=None, lease_until=None)
-    ).rowcount
-    doubted = bulk.rows(tx, _locked(tx, sa.select(t.message).where(*lapsed, _m.started_at.is_not(None))))
-    lost = {
-        "reason": Reason.NO_VERDICT,
-        "detail": "the process that was sending it ended without a verdict",
-        "finished_at": now,
-        "outcome": "in-doubt",
-    }
-    record(
-        tx,
-        [
-            {
-                **row,
-                **lost,
-                "state": State.QUEUED if row["gateway"] in deduplicating else State.IN_DOUBT,
-                "tries": row["tries"] + 1,
-                "attempted_at": row["started_at"],
-            }
-            for row in doubted
-        ],
+        .returning(_m.gateway, _m.segments)
     )
-    return again, len(doubted)
+    return [dict(row) for row in tx.execute(statement).mappings()]
+
+
+def lost(tx: Connection, now: datetime) -> list[Row]:
+    """Messages whose lease lapsed after they were started, locked."""
+    statement = sa.select(t.message).where(
+        sa.text("state = 'sending'"), _m.lease_until <= now, _m.started_at.is_not(None)
+    )
+    return bulk.rows(tx, _locked(tx, statement))
+
+
+def doubted(tx: Connection, gateway: str, now: datetime, most: int, limit: int) -> list[Row]:
+    """Messages in doubt that a gateway may be asked about now, locked."""
+    statement = (
+        sa.select(t.message)
+        .where(sa.text("state = 'in-doubt'"), _m.gateway == gateway, _m.not_before <= now, _m.look_ups < most)
+        .order_by(_m.not_before, _m.id)
+        .limit(limit)
+    )
+    return bulk.rows(tx, _locked(tx, statement))
+
+
+def begin_look_ups(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """These (`id`) are being asked about under `claim_id`; nobody else asks before `not_before`. `look_ups` counts."""
+    bulk.update(tx, t.message, ("id",), ("claim_id", "not_before", "look_ups"), rows)
 
 
 def _locked(tx: Connection, statement: sa.Select[Any]) -> sa.Select[Any]:
@@ -169,38 +246,21 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
     """
     if not results:
         return set()
-    kept = ("state", "reason", "detail", "settled_at", "not_before")
-    columns_kept = [_m[name] for name in ("id", "claim_id", *kept)]
-    wanted = sa.select(*columns_kept).where(bulk.one_of(tx, _m.id, [result["id"] for result in results]))
-    if tx.dialect.name != "sqlite":
-        wanted = wanted.with_for_update()
-    known = {row["id"]: row for row in bulk.rows(tx, wanted)}
+    known = held(tx, [result["id"] for result in results])
     claims = {result["id"]: result["claim_id"] for result in results}
     taken = {n for n, row in known.items() if row["claim_id"] == claims[n] and row["state"] in _UNDECIDED}
     results = [
-        result if result["id"] in taken else {**result, **{name: known[result["id"]][name] for name in kept}}
+        result if result["id"] in taken else {**result, **{name: known[result["id"]][name] for name in _MOVED}}
         for result in results
     ]
-    columns = (
-        "state",
-        "reason",
-        "detail",
-        "tries",
-        "not_before",
-        "gateway",
-        "vendor_id",
-        "cost",
-        "cost_currency",
-        "sent_at",
-        "settled_at",
-    )
+    columns = (*_MOVED, "tries", "vendor_id", "batch_id", "cost", "cost_currency", "sent_at")
     bulk.update(tx, t.message, ("id", "claim_id"), columns, results)
     attempts = [
         {
             "id": number,
             "message_id": result["id"],
-            "number": result["tries"],
-            "gateway": result["gateway"],
+            "number": result["number"],
+            "gateway": result["tried_by"],
             "started_at": result["attempted_at"],
             "finished_at": result["finished_at"],
             "outcome": result["outcome"],

@@ -15,15 +15,19 @@ from crmkit.adapters.adapter import Account
 from crmkit.adapters.gateway import Gateway, GatewaySettings
 from crmkit.adapters.stream import Page
 from crmkit.core.actions import Send
-from crmkit.core.errors import AuthError, DoubtError, PayloadError, RetryableError, UnsupportedError
+from crmkit.core.errors import AuthError, DoubtError, PayloadError, RefusedError, RetryableError, UnsupportedError
 from crmkit.core.events import MessageBounced, MessageDelivered, MessageSent, OrderPaid, OrderPlaced
 from crmkit.core.hooks import on
 from crmkit.core.message import Message, Reason, Receipt
 from crmkit.core.money import Money
+from crmkit.core.quota import OPEN_AFTER, PAUSE_FIRST
 from crmkit.core.records import Address, Buyer, ReceiptRecord
-from crmkit.flow.deliver import LEASE, TRIES, Delivered, claim, deliver
+from crmkit.flow.claim import LEASE, claim, sweep
+from crmkit.flow.deliver import Delivered, deliver
 from crmkit.flow.ingest import ingest
+from crmkit.flow.pause import resume
 from crmkit.flow.setup import Rules
+from crmkit.flow.verdict import TRIES
 from crmkit.store import customers, outbox
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
@@ -89,13 +93,14 @@ CASES: list[tuple[Any, str, str | None, str]] = [
     (accept, "sent", None, "accepted"),
     (lambda m: m.rejected(Reason.CONTENT, "spam"), "failed", "content", "rejected"),
     (lambda m: m.rejected(Reason.BAD_ADDRESS, "unknown"), "bounced", "bad-address", "rejected"),
-    (lambda m: m.deferred("greylisted"), "queued", "retry", "deferred"),
     (RetryableError("refused"), "queued", "retry", "refused"),
     (UnsupportedError("no html"), "failed", "unsupported", "refused"),
     (PayloadError("an answer that cannot be read"), "in-doubt", "no-verdict", "in-doubt"),
     (DoubtError("timeout"), "in-doubt", "no-verdict", "in-doubt"),
+    (lambda m: m.deferred("greylisted"), "queued", "retry", "deferred"),
     (ZeroDivisionError("a bug"), "in-doubt", "no-verdict", "in-doubt"),
     (None, "in-doubt", "no-verdict", "in-doubt"),
+    (RefusedError("HTTP 422"), "failed", "other", "refused"),
     (lambda m: m.rejected(Reason.OTHER, "a NUL: \x00, half a character: \ud800"), "failed", "other", "rejected"),
 ]
 
@@ -135,7 +140,7 @@ async def test_a_retry_waits_and_as_long_as_the_vendor_asks(play: Play) -> None:
 
 async def test_a_message_is_not_tried_for_ever(play: Play) -> None:
     queue(play)
-    gateway = Scripted(RetryableError("x"))
+    gateway = Scripted(lambda m: m.deferred("not now"))
     for days in range(2 * TRIES):
         await send(play, gateway, NOON + days * DAY)
     row = play.one(t.message)
@@ -159,26 +164,31 @@ async def test_doubt_to_the_end_stays_doubt(play: Play) -> None:
     assert (row["state"], row["reason"], row["tries"]) == ("in-doubt", "no-verdict", TRIES)
 
 
-async def test_refused_credentials_stop_the_gateway_and_keep_its_messages(play: Play) -> None:
+async def test_refused_credentials_pause_the_gateway_and_keep_its_messages(play: Play) -> None:
     queue(play, 20)
     gateway = Scripted(AuthError("no"), concurrency=1)
     done = await send(play, gateway)
     assert isinstance(done.stopped["mail"], AuthError)
     assert len(gateway.asked) == 1
     assert {(row["state"], row["tries"], row["not_before"]) for row in play.rows(t.message)} == {("queued", 0, NOON)}
+    assert {row["reason"] for row in play.rows(t.message)} == {"paused"}
+    assert (play.one(t.pause)["actor"], play.one(t.pause)["reason"]) == ("crmkit", "credentials refused: no")
+    assert (await send(play, Scripted(accept))).states == {}
+    assert await play.store.run(resume, play.setup, "gateway", "mail", NOON) == 20
     assert (await send(play, Scripted(accept))).states == {"sent": 20}
 
 
 async def test_a_gateway_that_fails_and_fails_is_left_alone(play: Play) -> None:
     queue(play, 40)
     gateway = Scripted(RetryableError("down"), concurrency=2)
-    done = await send(play, gateway)
-    assert isinstance(done.stopped["mail"], RetryableError)
+    await send(play, gateway)
     tried = len(gateway.asked)
-    assert 10 <= tried <= 12
-    assert Counter(row["tries"] for row in play.rows(t.message)) == {0: 40 - tried, 1: tried}
-    assert {row["state"] for row in play.rows(t.message)} == {"queued"}
-    assert play.count(t.message, claim_id=None) == 40 - tried
+    assert OPEN_AFTER <= tried <= OPEN_AFTER + 1
+    rows = play.rows(t.message)
+    assert {(row["state"], row["reason"]) for row in rows} == {("queued", "retry")}
+    assert Counter(row["tries"] for row in rows)[0] >= 40 - OPEN_AFTER + 1
+    assert {row["not_before"] for row in rows if row["tries"] == 0} == {NOON + PAUSE_FIRST}
+    assert play.count(t.message, state="sending") == 0
 
 
 async def test_a_batch_settles_one_by_one(play: Play) -> None:
@@ -298,7 +308,7 @@ async def test_at_night_it_waits_for_the_morning(play: Play) -> None:
 def take_hold(play: Play, now: datetime = NOON, limit: int = 10) -> list[int]:
     """Claim as a process would that then goes away."""
     with play.store.begin() as tx:
-        return [row["id"] for row in claim(tx, play.setup, "mail", "gone", now, limit)[0]]
+        return [row["id"] for row in claim(tx, play.setup, "mail", "gone", now, limit).rows]
 
 
 async def test_a_lapsed_lease_without_a_mark_is_due_again(play: Play) -> None:
@@ -307,7 +317,7 @@ async def test_a_lapsed_lease_without_a_mark_is_due_again(play: Play) -> None:
     gateway = Scripted(accept)
     await send(play, gateway, NOON + MINUTE)
     assert gateway.asked == []
-    assert await play.store.run(outbox.sweep, NOON + LEASE, frozenset()) == (2, 0)
+    assert await play.store.run(sweep, play.setup, NOON + LEASE) == (2, 0)
     await send(play, gateway, NOON + LEASE)
     assert len(set(gateway.asked)) == 2
 
@@ -316,7 +326,7 @@ async def test_a_lapsed_lease_with_a_mark_is_doubt(play: Play) -> None:
     queue(play, 2)
     ids = take_hold(play)
     assert await play.store.run(outbox.mark, ids[:1], "gone", NOON, NOON + LEASE) == {ids[0]}
-    assert await play.store.run(outbox.sweep, NOON + LEASE, frozenset()) == (1, 1)
+    assert await play.store.run(sweep, play.setup, NOON + LEASE) == (1, 1)
     assert [row["state"] for row in play.rows(t.message)] == ["in-doubt", "queued"]
     attempt = play.one(t.attempt)
     assert (attempt["message_id"], attempt["outcome"], attempt["number"]) == (ids[0], "in-doubt", 1)
@@ -353,7 +363,7 @@ async def test_a_worker_that_was_frozen_past_its_lease_sends_nothing(play: Play)
 async def test_a_verdict_that_comes_after_the_lease_still_counts(play: Play) -> None:
     class Slow(Scripted):
         async def deliver(self, message: Message) -> Receipt:
-            await play.store.run(outbox.sweep, NOON + LEASE, frozenset())
+            await play.store.run(sweep, play.setup, NOON + LEASE)
             return await super().deliver(message)
 
     queue(play)

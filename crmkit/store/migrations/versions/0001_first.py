@@ -582,7 +582,7 @@ def upgrade() -> None:
     op.create_table(
         "quota",
         sa.Column("name", sa.String(), nullable=False),
-        sa.Column("tokens", sa.Float(), nullable=True),
+        sa.Column("tokens", sa.String(), nullable=True),
         sa.Column("refilled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("day", sa.String(), nullable=True),
         sa.Column("day_count", NUMBER, nullable=False),

@@ -1,0 +1,342 @@
+"""A claim takes due messages for one process: after a last look, and no more than their gateway's account allows."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from crmkit.core.columns import storable
+from crmkit.core.hooks import Verdict
+from crmkit.core.message import Message, Reason, State
+from crmkit.core.quota import Limits, Quota
+from crmkit.flow import callback, chain, pause, policy
+from crmkit.flow.compose import zone_of
+from crmkit.flow.pause import Pauses
+from crmkit.flow.setup import Setup
+from crmkit.flow.verdict import TRIES
+from crmkit.store import bulk, facts, outbox, pauses, quotas
+
+#: A claim lapses after this long, counted again from the mark.
+LEASE = timedelta(minutes=5)
+#: Why messages over a limit wait.
+_OVER = {
+    "daily": (Reason.CAPPED, "its messages of today are used up"),
+    "budget": (Reason.BUDGET, "its budget is spent"),
+}
+
+
+@dataclass(slots=True)
+class Claimed:
+    """What a claim came to.
+
+    Attributes:
+        rows: messages that are ours to send now.
+        kept: messages the last look kept back, as they were settled.
+        moved: how many others were put off, or sent on their way by another gateway.
+        again_at: when there is more to claim, where something is due and may not leave at this moment.
+        is_trial: whether what came of these has to be known before more is claimed.
+        is_unwell: whether the gateway's last tries came to nothing.
+        reserved: {message: what was set aside for its cost}.
+    """
+
+    rows: list[Mapping[str, Any]] = field(default_factory=list)
+    kept: list[dict[str, Any]] = field(default_factory=list)
+    moved: int = 0
+    again_at: datetime | None = None
+    is_trial: bool = False
+    is_unwell: bool = False
+    reserved: dict[int, Decimal] = field(default_factory=dict)
+
+
+def claim(
+    tx: Connection,
+    setup: Setup,
+    gateway: str,
+    claim_id: str,
+    now: datetime,
+    limit: int,
+    *,
+    is_paced: bool = True,
+    is_rehearsed: bool = False,
+) -> Claimed:
+    """Claim due messages of a gateway.
+
+    Args:
+        limit: so many at the most.
+        is_paced: whether its rate is kept; a plan that does not step through time leaves it out.
+        is_rehearsed: whether this is a plan, in which every try would come to something.
+    """
+    entry, limits = setup.entry(gateway), setup.limits(gateway)
+    quota = quotas.lock(tx, gateway) if limits.any else quotas.read(tx, gateway)
+    if quota.may_probe(now) and not limits.any:
+        quota = quotas.lock(tx, gateway)
+    paused = Pauses.standing(tx)
+    if entry is None or gateway in paused.gateways or quota.is_open(now):
+        return Claimed(moved=chain.move_on(tx, setup, gateway, now))
+    if not outbox.is_due(tx, gateway, now):
+        return Claimed()
+    waits = quota.waits_until(now)
+    if waits is not None:
+        return Claimed(again_at=waits)
+    probes = quota.may_probe(now) and not is_rehearsed
+    room, why = (1 if probes else limit), None
+    batch = entry.adapter.batch
+    if limits.any:
+        quota.refill(limits, now, setup.zone, batch)
+        limits = limits if is_paced else Limits(None, limits.daily, limits.budget)
+        room, why = quota.room(limits, room)
+    found = Claimed(is_trial=probes or (limits.budget is not None and quota.unit_cost is None))
+    if room > 0:
+        rows = outbox.due(tx, gateway, now, room)
+        found.kept = _keep_back(tx, setup, rows, paused, now)
+        kept = {row["id"] for row in found.kept}
+        wanted = [row for row in rows if row["id"] not in kept]
+        found.rows, found.reserved = _within(wanted, quota, limits)
+        if wanted and not found.rows:
+            why, room = "budget", 0
+        outbox.claim(tx, [row["id"] for row in found.rows], claim_id, now + LEASE)
+    if room == 0 and why == "rate":
+        found.again_at = quota.again_at(limits, why, now, setup.zone, batch)
+    elif room == 0 and why is not None:
+        reason, detail = _OVER[why]
+        until = quota.again_at(limits, why, now, setup.zone, batch)
+        bulk.lock(tx, chain.LOCK)
+        found.moved = outbox.defer(tx, gateway, now, until, reason, f"gateway {gateway}: {detail}")
+    if limits.any:
+        quota.take(limits, len(found.rows), sum(found.reserved.values(), Decimal(0)))
+    if probes and found.rows:
+        quota.probing_until = now + LEASE
+    if limits.any or (probes and found.rows):
+        quotas.save(tx, quota)
+    found.is_unwell = quota.failures_in_a_row > 0 or probes
+    return found
+
+
+def _within(
+    rows: Sequence[Mapping[str, Any]], quota: Quota, limits: Limits
+) -> tuple[list[Mapping[str, Any]], dict[int, Decimal]]:
+    """As many of these as the budget pays for, and what each will cost."""
+    if limits.budget is None:
+        return list(rows), {}
+    left = quota.left(limits)
+    taken: list[Mapping[str, Any]] = []
+    reserved: dict[int, Decimal] = {}
+    for row in rows:
+        price = quota.price(row["segments"])
+        if price > left:
+            break
+        left -= price
+        taken.append(row)
+        reserved[row["id"]] = price
+    return taken, reserved
+
+
+def _keep_back(
+    tx: Connection, setup: Setup, rows: Sequence[Mapping[str, Any]], paused: Pauses, now: datetime
+) -> list[dict[str, Any]]:
+    """Settle what the last look keeps from leaving. Returns those rows as they are now."""
+    verdicts = last_look(tx, setup, rows, now, paused)
+    kept = []
+    for row in rows:
+        verdict = verdicts.get(row["id"])
+        if verdict is None:
+            continue
+        leaves_later = verdict.action == "defer"
+        settled = {
+            "state": State.QUEUED if leaves_later else State.SUPPRESSED,
+            "reason": verdict.reason,
+            "detail": verdict.detail,
+            "not_before": verdict.until if leaves_later and verdict.until is not None else row["not_before"],
+            "settled_at": None if leaves_later else now,
+        }
+        kept.append({**row, **settled})
+    outbox.settle(tx, kept)
+    callback.tell(tx, [row for row in kept if row["state"] == State.SUPPRESSED], setup.listened, now)
+    return kept
+
+
+def last_look(
+    tx: Connection, setup: Setup, rows: Sequence[Mapping[str, Any]], now: datetime, paused: Pauses | None = None
+) -> dict[int, Verdict]:
+    """What may have changed since messages were decided: consent, suppression, age, later news, hours, pauses.
+
+    Returns:
+        {message: what keeps it from leaving now}; content never changes.
+    """
+    if not rows:
+        return {}
+    paused = paused if paused is not None else Pauses.standing(tx)
+    profiles = {row["profile_id"] for row in rows if row["profile_id"] is not None}
+    known = facts.customers_of(tx, profiles)
+    addresses = {row["address"] for row in rows if row["address"] is not None}
+    reach = facts.reach_of(tx, {customer.id for customer in known.values()}, now, addresses)
+    about = [row for row in rows if row["milestone"] is not None or row["shop_id"] in setup.may_say]
+    told = {row["order_id"] for row in about if row["order_id"] is not None}
+    orders = facts.milestones_at(tx, told, now)
+    persons = {person.name: person for person in setup.staff}
+    verdicts: dict[int, Verdict] = {}
+    for row in rows:
+        customer = known.get(row["profile_id"])
+        shop, order = row["shop_id"] if row["staff"] is None else None, orders.get(row["order_id"])
+        verdict = policy.forbidden(setup, shop, order, row["purpose"], row["template"])
+        verdict = verdict or policy.stale(row["expires_at"], now) or policy.overtaken(row["milestone"], order)
+        hours = setup.rules.quiet_hours
+        if row["staff"] is not None:
+            person = persons.get(row["staff"])
+            hours = person.quiet_hours if person is not None else None
+        elif verdict is None:
+            verdict = policy.consent(
+                purpose=row["purpose"],
+                channel=row["channel"],
+                ledger=reach.consent.get(customer.id, ()) if customer is not None else (),
+                about_address=reach.said_of_addresses(customer.id if customer is not None else None, row["address"]),
+                suppressed=reach.suppressed.get(row["address"], ()),
+                marketing_default=setup.rules.marketing_default,
+            )
+        if verdict is None and (by := paused.of(row)) is not None:
+            verdict = Verdict("defer", Reason.PAUSED, detail=pauses.detail(by))
+        if verdict is None and hours is not None:
+            zone = zone_of(customer.timezone if customer else None, setup.shops.get(row["shop_id"]), setup)
+            verdict = policy.quiet_hours(now, hours, zone)
+            if verdict is not None and verdict.until is not None:
+                verdict = policy.stale(row["expires_at"], verdict.until) or verdict
+        if verdict is not None:
+            verdicts[row["id"]] = verdict
+    return verdicts
+
+
+def give_back(
+    tx: Connection,
+    setup: Setup,
+    gateway: str,
+    claim_id: str,
+    unsent: Sequence[int],
+    reserved: Mapping[int, Decimal],
+    now: datetime,
+) -> int:
+    """What was claimed and has not left is due again, and its share of the quota free. Returns how many."""
+    entry, limits = setup.entry(gateway), setup.limits(gateway)
+    quota = quotas.lock(tx, gateway) if limits.any else None
+    released = outbox.release(tx, claim_id, unsent)
+    if quota is not None and released and entry is not None:
+        cost = sum((reserved.get(number, Decimal(0)) for number in released), Decimal(0))
+        quota.give_back(limits, len(released), cost, entry.adapter.batch)
+        quota.probing_until = None
+        quotas.save(tx, quota)
+    standing = quota or quotas.read(tx, gateway)
+    if released and quota is None and standing.probing_until is not None:
+        standing = quotas.lock(tx, gateway)
+        standing.probing_until = None
+        quotas.save(tx, standing)
+    paused = Pauses.standing(tx)
+    if released and paused.rows:
+        bulk.lock(tx, chain.LOCK)
+        pauses.label(tx, paused.rows)
+    if standing.is_open(now) or gateway in paused.gateways:
+        chain.move_on(tx, setup, gateway, now)
+    return len(released)
+
+
+def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
+    """What is put in order before a run: leases that lapsed, receipts that wait, pauses that have no reason any more.
+
+    What was not started is due again; what was started is in doubt, or due again where its gateway tells repeats.
+
+    Returns:
+        How many of each.
+    """
+    again = outbox.lapse(tx, now)
+    for name in sorted({row["gateway"] for row in again if setup.limits(row["gateway"] or "").any}):
+        limits, entry, quota = setup.limits(name), setup.entry(name), quotas.lock(tx, name)
+        back = [row["segments"] for row in again if row["gateway"] == name]
+        cost = sum((quota.price(segments) for segments in back), Decimal(0))
+        quota.give_back(limits, len(back), cost, entry.adapter.batch if entry else 1)
+        quotas.save(tx, quota)
+    lost = outbox.lost(tx, now)
+    told = {
+        "reason": Reason.NO_VERDICT,
+        "detail": "the process that was sending it ended without a verdict",
+        "finished_at": now,
+        "outcome": "in-doubt",
+    }
+    rows = [
+        {
+            **row,
+            **told,
+            "state": State.QUEUED if row["gateway"] in setup.deduplicating else State.IN_DOUBT,
+            "tries": row["tries"] + 1,
+            "number": row["tries"] + 1,
+            "attempted_at": row["started_at"],
+            "tried_by": row["gateway"],
+            "gateways": [row["gateway"]],
+            "not_before": now,
+            "look_ups": 0,
+        }
+        for row in lost
+    ]
+    outbox.record(tx, rows)
+    callback.sweep(tx, setup.listened, now)
+    pause.lift_mended(tx, setup, now)
+    return len(again), len(lost)
+
+
+def turned_away(tx: Connection, setup: Setup, gateway: str, now: datetime) -> int | None:
+    """Whether a gateway takes nothing now: paused, down, or not configured any more; what is due is sent on its way.
+
+    Returns:
+        How many messages that moved; None if the gateway may be used.
+    """
+    is_there = setup.entry(gateway) is not None and gateway not in Pauses.standing(tx).gateways
+    return None if is_there and not quotas.read(tx, gateway).is_open(now) else chain.move_on(tx, setup, gateway, now)
+
+
+def trip(tx: Connection, setup: Setup, gateway: str, error: str, now: datetime) -> int:
+    """A gateway could not even be opened: it is left alone for a while. Returns how many messages that moved."""
+    quota = quotas.lock(tx, gateway)
+    quota.trip(now, storable(error))
+    quotas.save(tx, quota)
+    return chain.move_on(tx, setup, gateway, now)
+
+
+def next_due(tx: Connection, setup: Setup, gateways: Collection[str]) -> datetime | None:
+    """When one of these gateways next has something to do: to send, or to ask what became of a message."""
+    known = quotas.every(tx)
+    times = list(outbox.next_doubt(tx, setup.looking_up & frozenset(gateways), TRIES).values())
+    for name, at in outbox.next_due(tx, gateways).items():
+        quota, limits, entry = known.get(name), setup.limits(name), setup.entry(name)
+        if quota is not None and entry is not None:
+            at = max(at, *(t for t in (quota.blocked_until, quota.probing_until) if t is not None), at)
+            if limits.rate is not None and quota.tokens is not None and quota.refilled_at is not None:
+                rate = Limits(rate=limits.rate)
+                quota.refill(rate, at, setup.zone, entry.adapter.batch)
+                if quota.room(rate, 1)[0] == 0:
+                    at = max(at, quota.again_at(rate, "rate", at, setup.zone, entry.adapter.batch))
+        times.append(at)
+    return min(times, default=None)
+
+
+def message_of(row: Mapping[str, Any], setup: Setup, now: datetime) -> Message:
+    """The message a gateway is given."""
+    shop = setup.shops.get(row["shop_id"])
+    return Message(
+        id=row["id"],
+        key=row["key"],
+        channel=row["channel"],
+        address_kind=row["address_kind"],
+        address=row["address"],
+        purpose=row["purpose"],
+        template=row["template"],
+        locale=row["locale"],
+        text=row["text"],
+        subject=row["subject"],
+        html=row["html"],
+        headers=row["headers"] or {},
+        params=row["params"] or {},
+        shop=shop.name if shop is not None else None,
+        decided_at=row["decided_at"],
+        leaves_at=now,
+        expires_at=row["expires_at"],
+    )

@@ -1,0 +1,151 @@
+"""Doubt is resolved by asking the vendor, where it can be asked: before anything else leaves by its gateway."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from crmkit.adapters.gateway import Gateway
+from crmkit.core.columns import storable
+from crmkit.core.errors import AdapterError, AuthError, RetryableError
+from crmkit.core.message import Reason, Receipt, State
+from crmkit.flow import callback, pause
+from crmkit.flow.claim import LEASE, message_of
+from crmkit.flow.setup import Setup, backoff
+from crmkit.flow.sync import Run
+from crmkit.flow.verdict import TRIES, verdict_of
+from crmkit.store import customers, outbox
+
+#: Messages asked about together, and how long an answer may take, in seconds.
+ASK, LONGEST = 100, 60
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a vendor said of a message: a receipt, None (it surely does not have it), or what was raised instead."""
+
+    row: Mapping[str, Any]
+    said: Receipt | BaseException | None
+    asked_at: datetime
+    at: datetime
+
+
+async def resolve(
+    run: Run, setup: Setup, name: str, gateway: Gateway, claim_id: str, clock: Callable[[], datetime]
+) -> tuple[Counter[str], AuthError | None]:
+    """Ask about everything in doubt at a gateway that may be asked about now.
+
+    Returns:
+        Messages by the state they are in now, and the refusal of the credentials, if they were.
+    """
+    counts: Counter[str] = Counter()
+    while rows := await run(_begin, name, claim_id, clock()):
+        slots = asyncio.Semaphore(max(1, gateway.settings.concurrency))
+
+        async def ask(row: Mapping[str, Any], slots: asyncio.Semaphore = slots) -> Answer:
+            async with slots:
+                began = clock()
+                return Answer(row, await _ask(gateway, row, setup, began), began, clock())
+
+        answers = await asyncio.gather(*(ask(row) for row in rows))
+        counts += await run(_record, answers, setup, name)
+        refused = next((answer.said for answer in answers if isinstance(answer.said, AuthError)), None)
+        if refused is not None:
+            return counts, refused
+    return counts, None
+
+
+async def _ask(gateway: Gateway, row: Mapping[str, Any], setup: Setup, now: datetime) -> Receipt | BaseException | None:
+    try:
+        async with asyncio.timeout(LONGEST):
+            said: Any = await gateway.look_up(message_of(row, setup, now))
+    except Exception as error:  # a plugin's code: what it breaks is this answer only
+        return error
+    return said if said is None or isinstance(said, Receipt) else TypeError(f"answered {said!r}, which is no receipt")
+
+
+def _begin(tx: Connection, name: str, claim_id: str, now: datetime) -> list[Mapping[str, Any]]:
+    """Take messages to ask about: nobody else asks while we do, and a late verdict on them counts no more."""
+    rows = outbox.doubted(tx, name, now, TRIES, ASK)
+    taken: list[Mapping[str, Any]] = [
+        {**row, "claim_id": claim_id, "not_before": now + LEASE, "look_ups": row["look_ups"] + 1} for row in rows
+    ]
+    outbox.begin_look_ups(tx, taken)
+    return taken
+
+
+def _record(tx: Connection, answers: Sequence[Answer], setup: Setup, name: str) -> Counter[str]:
+    refused = next((answer for answer in answers if isinstance(answer.said, AuthError)), None)
+    if refused is not None:
+        pause.refuse(tx, setup, name, str(refused.said), refused.at)
+    rows = [_row(answer, name) for answer in answers]
+    taken = outbox.record(tx, rows)
+    moved = [{**answer.row, **row} for answer, row in zip(answers, rows, strict=True) if row["id"] in taken]
+    now = max(answer.at for answer in answers)
+    customers.suppress_all(
+        tx,
+        [
+            {
+                "channel": row["channel"],
+                "address": row["address"],
+                "reason": str(row["reason"]),
+                "source": f"message:{row['id']}",
+                "since": now,
+            }
+            for row in moved
+            if row["state"] is State.BOUNCED
+        ],
+    )
+    news = [row for row in moved if row["state"] not in {State.QUEUED, State.IN_DOUBT}]
+    callback.tell(tx, news, setup.listened, now)
+    callback.catch_up(tx, [row for row in moved if row["state"] is State.SENT], setup.listened, now)
+    return Counter("retry" if row["state"] is State.QUEUED else str(row["state"]) for row in moved)
+
+
+def _row(answer: Answer, name: str) -> dict[str, Any]:
+    """The columns of a message, and of its attempt, after its vendor was asked."""
+    row, said, at = answer.row, answer.said, answer.at
+    state, reason, detail, not_before = State.IN_DOUBT, row["reason"], row["detail"], at
+    receipt = said if isinstance(said, Receipt) else None
+    look_ups = row["look_ups"]
+    if receipt is not None:
+        ruling = verdict_of(receipt, tries=row["tries"], deduplicates=False)
+        state, reason, detail = ruling.state, ruling.reason, ruling.detail
+    elif said is None and row["tries"] < TRIES:
+        state, reason, detail = State.QUEUED, Reason.RETRY, "the vendor does not have it"
+    elif said is None:
+        state, reason, detail = State.FAILED, Reason.TRIES_USED_UP, "the vendor does not have it"
+    else:
+        detail = str(said) if isinstance(said, AdapterError) else f"{type(said).__name__}: {said}"
+        asked = said.retry_after if isinstance(said, RetryableError) else None
+        not_before = at + max(asked or timedelta(0), backoff(look_ups, secrets.randbelow(1000) / 1000))
+        look_ups -= isinstance(said, AuthError)
+    cost = receipt.cost if receipt is not None else None
+    return {
+        "id": row["id"],
+        "claim_id": row["claim_id"],
+        "state": state,
+        "reason": reason,
+        "detail": None if detail is None else storable(detail),
+        "tries": row["tries"],
+        "number": row["tries"],
+        "not_before": not_before,
+        "gateway": name,
+        "gateways": [name],
+        "tried_by": name,
+        "look_ups": look_ups,
+        "vendor_id": storable(receipt.vendor_id) if receipt and receipt.vendor_id else row["vendor_id"],
+        "batch_id": storable(receipt.batch_id) if receipt and receipt.batch_id else row["batch_id"],
+        "cost": str(cost.amount) if cost is not None else row["cost"],
+        "cost_currency": cost.currency if cost is not None else row["cost_currency"],
+        "sent_at": at if state is State.SENT else row["sent_at"],
+        "settled_at": at if state in {State.BOUNCED, State.FAILED} else None,
+        "attempted_at": answer.asked_at,
+        "finished_at": at,
+        "outcome": "looked-up",
+    }

@@ -1,0 +1,102 @@
+"""What one try did to a message: one table of what each answer and each error means.
+
+"The vendor said no" ends a message; "not now" puts it off; "we could not find out" is doubt. Who only this gateway
+refuses, or what cannot be expressed there, may go by the next of its chain: nothing of it has left.
+"""
+
+from asyncio import CancelledError
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from crmkit.core.errors import AdapterError, AuthError, RefusedError, RetryableError, UnsupportedError
+from crmkit.core.message import BOUNCES, OWN_REFUSALS, Reason, Receipt, State
+
+#: A message is tried this often before it fails, and its vendor asked this often what became of it.
+TRIES = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Ruling:
+    """What one try did to a message.
+
+    Attributes:
+        state, reason, detail: where it is now, and why.
+        outcome: the attempt in a word: `accepted`, `rejected`, `deferred`, `refused` (nothing left), `in-doubt`.
+        wait: when it is queued again, how long at least; None: it is due at once.
+        counts: whether it used up one of the message's tries. What is the gateway's own trouble does not.
+        strikes: whether this gateway cannot take it, and the next of the chain may.
+    """
+
+    state: State
+    reason: Reason | None = None
+    detail: str | None = None
+    outcome: str = "refused"
+    wait: timedelta | None = None
+    counts: bool = True
+    strikes: bool = False
+
+    @property
+    def doubts(self) -> bool:
+        """Whether something may have left: no other gateway may have the message any more."""
+        return self.outcome == "in-doubt"
+
+
+def verdict_of(
+    outcome: Any, *, tries: int, deduplicates: bool, is_down: bool = False, has_next: bool = False
+) -> Ruling:
+    """What one try did to a message.
+
+    Args:
+        outcome: what the gateway returned or raised.
+        tries: tries so far, this one included.
+        deduplicates: whether sending the same key again cannot double it.
+        is_down: whether the gateway's circuit is open.
+        has_next: whether another gateway of the chain could take it.
+    """
+    if isinstance(outcome, Receipt):
+        return _of_receipt(outcome, tries, has_next)
+    text = str(outcome) if isinstance(outcome, AdapterError) else f"{type(outcome).__name__}: {outcome}"
+    if isinstance(outcome, RetryableError):
+        if outcome.retry_after is not None:  # the whole account has to wait
+            return Ruling(State.QUEUED, Reason.RETRY, text, wait=outcome.retry_after, counts=False)
+        if is_down:
+            return Ruling(State.QUEUED, Reason.RETRY, text, counts=False)
+        return _not_now(tries, text, "refused")
+    if isinstance(outcome, AuthError):
+        return Ruling(State.QUEUED, Reason.RETRY, text, counts=False)
+    if isinstance(outcome, UnsupportedError):
+        if has_next:
+            return Ruling(State.QUEUED, Reason.RETRY, text, strikes=True)
+        return Ruling(State.FAILED, Reason.UNSUPPORTED, text)
+    if isinstance(outcome, RefusedError):
+        return Ruling(State.FAILED, Reason.OTHER, text)
+    if deduplicates and tries < TRIES:
+        return Ruling(State.QUEUED, Reason.RETRY, f"no verdict: {text}", "in-doubt", wait=timedelta(0))
+    return Ruling(State.IN_DOUBT, Reason.NO_VERDICT, text, "in-doubt")
+
+
+def _of_receipt(receipt: Receipt, tries: int, has_next: bool) -> Ruling:
+    if receipt.outcome == "accepted":
+        return Ruling(State.SENT, None, receipt.detail, "accepted")
+    if receipt.outcome == "deferred":
+        return _not_now(tries, receipt.detail, "deferred", receipt.retry_after)
+    reason = receipt.reason or Reason.OTHER
+    if reason in OWN_REFUSALS and has_next:
+        return Ruling(State.QUEUED, Reason.RETRY, receipt.detail, "rejected", strikes=True)
+    return Ruling(State.BOUNCED if reason in BOUNCES else State.FAILED, reason, receipt.detail, "rejected")
+
+
+def _not_now(tries: int, detail: str | None, outcome: str, wait: timedelta | None = None) -> Ruling:
+    if tries >= TRIES:
+        return Ruling(State.FAILED, Reason.TRIES_USED_UP, detail, outcome)
+    return Ruling(State.QUEUED, Reason.RETRY, detail, outcome, wait=wait or timedelta(0))
+
+
+def speaks(outcome: Any) -> bool | None:
+    """Whether a gateway's vendor answered (True), or the try came to nothing (False); None says nothing about it."""
+    if isinstance(outcome, Receipt | RefusedError):
+        return True
+    if isinstance(outcome, AuthError | UnsupportedError | CancelledError):
+        return None
+    return isinstance(outcome, RetryableError) and outcome.retry_after is not None
