@@ -59,6 +59,7 @@ class Host:
     problems: list[Problem]
     migrations: dict[str, Path]
     _reports: dict[str, frozenset[str]] = field(default_factory=dict)
+    _sources: dict[str, Source] = field(default_factory=dict)
     _templates: Templates | None = None
 
     @classmethod
@@ -118,9 +119,15 @@ class Host:
     def reports(self, shop: ShopEntry) -> frozenset[str]:
         """What a shop can tell: what its adapter, set up so, reports."""
         if shop.name not in self._reports:
-            nowhere = httpx.AsyncClient(transport=httpx.MockTransport(_no_request))
-            self._reports[shop.name] = frozenset(self._source(shop, nowhere).reports)
+            self._reports[shop.name] = frozenset(self._quiet_source(shop).reports)
         return self._reports[shop.name]
+
+    def _quiet_source(self, shop: ShopEntry) -> Source:
+        """The adapter of a shop, to be asked what needs no network."""
+        if shop.name not in self._sources:
+            nowhere = httpx.AsyncClient(transport=httpx.MockTransport(_no_request))
+            self._sources[shop.name] = self._source(shop, nowhere)
+        return self._sources[shop.name]
 
     def source(self, shop: ShopEntry) -> Source:
         """The adapter of a shop or source, with a client of its own.
@@ -149,6 +156,7 @@ class Host:
             known: {account: its stored number, its stored `announce_from`}.
         """
         policy = self.config.policy
+        here = {number: shop for name, (number, _) in known.items() if (shop := self.shops.get(name)) is not None}
         return Setup(
             shops={
                 number: Shop(
@@ -181,8 +189,9 @@ class Host:
                 )
                 for person in self.config.staff
             ],
-            rules=Rules(policy.quiet_hours, policy.marketing_default),
+            rules=Rules(policy.quiet_hours, policy.marketing_default, policy.marketing_cap),
             absent=frozenset(self.absent),
+            may_say={number: self._quiet_source(shop).may_say for number, shop in here.items() if _has_opinion(shop)},
         )
 
     def commands(self) -> "dict[str, click.Command]":
@@ -233,6 +242,11 @@ class Host:
         except Exception as error:
             found = [f"its check raised {type(error).__name__}: {error}"]
         return [self.config.document.problem((playbook.name,), text) for text in found]
+
+
+def _has_opinion(shop: ShopEntry) -> bool:
+    """Whether a shop's adapter says what may be said to its buyers."""
+    return shop.adapter.may_say is not Source.may_say
 
 
 def _made(name: str, make: Callable[[], R]) -> R:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from crmkit.core.customer import normal_email, normal_phone
+from crmkit.flow.cap import Cap, parse_cap
 
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
 _CLOCK = r"([01][0-9]|2[0-3]):([0-5][0-9])"
@@ -69,6 +70,11 @@ Hours = Annotated[
 ]
 LocalTime = Annotated[
     datetime, BeforeValidator(_moment), WithJsonSchema({"type": "string", "examples": ["2026-05-07T00:00:00+08:00"]})
+]
+MarketingCap = Annotated[
+    Cap,
+    BeforeValidator(parse_cap),
+    WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,2}/(day|week|month)$", "examples": ["2/week"]}),
 ]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
 Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
@@ -129,6 +135,7 @@ class PolicySection(Section):
 
     quiet_hours: Hours | None = None
     marketing_default: Literal["deny", "allow"] = "deny"
+    marketing_cap: MarketingCap | None = None
 
 
 class StaffSection(Section):
