@@ -9,6 +9,7 @@
 - `init`, `config`, `plugins`, `db`: setting up
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `sync`, `dispatch`: the way through
+- `inbox`, `connect`: webhooks that were kept; accounts whose vendor wants more than settings
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
 - `family`: customers merged, and taken apart, by hand
 - `forget`: a customer forgotten for good
@@ -38,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),
+    "inbox": ("crmkit.cli.inbox:inbox", "List webhooks that were kept, show one, read them again."),
+    "connect": ("crmkit.cli.connect:connect", "Give an account what its vendor wants beside settings."),
     "quarantine": ("crmkit.cli.quarantine:quarantine", "List what was refused, show it, read it again."),
     "consent": ("crmkit.cli.consent:consent", "Show and enter what customers allowed and forbade."),
     "explain": ("crmkit.cli.explain:explain", "Say why a customer or a message is as it is."),

@@ -57,6 +57,9 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         output.document(facts)
     else:
         _print(run)
+    unread = [f"{one.shop}: {error}" for one in run.taken for error in one.errors]
+    for text in unread:
+        output.warn(f"error: {text}")
     for name, error in run.delivered.stopped.items():
         output.warn(f"error: gateway {name} stopped: {error}")
     if run.retrying:
@@ -66,12 +69,14 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
     for plugin, interaction, text in run.decided.failed:
         output.warn(f"error: {plugin} on interaction #{interaction}: {text}")
     missing = [one for one in call.host.broken if one.needed_by.startswith(("gateway ", "playbook "))]
-    bad = run.delivered.stopped or run.decided.failed or run.lapsed[1] or run.retrying or missing
+    bad = run.delivered.stopped or run.decided.failed or run.lapsed[1] or run.retrying or missing or unread
     if bad or any(run.delivered.states[state] or run.decided.messages[state] for state in _BAD):
         click.get_current_context().exit(1)
 
 
 def _print(run: "DispatchRun") -> None:
+    for one in run.taken:
+        output.say(f"{one.shop}: {plural(one.webhooks, 'webhook')} taken in")
     output.say(f"decided {plural(run.decided.interactions, 'interaction')}")
     if run.decided.messages:
         output.say("messages: " + _counted(run.decided.messages))
@@ -92,6 +97,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _facts(run: "DispatchRun") -> dict[str, Any]:
     return {
+        "webhooks": {one.shop: one.webhooks for one in run.taken},
         "decided": run.decided.interactions,
         "messages": {str(state): count for state, count in sorted(run.decided.messages.items())},
         "history": run.decided.quiet,

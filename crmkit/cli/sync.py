@@ -69,6 +69,8 @@ def _print(runs: "list[ShopRun]", plan: bool) -> None:
     elif not runs:
         output.say("no shop is switched on")
     for run in runs:
+        if run.webhooks:
+            output.say(f"{run.shop}: {plural(run.webhooks, 'webhook')} taken in")
         told = ", ".join(f"{count:,} {kind}" for kind, count in sorted(run.tally.interactions.items()))
         if told:
             output.say(f"{run.shop}: {told}")
@@ -95,6 +97,7 @@ def _facts(run: "ShopRun") -> dict[str, Any]:
     tally = run.tally
     return {
         "shop": run.shop,
+        "webhooks": run.webhooks,
         "records": {kind: {what: counts[what] for what in _WHATS} for kind, counts in sorted(tally.records.items())},
         "interactions": dict(sorted(tally.interactions.items())),
         "refused": [_refusal(one) for one in tally.refused],

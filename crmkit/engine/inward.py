@@ -271,7 +271,7 @@ class Inward:
         result.tally.add(taken.tally)
         for number, why in taken.failed.items():
             what = f"webhook {number} cannot be read: {why}"
-            result.errors.append(PayloadError(what, who=result.shop, operation="take in", do="it is kept"))
+            result.errors.append(PayloadError(what, do=f"it is kept: `crmkit inbox show {number}`"))
 
     # connecting
 

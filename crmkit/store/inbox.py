@@ -79,6 +79,22 @@ def again(tx: Connection, ids: Sequence[int]) -> int:
     return tx.execute(wait).rowcount
 
 
+def find(tx: Connection, number: int) -> Row | None:
+    """One webhook."""
+    return next(iter(bulk.rows(tx, sa.select(t.inbox).where(_i.id == number))), None)
+
+
+def listed(tx: Connection, accounts: Sequence[int] | None, state: str | None, limit: int | None) -> list[Row]:
+    """The newest webhooks of these accounts (None: all), oldest first, without their bodies but for `size` in bytes."""
+    kept = [column for column in t.inbox.columns if column.name != "body"]
+    statement = sa.select(*kept, sa.func.length(_i.body).label("size")).order_by(_i.id.desc()).limit(limit)
+    if accounts is not None:
+        statement = statement.where(bulk.one_of(tx, _i.account_id, accounts))
+    if state is not None:
+        statement = statement.where(_i.state == state)
+    return bulk.rows(tx, statement)[::-1]
+
+
 # --- hints ------------------------------------------------------------------------------------------------------------
 
 
