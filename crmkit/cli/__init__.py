@@ -9,6 +9,7 @@
 - `init`, `config`, `plugins`, `db`: setting up
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `sync`, `dispatch`: the way through
+- `pause`: what does not leave until it is resumed
 - `inbox`, `connect`: webhooks that were kept; accounts whose vendor wants more than settings
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
 - `family`: customers merged, and taken apart, by hand
@@ -36,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "db": ("crmkit.cli.db:db", "Create, upgrade and look at the database."),
     "sync": ("crmkit.cli.sync:sync", "Read shops and take in what is new."),
     "dispatch": ("crmkit.cli.dispatch:dispatch", "Decide what to say, and send what is due."),
+    "pause": ("crmkit.cli.pause:pause", "Let something not leave for now; list what is paused."),
+    "resume": ("crmkit.cli.pause:resume", "Let it leave again."),
     "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),

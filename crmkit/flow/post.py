@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.message import Reason, State
 from crmkit.flow import callback
+from crmkit.flow.pause import Pauses
 from crmkit.store import broadcasts, outbox, told
 
 _SETTLED = frozenset({State.SUPPRESSED, State.HELD})
@@ -32,6 +33,7 @@ def post(
     members = [row for row in rows if row["broadcast_id"] is not None]
     _drop_shared(tx, members, now)
     _tell_apart(tx, rows)
+    Pauses.standing(tx).apply(rows)
     outbox.keep_templates(tx, templates)
     outbox.add(tx, rows)
     if members:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from crmkit.adapters.adapter import Account
 from crmkit.adapters.source import Source
 from crmkit.core.errors import ConfigError, PluginError
+from crmkit.core.quota import Limits
 from crmkit.flow.setup import Entry, Plugin
 from crmkit.host import config as configuration
 from crmkit.host.catalogue import PLAY
@@ -135,7 +136,8 @@ class Opening:
         adapter = self.plugins.gateway(entry.channel, entry.core.use)
         settings = self._settings(adapter.Settings, entry.rest, entry.at, field_names(EntrySection))
         if settings is not None:
-            made = Entry(entry.name, entry.channel, adapter, settings, frozenset(entry.core.shops))
+            limits = Limits(entry.core.rate, entry.core.daily, entry.core.budget)
+            made = Entry(entry.name, entry.channel, adapter, settings, frozenset(entry.core.shops), limits)
             self.channels.setdefault(entry.channel, []).append(made)
 
     def _open_playbook(self, number: int) -> None:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from crmkit.core.customer import normal_email, normal_phone
+from crmkit.core.quota import Budget, read_rate
 from crmkit.flow.cap import Cap, parse_cap
 
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
@@ -76,6 +77,22 @@ MarketingCap = Annotated[
     BeforeValidator(parse_cap),
     WithJsonSchema({"type": "string", "pattern": "^[1-9][0-9]{0,2}/(day|week|month)$", "examples": ["2/week"]}),
 ]
+Rate = Annotated[
+    float,
+    BeforeValidator(read_rate),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9} ?/ ?[smh]$", "examples": ["50/s"]}),
+]
+SpendingLimit = Annotated[
+    Budget,
+    BeforeValidator(Budget.read),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^[0-9]{1,12}(\.[0-9]{1,6})? ?[A-Z]{3} ?/ ?(day|month)$",
+            "examples": ["20 EUR/day"],
+        }
+    ),
+]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
 Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
 
@@ -128,6 +145,9 @@ class EntrySection(Section):
     enabled: bool = True
     name: Annotated[str, Field(min_length=1)] | None = None
     shops: list[str] = []
+    rate: Rate | None = None
+    daily: Annotated[int, Field(ge=1, lt=10**9)] | None = None
+    budget: SpendingLimit | None = None
 
 
 class PolicySection(Section):

@@ -1,0 +1,132 @@
+"""`crmkit pause` and `crmkit resume`: what does not leave until somebody says so."""
+
+import getpass
+from typing import TYPE_CHECKING
+
+import click
+
+from crmkit.cli import output
+from crmkit.cli.call import Call, plural, with_call
+from crmkit.core.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from crmkit.flow.setup import Setup
+
+_SCOPES = ("all", "channel", "template", "gateway")
+
+
+@click.command()
+@click.argument("scope", type=click.Choice((*_SCOPES, "list")), default="list")
+@click.argument("name", required=False)
+@click.option("--reason", metavar="TEXT", help="Why, for whoever finds it paused.")
+@output.json_option
+@with_call
+def pause(call: Call, scope: str, name: str | None, reason: str | None, as_json: bool) -> None:
+    """Let nothing leave: of all, or of a channel, a template or a gateway by name. Without arguments, list what is.
+
+    It takes effect at once, also in the middle of a run: what is not on the wire stays. Deciding goes on, and new
+    messages wait with the rest. A gateway's messages go by the next gateway of their channel, if there is one.
+    """
+    from crmkit.flow import pause as pausing
+
+    if scope == "list":
+        _list(call, as_json)
+        return
+    with call.writing() as tx:
+        setup = call.setup(tx)
+        name = _named(tx, setup, scope, name)
+        count = pausing.pause(tx, setup, scope, name, call.now, reason=reason, actor=_actor())
+    if as_json:
+        output.document({"scope": scope, "name": name, "messages": count})
+    else:
+        output.say(f"{_shown(scope, name)} is paused; {plural(count, 'queued message')} concerned")
+
+
+@click.command()
+@click.argument("scope", type=click.Choice(_SCOPES))
+@click.argument("name", required=False)
+@output.json_option
+@with_call
+def resume(call: Call, scope: str, name: str | None, as_json: bool) -> None:
+    """Let it leave again: what was paused, and nothing else, in its old order with the next `crmkit dispatch`."""
+    from crmkit.flow import pause as pausing
+    from crmkit.store import pauses
+
+    with call.writing() as tx:
+        setup = call.setup(tx)
+        standing = {(row["scope"], row["name"]) for row in pauses.standing(tx)}
+        if scope != "all" and name is None:
+            raise ConfigError(f"which {scope}?", who="resume", do="; ".join(_shown(*pair) for pair in sorted(standing)))
+        count = pausing.resume(tx, setup, scope, name or "", call.now)
+    if count is None:
+        shown = ", ".join(_shown(*pair) for pair in sorted(standing)) or "nothing"
+        raise ConfigError(f"{_shown(scope, name or '')} is not paused", who="resume", do=f"paused is: {shown}")
+    rest = ", ".join(_shown(*pair) for pair in sorted(standing - {(scope, name or "")}))
+    if as_json:
+        output.document({"scope": scope, "name": name or "", "messages": count})
+    else:
+        output.say(f"{_shown(scope, name or '')} is resumed; {plural(count, 'message')} may leave")
+        if rest:
+            output.say(f"still paused: {rest}")
+
+
+def _list(call: Call, as_json: bool) -> None:
+    from crmkit.flow import pause as pausing
+    from crmkit.store import pauses
+
+    with call.reading() as tx:
+        rows = pauses.standing(tx)
+        counts = pausing.waits(tx)
+    shown = [
+        {
+            **{name: row[name] for name in ("scope", "name", "since", "actor", "reason")},
+            "queued": counts[row["scope"], row["name"]],
+        }
+        for row in rows
+    ]
+    if as_json:
+        output.lines(shown)
+    elif not rows:
+        output.say("nothing is paused")
+    else:
+        columns = ("scope", "name", "since", "actor", "reason", "queued")
+        output.table([tuple(row.values()) for row in shown], columns, zone=call.zone, numbers=("queued",))
+
+
+def _named(tx: "Connection", setup: "Setup", scope: str, name: str | None) -> str:
+    """The name of what is to be paused.
+
+    Raises:
+        ConfigError: there is no such thing.
+    """
+    from crmkit.host.document import nearest
+
+    if scope == "all":
+        if name is not None:
+            raise ConfigError(
+                "all is all", who="pause", do=f"leave out {name!r}, or name a channel, template or gateway"
+            )
+        return ""
+    known = {
+        "channel": sorted(setup.channels),
+        "template": sorted(setup.templates.names()),
+        "gateway": sorted(entry.name for entries in setup.channels.values() for entry in entries),
+    }[scope]
+    if name is None:
+        raise ConfigError(f"which {scope}?", who="pause", do=f"known are: {', '.join(known) or 'none'}")
+    if name not in known:
+        raise ConfigError(f"there is no {scope} {name!r}", who="pause", do=nearest(name, known))
+    return name
+
+
+def _actor() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"
+
+
+def _shown(scope: str, name: str) -> str:
+    return "all" if scope == "all" else f"{scope} {name}"
