@@ -3,6 +3,8 @@
 In the order a message goes:
 
 - `twilio`: the gateway of Twilio
+- `twilio_settings`: as whom it sends, and from where
+- `twilio_shape`: what Twilio writes
 - `twilio_code`: what Twilio's error codes mean
 - `twilio_signature`: how Twilio signs its webhooks
 - `http`: the gateway that is described in the configuration, for vendors nobody has written yet

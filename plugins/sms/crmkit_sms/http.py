@@ -36,7 +36,7 @@ from crmkit import (
     opt_out,
     secrets_of,
 )
-from crmkit_sms.answer import find, parsed, said
+from crmkit_sms.answer import find, parsed, said, shown
 from crmkit_sms.filling import Filling, Tree, escape_for, in_address
 from crmkit_sms.http_settings import HttpSettings
 
@@ -98,7 +98,7 @@ class HttpGateway(Gateway):
             return message.accepted(vendor_id, detail=None if vendor_id or not self._has_id else "the answer has no id")
         found = self.settings.refusals.of(status, text, document)
         words = said(document, self.settings.refusals.detail) or said(document, self.settings.refusals.path) or ""
-        detail = _shown(f"HTTP {status} {words}", message.address)
+        detail = shown(f"HTTP {status} {words}", message.address)
         if found == "retry":
             return message.deferred(detail)
         if found == "auth" or (found is None and status in {401, 403}):
@@ -298,10 +298,3 @@ def _document(response: httpx.Response) -> Any:
         return parsed(response.content)
     except ValueError:
         return None
-
-
-def _shown(text: str, recipient: str) -> str:
-    """What an answer says, as it may be shown and stored: one line, not too long, without the recipient's number."""
-    for number in {recipient, recipient.removeprefix("+")} - {""}:
-        text = text.replace(number, "recipient")
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:300]

@@ -7,18 +7,14 @@ it: the status callback carries our key in its address, which Twilio signs, so t
 `look_up` lists what was sent to the number. One address takes both status callbacks and replies.
 """
 
-import ipaddress
 import re
 import unicodedata
 from collections.abc import AsyncIterator, Iterable, Iterator
-from datetime import datetime, timedelta
-from decimal import Decimal
-from email.utils import parsedate_to_datetime
-from typing import Annotated, Any, Literal, Self
-from urllib.parse import parse_qs, quote, urlsplit
+from datetime import timedelta
+from typing import Any, Literal
+from urllib.parse import parse_qs, quote
 
 import httpx
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
 from crmkit import (
     Account,
@@ -29,10 +25,8 @@ from crmkit import (
     ConsentRecord,
     DoubtError,
     Gateway,
-    GatewaySettings,
     InboundRecord,
     Message,
-    Money,
     PayloadError,
     Reason,
     Receipt,
@@ -46,7 +40,10 @@ from crmkit import (
     secrets_of,
 )
 from crmkit_sms import twilio_signature
+from crmkit_sms.answer import shown
 from crmkit_sms.twilio_code import NOT_NOW, OURS, reason_of
+from crmkit_sms.twilio_settings import TwilioSettings
+from crmkit_sms.twilio_shape import TwilioError, TwilioMessage, TwilioMessages
 
 BODY_LIMIT = 1_600
 #: Twilio gives up after as many seconds as it is told, at the most.
@@ -67,50 +64,6 @@ STATES: dict[str, Literal["sent", "delivered", "failed"]] = {
 }
 _BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
 _NUMBER = re.compile(r"\+[1-9][0-9]{4,14}")
-_SENDER = re.compile(r"\+[1-9][0-9]{4,14}|[0-9]{3,8}|(?=.*[A-Za-z])[A-Za-z0-9 ]{1,11}")
-
-
-class TwilioMessage(BaseModel):
-    """A message as Twilio shows it."""
-
-    sid: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    status: str
-    to: str | None = None
-    body: str | None = None
-    direction: str = "outbound-api"
-    error_code: int | None = None
-    error_message: str | None = None
-    price: Decimal | None = None
-    price_unit: str | None = None
-    date_created: str | None = None
-
-    @property
-    def cost(self) -> Money | None:
-        """What it cost; Twilio writes prices as what they do to the balance."""
-        return Money(abs(self.price), self.price_unit) if self.price is not None and self.price_unit else None
-
-    @property
-    def created_at(self) -> datetime | None:
-        """When Twilio took it; None if that cannot be read."""
-        try:
-            moment = parsedate_to_datetime(self.date_created or "")
-        except ValueError:
-            return None
-        return moment if moment.tzinfo is not None else None
-
-
-class TwilioMessages(BaseModel):
-    """A page of messages."""
-
-    messages: list[TwilioMessage]
-    next_page_uri: str | None = None
-
-
-class TwilioError(BaseModel):
-    """What Twilio writes when it refuses."""
-
-    code: int | None = None
-    message: str = ""
 
 
 class TwilioGateway(Gateway):
@@ -124,58 +77,9 @@ class TwilioGateway(Gateway):
     #: a message lost on its way may still be taken within the call's minute; the list is then a little behind
     look_up_after = timedelta(minutes=10)
 
-    class Settings(GatewaySettings):
-        """As whom, and from where."""
+    Settings = TwilioSettings
 
-        model_config = ConfigDict(hide_input_in_errors=True)
-
-        account_sid: Annotated[str, StringConstraints(pattern=r"^AC[0-9a-fA-F]{32}$")]
-        #: signs in and verifies webhooks; a list while it is changed over, the one that signs in first
-        auth_token: SecretStr | Annotated[list[SecretStr], Field(min_length=1)] | None = None
-        #: an API key's id (SK...), to sign in with instead of the auth token
-        api_key: Annotated[str, StringConstraints(pattern=r"^SK[0-9a-fA-F]{32}$")] | None = None
-        api_secret: SecretStr | None = None
-        #: shared keys that sign webhooks instead of the auth token, by their ids
-        shared_keys: dict[str, SecretStr] = Field(default_factory=dict)
-        #: a number, a short code or a name of up to 11 letters and digits
-        sender: str | None = None
-        #: a messaging service's id (MG...), which chooses the sender
-        messaging_service: Annotated[str, StringConstraints(pattern=r"^MG[0-9a-fA-F]{32}$")] | None = None
-        #: whether Twilio may replace characters that make a text longer
-        smart_encoded: bool = False
-        #: languages whose opt-out words count; all where unset
-        opt_out_locales: list[str] | None = None
-        #: another region's address
-        base_url: str = "https://api.twilio.com"
-
-        @field_validator("sender")
-        @classmethod
-        def _is_sender(cls, value: str | None) -> str | None:
-            if value is not None and not _SENDER.fullmatch(value):
-                raise ValueError("should be a number like +14155550100, a short code, or a name of up to 11 characters")
-            return value
-
-        @field_validator("base_url")
-        @classmethod
-        def _is_safe(cls, value: str) -> str:
-            parts = urlsplit(value)
-            if not parts.hostname or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
-                raise ValueError("should be an address like https://api.twilio.com")
-            if parts.scheme == "http" and not _is_loopback(parts.hostname):
-                raise ValueError("would send the credentials in the clear; use https")
-            return value.rstrip("/")
-
-        @model_validator(mode="after")
-        def _fits_together(self) -> Self:
-            if (self.sender is None) == (self.messaging_service is None):
-                raise ValueError("give sender or messaging_service, one of the two")
-            if (self.api_key is None) != (self.api_secret is None):
-                raise ValueError("api_key and api_secret go together: give both or neither")
-            if self.api_key is None and self.auth_token is None:
-                raise ValueError("give auth_token, or api_key and api_secret")
-            return self
-
-    settings: Settings
+    settings: TwilioSettings
 
     def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
@@ -251,7 +155,7 @@ class TwilioGateway(Gateway):
             said = TwilioError.model_validate_json(answer.content)
         except ValueError:
             said = TwilioError()
-        detail = _shown(said.code, said.message or f"HTTP {answer.status_code}", message.address)
+        detail = _coded(said.code, said.message or f"HTTP {answer.status_code}", message.address)
         if said.code in NOT_NOW:
             return message.deferred(detail)
         # 403 and 404 without a code we know are about the account, not about this message
@@ -268,7 +172,7 @@ class TwilioGateway(Gateway):
         """What a message's status says of the try that made it."""
         if STATES.get(found.status) == "failed":
             why = found.error_message or f"status {found.status}"
-            return message.rejected(reason_of(found.error_code), _shown(found.error_code, why, message.address))
+            return message.rejected(reason_of(found.error_code), _coded(found.error_code, why, message.address))
         return message.accepted(vendor_id=found.sid, cost=found.cost, detail=found.status)
 
     # doubt
@@ -386,7 +290,7 @@ class TwilioGateway(Gateway):
             key=parse_qs(call.query).get("key", [None])[0],
             vendor_id=sid,
             reason=reason,
-            detail=_shown(code, form.get("ErrorMessage") or status, form.get("To", "")) if state == "failed" else None,
+            detail=_coded(code, form.get("ErrorMessage") or status, form.get("To", "")) if state == "failed" else None,
             occurred_at=call.received_at,
         )
 
@@ -421,21 +325,11 @@ def crmkit_gateways() -> Iterator[type[Gateway]]:
     yield TwilioGateway
 
 
-def _shown(code: int | None, text: str, recipient: str) -> str:
-    """A refusal as it may be shown and stored: one line, not too long, without the recipient's number."""
-    for number in {recipient, recipient.removeprefix("+")} - {""}:
-        text = text.replace(number, "recipient")
-    line = " ".join("".join(char if char.isprintable() else " " for char in text).split())
-    return f"{code} {line}"[:300] if code is not None else line[:300]
+def _coded(code: int | None, text: str, recipient: str) -> str:
+    """A refusal as it may be shown and stored, with its code where it has one."""
+    return shown(text if code is None else f"{code} {text}", recipient)
 
 
 def _letters(text: str) -> str:
     """What is left of a text where punctuation, spaces and look-alikes were replaced."""
     return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
