@@ -19,6 +19,7 @@ HEAVY = ("sqlmodel", "sqlalchemy", "fastapi", "pydantic", "rich", "httpx", "aioh
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"]])
 def test_saying_the_version_or_helping_loads_nothing_heavy(arguments: list[str]) -> None:
+    # SEMANTICS 36
     code = (
         f"import sys; from crmkit.cli import main\ntry: main({arguments!r})\nexcept SystemExit: pass\n"
         f"print(sorted({{name.partition('.')[0] for name in sys.modules}} & set({HEAVY!r})), file=sys.stderr)"

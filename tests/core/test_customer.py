@@ -94,6 +94,7 @@ def test_a_guest_is_known_by_email_else_phone_else_order() -> None:
 
 
 def test_relays_and_tokens_reach_and_never_recognise() -> None:
+    # SEMANTICS 12, 38
     values = {"relay_email": "X@relay.example", "virtual_phone": "1", "order_token": "1"}
     ways = [Address(kind=kind, value=value) for kind, value in values.items()]
     found = recognise(Buyer(addresses=tuple(ways)), shop=SHOP, region=None, order="1:7")

@@ -15,6 +15,7 @@ parcels = st.lists(st.tuples(maybe_times, maybe_times), max_size=4)
 
 
 def test_the_milestone_a_status_names_takes_the_time_of_the_change() -> None:
+    # SEMANTICS 1
     told = milestones_of(OrderRecord(external_id="1", status="shipped", placed_at=START, updated_at=START + HOUR))
     assert told == {
         **dict.fromkeys(f"{name}_at" for name in MILESTONES),
@@ -37,6 +38,7 @@ def test_more_parcels_only_make_milestones_earlier(some: Any, more: Any, total: 
 
 
 def test_the_first_parcel_ships_and_the_last_of_a_known_number_delivers() -> None:
+    # SEMANTICS 5
     known = [(START, START + 2 * HOUR), (START + HOUR, START + 3 * HOUR)]
     assert parcel_milestones(known, 2) == {"shipped_at": START, "delivered_at": START + 3 * HOUR}
     assert parcel_milestones(known, 3) == {"shipped_at": START, "delivered_at": None}
@@ -48,6 +50,7 @@ def row(**fields: Any) -> dict[str, Any]:
 
 
 def test_what_comes_later_is_not_known_yet() -> None:
+    # SEMANTICS 2
     stored = row(status="shipped", placed_at=START, paid_at=START + HOUR, shipped_at=START + 2 * HOUR)
     order = order_at(stored, START + HOUR)
     assert (order.status, order.paid_at, order.shipped_at) == ("paid", START + HOUR, None)

@@ -14,6 +14,7 @@ EAST = timezone(timedelta(hours=9))
 
 @pytest.mark.parametrize("written", ["0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "1970-01-01T08:00:00+09:00"])
 def test_sentinel_dates_are_empty(written: str) -> None:
+    # SEMANTICS 4
     assert OrderRecord(external_id="1", updated_at=START, paid_at=written).paid_at is None  # type: ignore[arg-type]
 
 
@@ -48,17 +49,20 @@ BAD: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_what_cannot_be_stored_is_refused(what: str) -> None:
+    # SEMANTICS 7
     with pytest.raises(ValidationError):
         OrderRecord(**{"external_id": "1", "updated_at": START, **BAD[what]})
 
 
 def test_equal_content_has_an_equal_hash_whenever_it_was_seen() -> None:
+    # SEMANTICS 4
     one = OrderRecord(external_id="1", updated_at=START, observed_at=START)
     assert one.content_hash() == OrderRecord(external_id="1", updated_at=START).content_hash()
     assert one.content_hash() != OrderRecord(external_id="1", updated_at=START, note=None).content_hash()
 
 
 def test_a_parcel_is_told_by_its_id_else_its_ordinal_never_its_tracking_number() -> None:
+    # SEMANTICS 5
     assert ParcelRecord(order_external_id="1", ordinal=2, tracking_number="t").key == "#2"
     assert ParcelRecord(order_external_id="1", external_id="p", tracking_number="t").key == "p"
     with pytest.raises(ValidationError):

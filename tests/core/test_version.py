@@ -37,6 +37,7 @@ def joined(versions: list[Told]) -> dict[str, Any]:
 
 @given(world=st.lists(told, min_size=1, max_size=6), data=st.data())
 def test_any_order_and_repetition_gives_the_same_row(world: list[Told], data: st.DataObject) -> None:
+    # SEMANTICS 4
     again = data.draw(st.permutations([*world, *data.draw(st.lists(st.sampled_from(world), max_size=3))]))
     assert joined(again) == joined(world)
 
@@ -61,6 +62,7 @@ def test_what_was_taken_before_changes_nothing(world: list[Told], data: st.DataO
 
 
 def test_a_milestone_is_reached_once() -> None:
+    # SEMANTICS 5
     row: dict[str, Any] = {}
     first = join(None, {}, ("1", "", "x"), FIELDS, {"begun": START.replace(hour=5)})
     row.update(first.values)
@@ -69,6 +71,7 @@ def test_a_milestone_is_reached_once() -> None:
 
 
 def test_none_empties_a_field_and_unset_leaves_it() -> None:
+    # SEMANTICS 4
     row: dict[str, Any] = {}
     row.update(join(None, {"a": 1, "b": 2}, ("1", "", "x"), FIELDS, {}).values)
     row.update(join(row, {"a": None}, ("2", "", "y"), FIELDS, {}).values)

@@ -178,6 +178,7 @@ def test_what_a_plan_shows_is_what_a_dispatch_does(stage: Stage, share: float) -
 
 
 def test_a_simulation_steps_from_due_time_to_due_time(stage: Stage) -> None:
+    # SEMANTICS 2
     play, clocks = stage.play, []
     note = lambda event, crm: clocks.append((event.name, crm.now, event.order.status))  # noqa: E731
     play.plugin("one", *(on(kind)(note) for kind in (OrderPlaced, OrderShipped, Check)))

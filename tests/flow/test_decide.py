@@ -63,6 +63,7 @@ def raising(event: type[Event], when: Callable[[Any], bool] = lambda event: True
 
 
 def test_an_interaction_is_decided_once(play: Play) -> None:
+    # SEMANTICS 15, 27
     play.plugin("one", counting(OrderPlaced))
     play.take(order("1"), order("2", buyer("bob")))
     assert play.decide().interactions == 2
@@ -77,6 +78,7 @@ def test_an_interaction_is_decided_once(play: Play) -> None:
 
 
 def test_what_nobody_listens_to_is_no_work(play: Play) -> None:
+    # SEMANTICS 15
     play.plugin("one", counting(OrderShipped))
     play.take(order("1"))
     assert play.count(t.interaction) > 0
@@ -84,6 +86,7 @@ def test_what_nobody_listens_to_is_no_work(play: Play) -> None:
 
 
 def test_what_lies_after_the_clock_is_not_due(play: Play) -> None:
+    # SEMANTICS 2
     play.plugin("one", counting(OrderPlaced))
     play.take(order("1", at=NOON + HOUR))
     assert play.decide(NOON).interactions == 0
@@ -129,6 +132,7 @@ def test_an_event_whose_plugin_is_gone_is_let_go(play: Play) -> None:
 
 @pytest.mark.parametrize("limit", [1, 2, 500])
 def test_a_customers_interactions_are_decided_oldest_first(play: Play, limit: int) -> None:
+    # SEMANTICS 13, 14
     told: list[str] = []
 
     def tell(event: Any, crm: Any) -> None:
@@ -148,6 +152,7 @@ def test_a_customers_interactions_are_decided_oldest_first(play: Play, limit: in
 
 
 def test_a_handler_sees_what_the_one_before_it_saved(play: Play) -> None:
+    # SEMANTICS 14
     play.plugin("one", counting(OrderPlaced, "of", per=lambda event: event.customer.id))
     play.take(*(order(str(number), at=NOON - number * MINUTE) for number in range(5)))
     play.decide()
@@ -155,6 +160,7 @@ def test_a_handler_sees_what_the_one_before_it_saved(play: Play) -> None:
 
 
 def test_facts_are_shown_as_of_the_clock(play: Play) -> None:
+    # SEMANTICS 2
     seen: list[tuple[Any, ...]] = []
     show = on(OrderPlaced)(lambda event, crm: seen.append((event.order.status, event.order.shipped_at, crm.now)))
     play.plugin("one", show)
@@ -204,6 +210,7 @@ OF_THE_DATABASE = [what for what in BAD if what.startswith(("saves", "selects"))
     [(what, kind) for what in BAD for kind in ("sqlite", "postgresql") if kind == "sqlite" or what in OF_THE_DATABASE],
 )
 def test_what_a_plugin_breaks_is_its_own(play: Play, what: str) -> None:
+    # SEMANTICS 14
     play.plugin("before", counting(OrderPlaced, "before"))
     play.plugin("bad", BAD[what])
     play.plugin("after", counting(OrderPlaced, "after"), doing(OrderPlaced, Note("kept")))
@@ -247,6 +254,7 @@ def test_a_pair_that_is_mended_is_decided_at_its_next_try(play: Play) -> None:
 
 
 def test_later_interactions_of_the_customer_wait_for_that_plugin_only(play: Play) -> None:
+    # SEMANTICS 14
     told: list[str] = []
     broken = True
 
@@ -273,6 +281,7 @@ def test_later_interactions_of_the_customer_wait_for_that_plugin_only(play: Play
 
 
 def test_a_parked_pair_blocks_nobody(play: Play) -> None:
+    # SEMANTICS 14
     play.plugin("picky", raising(OrderPlaced, lambda event: event.order.number == "1"), counting(OrderPaid))
     play.take(order("1"))
     for days in range(TRIES_LIMIT + 1):
@@ -309,6 +318,7 @@ def test_of_one_key_only_the_first_ever_happens(play: Play) -> None:
 
 
 def test_a_chain_of_effects_ends(play: Play) -> None:
+    # SEMANTICS 15
     play.plugin("loop", doing(OrderPlaced, Emit(Ping())), doing(Ping, Emit(Ping())))
     play.take(order("1"))
     done = play.decide()
@@ -327,6 +337,7 @@ def test_a_chain_through_messages_ends_too(play: Play) -> None:
 
 
 def test_a_timer_fires_when_it_is_due_and_is_dated_so(play: Play) -> None:
+    # SEMANTICS 3
     seen: list[Any] = []
     play.plugin("one", doing(OrderPlaced, Later(Ping(number=3), NOON + HOUR)))
     play.plugin("two", on(Ping)(lambda event, crm: seen.append((event.number, event.at, event.order.number))))
@@ -341,6 +352,7 @@ def test_a_timer_fires_when_it_is_due_and_is_dated_so(play: Play) -> None:
 
 
 def test_asking_again_moves_a_timer_and_cancel_removes_it(play: Play) -> None:
+    # SEMANTICS 3
     play.plugin("one", doing(OrderPlaced, Later(Ping(), NOON + HOUR)), doing(OrderPaid, Later(Ping(), NOON + DAY)))
     play.plugin("two", doing(OrderPlaced, Later(Ping(), NOON + HOUR, key="k")), doing(OrderShipped, Cancel("k")))
     play.take(order("1", paid_at=NOON))
@@ -371,6 +383,7 @@ def test_rows_without_a_number_get_one(play: Play) -> None:
 
 
 def test_one_person_of_the_staff_is_told_once(play: Play) -> None:
+    # SEMANTICS 19
     play.more["staff"] = [StaffMember("Chen", frozenset({"a", "b"}), {"email": "chen@example.com"})]
     sends = [Send("news", via=("email",), to=staff(target)) for target in ("a", "b", "Chen")]
     play.plugin("one", doing(OrderPlaced, *sends))
@@ -384,6 +397,7 @@ def test_one_person_of_the_staff_is_told_once(play: Play) -> None:
 
 
 def test_history_is_quiet_but_handlers_see_it(play: Play) -> None:
+    # SEMANTICS 1
     asks = (Send("news", via=("email",)), Note("seen"), Later(Ping(), NOON + DAY), Emit(Ping()))
     ping = on(Ping)(lambda event, crm: [Send("paid", via=("email",))])
     play.plugin("one", counting(OrderPlaced), doing(OrderPlaced, *asks), ping)
@@ -398,6 +412,7 @@ def test_history_is_quiet_but_handlers_see_it(play: Play) -> None:
 
 
 def test_a_timer_due_in_history_is_quiet(play: Play) -> None:
+    # SEMANTICS 1
     play.plugin("one", doing(OrderPlaced, Later(Ping(), START - HOUR)), doing(Ping, Send("news", via=("email",))))
     play.take(order("1", at=START - DAY))
     play.decide()

@@ -60,6 +60,7 @@ def check_repeat(store: Store, data: st.DataObject) -> None:
 
 @pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 2), ("postgresql", 0.2)])
 def test_any_order_of_any_pages_gives_the_same(store: Store, share: float) -> None:
+    # SEMANTICS 6, 9
     hold(check_join, store, share)
 
 

@@ -74,6 +74,7 @@ def test_an_address_that_has_ended_is_none(play: Play) -> None:
 
 
 def test_an_orders_own_address_reaches_for_that_order_only(play: Play) -> None:
+    # SEMANTICS 38
     class Token(Text):
         reaches = ("order_token",)
 
@@ -86,6 +87,7 @@ def test_an_orders_own_address_reaches_for_that_order_only(play: Play) -> None:
 
 
 def test_via_takes_the_first_channel_that_reaches(play: Play) -> None:
+    # SEMANTICS 16
     play.channels = {"sms": [entry(Text)], "email": [entry()]}
     say(play, via=("sms", "email"))
     play.take(order("1"), order("2", Buyer(external_id="bob", email="bob@example.com", phone="+1 202 555 0123")))
@@ -94,6 +96,7 @@ def test_via_takes_the_first_channel_that_reaches(play: Play) -> None:
 
 
 def test_marketing_needs_an_opt_in(play: Play) -> None:
+    # SEMANTICS 17
     say(play, "offer")
     play.take(order("1"), order("2", buyer("bob", marketing_consent=True)))
     play.decide()
@@ -153,6 +156,7 @@ def test_consent_is_as_of_the_clock(play: Play) -> None:
 
 
 def test_a_suppressed_address_is_suppressed_for_both_who_share_it(play: Play) -> None:
+    # SEMANTICS 38
     say(play)
     about = {"channel": "email", "address": "ann@example.com", "reason": "complaint", "source": "hand", "now": NOON}
     play.write(lambda tx: customers.suppress(tx, **about))
@@ -164,6 +168,7 @@ def test_a_suppressed_address_is_suppressed_for_both_who_share_it(play: Play) ->
 
 
 def test_old_news_is_stale(play: Play) -> None:
+    # SEMANTICS 17
     say(play, "paid")
     play.take(order("1", at=NOON - 2 * DAY))
     play.shop(announce_from=START - 9 * DAY)
@@ -188,6 +193,7 @@ def test_news_that_waits_too_long_is_stale(play: Play) -> None:
     ids=["shipped", "not yet", "cancelled", "reopened", "earlier"],
 )
 def test_later_news_of_the_order_overtakes(play: Play, later: dict[str, Any], expected: tuple[str, str | None]) -> None:
+    # SEMANTICS 17
     play.plugin("one", on(OrderPaid)(lambda event, crm: [Send("paid", via=("email",))]))
     play.take(order("1", paid_at=NOON, **later))
     assert reason(play) == expected
@@ -247,6 +253,7 @@ def test_a_policy_that_answers_nonsense_holds_the_message(play: Play, answer: An
 
 
 def test_a_policy_that_raises_holds_the_message(play: Play) -> None:
+    # SEMANTICS 17
     say(play, policies=(Policy("odd", lambda outgoing, crm: 1 // 0),))  # type: ignore[arg-type,return-value]
     play.take(order("1"))
     assert reason(play) == ("held", "policy-error")

@@ -42,6 +42,7 @@ def opened(play: Play) -> list[Mapping[str, Any]]:
 
 @pytest.mark.parametrize("what", UNFIT)
 def test_a_record_the_database_refuses_harms_only_itself(play: Play, what: str) -> None:
+    # SEMANTICS 7
     records: list[Any] = [order(str(number), buyer(f"b{number}")) for number in range(9)]
     records[7] = forged("7", **UNFIT[what])
     tally = take(play, Page(records, cursor={"at": 1}, places={7: "orders.csv:8"}))
@@ -63,6 +64,7 @@ def test_a_nul_is_refused_where_the_database_takes_none(play: Play) -> None:
 
 
 def test_what_the_source_refuses_is_kept_whatever_is_in_it(play: Play) -> None:
+    # SEMANTICS 7
     refused = Refused("order", "o.csv:2", "total is no number: 'a\x00'", "1;a\x00\ud800;x", "1")
     take(play, Page([], [refused]))
     assert play.one(t.quarantine)["raw"] == "1;a\\x00\\ud800;x"

@@ -259,6 +259,7 @@ def _as_jsonb(value: Any) -> Any:
 
 @given(st.text(min_size=1), st.dictionaries(st.text(max_size=4), JSON, max_size=4))
 def test_rendering_again_from_the_stored_facts_says_the_same(name: str, extra: dict[str, Any]) -> None:
+    # SEMANTICS 18
     known = facts(customer=Customer(1, 1, name=name), extra={"extra": extra})
     first = WALK.render(known)
     text = json.loads(json.dumps(known, allow_nan=False))
@@ -311,6 +312,7 @@ def test_a_mail_needs_a_subject() -> None:
 
 
 def test_a_template_is_rebuilt_from_its_source() -> None:
+    # SEMANTICS 18
     again = Template.from_source(MAIL.source, name="t", locale="en", channel="email")
     assert again.hash == MAIL.hash
     assert again.render(facts()) == MAIL.render(facts())

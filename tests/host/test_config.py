@@ -81,6 +81,7 @@ def test_the_database_may_be_a_reference(write: Write, monkeypatch: pytest.Monke
 
 
 def test_names_are_unique_over_shops_sources_and_gateways(write: Write) -> None:
+    # SEMANTICS 33
     text = """\
         [shops.a]
         use = "files"

@@ -129,6 +129,7 @@ def test_a_literal_secret_is_warned_of(shelf: Shelf, write: Write) -> None:
 
 
 def test_unknown_sections_adapters_channels_and_playbooks_are_told_together(shelf: Shelf, write: Write) -> None:
+    # SEMANTICS 33
     path = write(
         """\
         [plugins]

@@ -175,11 +175,13 @@ def test_a_broken_plugin_is_imported_once(shelf: Shelf, tmp_path: Path) -> None:
     ],
 )
 def test_what_is_not_installed_is_answered_with_what_to_do(shelf: Shelf, family: str, slug: str, expected: str) -> None:
+    # SEMANTICS 33
     with pytest.raises(ConfigError, match=expected):
         shelf.plugins.load(family, slug)
 
 
 def test_two_distributions_may_not_bring_one_plugin(shelf: Shelf) -> None:
+    # SEMANTICS 33
     shelf.add("email.post", "", module="shelf_other_post")
     with pytest.raises(ConfigError, match="uninstall one"):
         shelf.plugins.load("email", "post")
