@@ -14,6 +14,7 @@ import crmkit
 from crmkit.cli import words
 from crmkit.core import actions, errors, hooks
 from crmkit.core.events import CONTEXT
+from crmkit.testing.fault import FAULTS, KINDS, Verdict
 
 HERE = Path(__file__).parent
 PLACE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -80,6 +81,27 @@ def reasons() -> str:
     return table("reason", "means", rows=[(f"`{reason}`", words.reason(reason)) for reason in crmkit.Reason])
 
 
+#: What may have left, and what happens next, by what is known after a try.
+LEFT = {
+    Verdict.TAKEN: ("yes", "nothing"),
+    Verdict.NOTHING_LEFT: ("no", "it is tried again, later and later"),
+    Verdict.NOT_NOW: ("no", "it is tried again, not before the vendor's Retry-After"),
+    Verdict.STRANGER: ("no", "its gateway pauses, until it is resumed or its settings are others"),
+    Verdict.NO: ("no", "nothing: the vendor would say no again"),
+    Verdict.DOUBT: ("perhaps", "it waits for a person; is sent again with its key; its vendor is asked"),
+}
+
+
+def faults() -> str:
+    """What tests/faults holds the engine against: every fault, acted out on real sockets."""
+    rows = []
+    for fault in FAULTS.values():
+        fates = [" → ".join(f"`{state}`" for state in dict.fromkeys(fault.fate(kind))) for kind in KINDS]
+        left, after = LEFT[fault.verdict]
+        rows.append((fault.told, "yes" if fault.takes else "no", left, *fates, after))
+    return table("what happens", "it took it", "may have left", *KINDS, "next", rows=rows)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "events": events,
     "hooks": hooks_,
@@ -88,6 +110,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "errors": errors_,
     "states": states,
     "reasons": reasons,
+    "faults": faults,
 }
 
 
