@@ -229,9 +229,9 @@ def _told_by(record: Record, shop: Shop) -> list[Identity]:
         found.append(_token(shop, order))
     if record.kind == "review":
         found.append(_review_token(shop.id, record.ref))
-    if isinstance(record, CustomerRecord):
-        found.append(_buyer(shop, record.external_id))
     buyer = getattr(record, "buyer", None)
+    if isinstance(record, CustomerRecord) and record.buyer.external_id is None:
+        buyer = record.buyer.model_copy(update={"external_id": record.external_id})
     if buyer is not None:
         found += recognise(buyer, shop=f"shop:{shop.id}", region=shop.region, order=None).identities
     address = record.sender if isinstance(record, InboundRecord) else getattr(record, "address", None)

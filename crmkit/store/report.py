@@ -14,7 +14,7 @@ from crmkit.store.bulk import Row
 
 
 def counts(tx: Connection) -> dict[str, Any]:
-    """How much there is of everything; a customer is a family of profiles."""
+    """How much there is of everything; a customer is a family of profiles, and `forgotten` are profiles of nobody."""
 
     def number(what: sa.Select[Any]) -> int:
         return int(tx.execute(what).scalar() or 0)
@@ -27,7 +27,12 @@ def counts(tx: Connection) -> dict[str, Any]:
         return {str(key): count for key, count in tx.execute(statement)}
 
     return {
-        "customers": number(sa.select(sa.func.count(t.profile.c.family_id.distinct()))),
+        "customers": number(
+            sa.select(sa.func.count(t.profile.c.family_id.distinct())).where(t.profile.c.forgotten_at.is_(None))
+        ),
+        "forgotten": number(
+            sa.select(sa.func.count()).select_from(t.profile).where(t.profile.c.forgotten_at.is_not(None))
+        ),
         "profiles": every(t.profile),
         "orders": every(t.orders),
         "order_lines": every(t.line),

@@ -166,9 +166,11 @@ def shared_between(tx: Connection, family: int) -> list[dict[str, Any]]:
 
 
 def every_family(tx: Connection, after: int, limit: int) -> list[int]:
-    """Customers by number, a chunk at a time."""
+    """Customers by number, a chunk at a time; who was forgotten is none."""
     p = t.profile.c
-    statement = sa.select(p.id).where(p.family_id == p.id, p.id > after).order_by(p.id).limit(limit)
+    statement = (
+        sa.select(p.id).where(p.family_id == p.id, p.id > after, p.forgotten_at.is_(None)).order_by(p.id).limit(limit)
+    )
     return list(tx.execute(statement).scalars())
 
 
