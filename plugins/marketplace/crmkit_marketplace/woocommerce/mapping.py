@@ -129,11 +129,18 @@ def _to_line(line: WooLine, gross: bool) -> LineRecord:
         variant_id=str(line.variation_id) if line.variation_id else None,
         title=line.name,
         quantity=line.quantity,
-        unit_price=total / line.quantity if gross and total is not None and line.quantity else line.price,
+        unit_price=_piece(total, line.quantity) if gross and total is not None else line.price,
         discount=discount,
         tax=line.total_tax,
         total=total,
     )
+
+
+def _piece(total: Decimal, quantity: Decimal) -> Decimal | None:
+    if not quantity:
+        return None
+    price = total / quantity
+    return price if price == round(price, 2) else round(price, 6)
 
 
 def _buyer(order: WooOrder) -> Buyer:

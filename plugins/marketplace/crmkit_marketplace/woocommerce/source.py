@@ -201,7 +201,9 @@ class WooCommerceSource(Source):
                 return
             numbers = ",".join(map(str, sorted(left)))
             try:
-                answer = await self.api.get("read by id", path, include=numbers, per_page=len(left), **way)
+                answer = await self.api.get(
+                    "read by id", path, include=numbers, per_page=len(left), orderby="id", order="asc", **way
+                )
             except RefusedError as error:
                 if error.status != 400:
                     raise
