@@ -13,7 +13,7 @@ part = TIMEFORMAT="    %1R s  $(1)"; time $(2)
 .PHONY: help install demo test rules crash bench wheels wheels-check lock clean
 
 help:  ## what there is
-	@sed -nE 's/^([a-z-]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t h; do printf 'make %-14s %s\n' "$$t" "$$h"; done
+	@sed -nE 's/^([a-z0-9-]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t h; do printf 'make %-14s %s\n' "$$t" "$$h"; done
 
 install: $(STAMP)  ## .venv with everything, from requirements.lock
 
@@ -32,10 +32,13 @@ test: install  ## style, types, rooms and tests, with the time each part takes
 	@$(call part,ruff format,$(BIN)/ruff format --quiet --check .)
 	@$(call part,mypy --strict,$(BIN)/mypy --no-error-summary)
 	@$(call part,import contracts,$(BIN)/lint-imports --no-logo --no-cache)
-	@$(call part,pytest,$(BIN)/python -m pytest -q -m "not bench and not wheels" --durations=10 $(ARGS))
+	@$(call part,pytest,$(BIN)/python -m pytest -q -m "not bench and not wheels and not e2e" --durations=10 $(ARGS))
 
 rules: install  ## the rules behind the promises, each with the tests that show it
 	@$(BIN)/python tests/rules.py
+
+e2e: install  ## gateways against vendors' own API documents, which npm brings once
+	@$(BIN)/python -m pytest tests/e2e -q -n 0 -m e2e $(ARGS)
 
 crash: install  ## kill -9 in sync and dispatch, ROUNDS=50 times
 	@CRMKIT_CRASH_ROUNDS=$(or $(ROUNDS),50) $(BIN)/python -m pytest tests/crash -q -s -n 0 -m crash $(ARGS)

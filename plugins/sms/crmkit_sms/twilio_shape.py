@@ -6,11 +6,22 @@ Vendor documentation: https://www.twilio.com/docs/messaging/api/message-resource
 from datetime import datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import BaseModel, StringConstraints
+from pydantic import BaseModel, Field, StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
 from crmkit import Money
+
+
+def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return read(value)
+    except ValidationError:
+        return None
+
+
+#: What only tells more: where it cannot be read, the message was taken or refused all the same.
+Lenient = WrapValidator(_or_none)
 
 
 class TwilioMessage(BaseModel):
@@ -21,11 +32,11 @@ class TwilioMessage(BaseModel):
     to: str | None = None
     body: str | None = None
     direction: str = "outbound-api"
-    error_code: int | None = None
-    error_message: str | None = None
-    price: Decimal | None = None
-    price_unit: str | None = None
-    date_created: str | None = None
+    error_code: Annotated[int | None, Lenient] = None
+    error_message: Annotated[str | None, Lenient] = None
+    price: Annotated[Decimal | None, Field(allow_inf_nan=False), Lenient] = None
+    price_unit: Annotated[str | None, StringConstraints(pattern=r"^[A-Z]{3}$"), Lenient] = None
+    date_created: Annotated[str | None, Lenient] = None
 
     @property
     def cost(self) -> Money | None:

@@ -186,6 +186,13 @@ async def test_a_message_that_failed_at_once_was_refused(vendor, gateway, messag
     assert (receipt.outcome, receipt.reason, receipt.detail) == ("rejected", Reason.NOT_CAPABLE, "30006 Landline")
 
 
+async def test_a_price_or_code_that_cannot_be_read_puts_nothing_in_doubt(vendor, gateway, message) -> None:
+    odd = {"price": "$0.01", "price_unit": 7, "error_code": "none", "error_message": [], "date_created": 0}
+    vendor.answers = [(201, TAKEN | odd)]
+    receipt = await gateway().deliver(message())
+    assert (receipt.outcome, receipt.vendor_id, receipt.cost) == ("accepted", "SM1", None)
+
+
 @pytest.mark.parametrize("address", ["13800138000", "+1 415 555 0100", "+", "whatsapp:+14155550100", "+0123456789"])
 async def test_only_international_numbers_leave(vendor, gateway, message, address) -> None:
     assert (await gateway().deliver(message(address=address))).reason is Reason.BAD_ADDRESS
