@@ -61,6 +61,7 @@ def _status(call: Call) -> tuple[dict[str, Any], DatabaseError | None]:
             return {**found, "counts": dict(_NOTHING)}, None
         with store.read() as tx:
             versions = migrate.versions(tx, call.host.migrations)
+            found["absent"] = migrate.absent(tx, call.host.migrations)
         found["versions"] = [
             {"history": one.history, "version": one.current, "needed": one.head, "is_current": one.is_current}
             for one in versions
@@ -92,6 +93,8 @@ def _print(found: dict[str, Any]) -> None:
     for one in found["versions"]:
         state = "current" if one["is_current"] else f"this program needs {one['needed']}"
         output.say(f"{one['history']}: version {one['version'] or 'none'} ({state})")
+    for name in found["absent"]:
+        output.say(f"{name}: not loaded; its tables are left alone")
     counts = found["counts"]
     if counts is None:
         return

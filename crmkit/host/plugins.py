@@ -25,10 +25,12 @@ from crmkit.core.hooks import Handler, PluginSettings, Policy, Tables
 from crmkit.host.catalogue import PLAY, Catalogue
 from crmkit.host.document import field_names
 from crmkit.host.sections import AccountSection, EntrySection
+from crmkit.store.tables import CORE, table_of
 
 if TYPE_CHECKING:
     import click
 
+_CORE_TABLES = frozenset(table.name for table in CORE)
 T = TypeVar("T")
 
 #: Keys of the core's that an adapter's settings may bring too: a preset knows the zone its files are written in.
@@ -129,6 +131,11 @@ class Loaded:
         if len(found) > 1 or not folder.is_dir():
             what = "yields Tables more than once" if len(found) > 1 else f"there is no folder of migrations {folder}"
             raise self.error(what, "yield one crmkit.Tables with the folder of its migrations")
+        for table in (table_of(model) for model in found[0].models):
+            if not table.name.startswith(f"{self.slug}_"):
+                raise self.error(f"its table is called {table.name}", f"call it {self.slug}_...")
+            if any(key.target_fullname.partition(".")[0] in _CORE_TABLES for key in table.foreign_keys):
+                raise self.error(f"its table {table.name} has a foreign key into the core's", "keep the number alone")
         return folder
 
     def _classes(self, hook: str, base: type[T]) -> Iterator[type[T]]:

@@ -12,6 +12,7 @@ from alembic.runtime.environment import EnvironmentContext
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.script.revision import ResolutionError
+from sqlalchemy import inspect
 from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
@@ -55,6 +56,13 @@ def versions(tx: Connection, plugins: Mapping[str, Path] = {}) -> list[Version]:
         head = _script(folder).get_current_head()
         found.append(Version(history, context.get_current_revision(), head or ""))
     return found
+
+
+def absent(tx: Connection, plugins: Mapping[str, Path] = {}) -> list[str]:
+    """Plugins that have tables here and are not loaded: their tables are left alone."""
+    known = {_version_table(history) for history in ("core", *plugins)}
+    names = inspect(tx).get_table_names()
+    return sorted(name.removesuffix("_version") for name in names if name.endswith("_version") and name not in known)
 
 
 def upgrade(url: str, plugins: Mapping[str, Path] = {}) -> list[Version]:

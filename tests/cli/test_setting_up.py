@@ -49,6 +49,7 @@ def test_init_asks_for_shops_and_channels(tmp_path: Path) -> None:
         "tea",
         "plain-secret",
         "env:TEA_PASSWORD",
+        "n",  # sms
         "y",  # care
     ]
     result = place.run("init", input="\n".join(answers) + "\n")
@@ -72,7 +73,7 @@ def test_config_check_says_file_line_key_found_and_right(place: Place) -> None:
 
 
 def test_an_unknown_adapter_says_what_to_install_or_what_was_meant(place: Place) -> None:
-    place.config.write_text('[shops.a]\nuse = "filse"\n[[channels.sms]]\nuse = "twilio"\n')
+    place.config.write_text('[shops.a]\nuse = "filse"\n[[channels.chat]]\nuse = "whatsapp"\n')
     shown = place.run("config", "check").stdout
     assert 'did you mean "files"?' in shown
     assert "install the distribution that brings it" in shown

@@ -94,11 +94,38 @@ BROKEN = {
         """,
         "there is no folder of migrations",
     ),
+    "strange_table": (
+        """
+        from crmkit import Tables, hookimpl
+        from sqlmodel import Field, SQLModel
+        class Points(SQLModel, table=True):
+            __tablename__ = "points"
+            id: int = Field(primary_key=True)
+        @hookimpl
+        def crmkit_tables():
+            yield Tables((Points,), ".")
+        """,
+        "its table is called points; call it strange_table_",
+    ),
+    "tied": (
+        """
+        from crmkit import Tables, hookimpl
+        from sqlmodel import Field, SQLModel
+        class Points(SQLModel, table=True):
+            __tablename__ = "tied_points"
+            id: int = Field(primary_key=True, foreign_key="profile.id")
+        @hookimpl
+        def crmkit_tables():
+            yield Tables((Points,), ".")
+        """,
+        "its table tied_points has a foreign key into the core's",
+    ),
 }
 
 
 @pytest.mark.parametrize("slug", BROKEN)
 def test_a_broken_playbook_is_named_with_what_is_wrong(shelf: Shelf, slug: str) -> None:
+    # SEMANTICS 35
     source, expected = BROKEN[slug]
     shelf.add(f"play.{slug}", source)
     with pytest.raises(PluginError, match=rf"plugin play\.{slug} \(.*\) load: {expected}"):

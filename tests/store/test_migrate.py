@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from crmkit.core.errors import DatabaseError
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
-from crmkit.store.migrate import check, is_empty, upgrade, versions
+from crmkit.store.migrate import absent, check, is_empty, upgrade, versions
 from tests.dump import everything
 from tests.play import NOON
 
@@ -132,3 +132,51 @@ def test_a_transaction_that_raises_leaves_nothing_behind(store: Store) -> None:
         raise RuntimeError
     with store.read() as tx:
         assert tx.execute(sa.select(t.run)).first() is None
+
+
+FIRST = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "1", None, None, None
+
+
+def upgrade():
+    op.create_table("points_entry", sa.Column("id", sa.Integer(), primary_key=True))
+"""
+SECOND = """
+import sqlalchemy as sa
+from alembic import op
+
+revision, down_revision, branch_labels, depends_on = "2", "1", None, None
+
+
+def upgrade():
+    op.add_column("points_entry", sa.Column("points", sa.Integer()))
+"""
+
+
+def test_a_plugins_tables_have_a_history_of_their_own_and_are_left_alone_without_it(
+    database_url: str, tmp_path: Path
+) -> None:
+    # SEMANTICS 35
+    folder = tmp_path / "migrations"
+    (folder / "versions").mkdir(parents=True)
+    (folder / "versions" / "a.py").write_text(FIRST)
+    upgrade(database_url, {"points": folder})
+    store = Store(database_url)
+    try:
+        with store.begin() as tx:
+            tx.execute(sa.text("INSERT INTO points_entry (id) VALUES (7)"))
+        (folder / "versions" / "b.py").write_text(SECOND)
+        upgrade(database_url)  # the plugin is not loaded
+        with store.read() as tx:
+            assert absent(tx) == ["points"]
+            assert absent(tx, {"points": folder}) == []
+            assert versions(tx, {"points": folder})[1].current == "1"
+        upgrade(database_url, {"points": folder})
+        with store.read() as tx:
+            assert tx.execute(sa.text("SELECT id, points FROM points_entry")).all() == [(7, None)]
+            assert [one.is_current for one in versions(tx, {"points": folder})] == [True, True]
+    finally:
+        store.close()
