@@ -10,7 +10,7 @@ MEMBERS := . $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # $(call part,name,command): runs the command, says how long it took, and keeps its exit status.
 part = TIMEFORMAT="    %1R s  $(1)"; time $(2)
 
-.PHONY: help install demo test rules crash bench wheels wheels-check lock clean
+.PHONY: help install demo test rules e2e crash bench wheels wheels-check lock clean
 
 help:  ## what there is
 	@sed -nE 's/^([a-z0-9-]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t h; do printf 'make %-14s %s\n' "$$t" "$$h"; done
