@@ -3,6 +3,7 @@
 - `call`: what every command is given: configuration, clock, database; errors and exit codes
 - `output`: tables for people, JSON for programs
 - `progress`: bars for what takes long, on a terminal only
+- `whom`: which customer a text means
 - `words`: states and reasons as a person would say them
 - `permission`: what may be said to a customer on which channel, by the policies themselves
 - `sample`: a template filled in by hand
@@ -11,6 +12,7 @@
 - `sync`, `dispatch`: the way through
 - `pause`: what does not leave until it is resumed
 - `inbox`, `connect`: webhooks that were kept; accounts whose vendor wants more than settings
+- `shops`: what shops are known, and by what name
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
 - `family`: customers merged, and taken apart, by hand
 - `forget`: a customer forgotten for good
@@ -39,6 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "dispatch": ("crmkit.cli.dispatch:dispatch", "Decide what to say, and send what is due."),
     "pause": ("crmkit.cli.pause:pause", "Let something not leave for now; list what is paused."),
     "resume": ("crmkit.cli.pause:resume", "Let it leave again."),
+    "shops": ("crmkit.cli.shops:shops", "List the shops that are known, rename one."),
     "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),

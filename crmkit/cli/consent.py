@@ -2,12 +2,13 @@
 
 import csv
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crmkit.cli import output
+from crmkit.cli import output, words
 from crmkit.cli.call import Call, plural, read_time, with_call
 from crmkit.core.customer import normal_email, normal_phone
 from crmkit.core.errors import ConfigError
@@ -31,16 +32,19 @@ def consent() -> None:
 @with_call
 def show(call: Call, customer: str, as_json: bool) -> None:
     """Show a customer's entries in the ledger, and what may be said because of them."""
-    from crmkit.cli.customers import customer_meant
     from crmkit.cli.permission import PURPOSES, ways
-    from crmkit.store import facts, search
+    from crmkit.cli.whom import customer_meant
+    from crmkit.store import accounts, facts, search
 
     with call.reading() as tx:
         family = customer_meant(tx, customer)
         found = search.dossier(tx, family)
         setup = call.setup(tx)
         reach = facts.reach_of(tx, [family], call.now)
+        names = {row["id"]: row["name"] for row in accounts.every(tx)}
+    found["consent"] = [{**row, "source": words.named(row["source"], names)} for row in found["consent"]]
     allowed = [way for purpose in PURPOSES for way in ways(setup, reach, family, purpose)]
+    allowed = [replace(way, detail=words.named(way.detail, names)) for way in allowed]
     if as_json:
         output.document(
             {
@@ -132,7 +136,7 @@ def set_(
 
 def _subjects(tx: "Connection", customer: str | None, address: str | None) -> list[dict[str, Any]]:
     """Whom an entry is about: an address, or every profile of a customer."""
-    from crmkit.cli.customers import customer_meant
+    from crmkit.cli.whom import customer_meant
     from crmkit.store import customers
 
     if address is not None:

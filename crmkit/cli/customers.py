@@ -1,67 +1,19 @@
 """`crmkit customers`: find customers, show one, count whom can be reached."""
 
-from collections.abc import Mapping
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any
 
 import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, with_call
-from crmkit.core.errors import ConfigError
-
-if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
-
-class _Customers(click.Group):
-    """The commands of this module, and those that are in modules of their own."""
-
-    elsewhere: ClassVar[Mapping[str, str]] = {
-        "review": "crmkit.cli.family",
-        "merge": "crmkit.cli.family",
-        "unmerge": "crmkit.cli.family",
-        "apart": "crmkit.cli.family",
-        "forget": "crmkit.cli.forget",
-    }
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """In the order they are written in."""
-        return [*self.commands, *self.elsewhere]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import a command when it is called."""
-        if cmd_name in self.elsewhere:
-            command: click.Command = getattr(import_module(self.elsewhere[cmd_name]), cmd_name)
-            return command
-        return super().get_command(ctx, cmd_name)
+from crmkit.cli.family import apart, merge, review, unmerge
+from crmkit.cli.forget import forget
+from crmkit.cli.whom import customer_meant
 
 
-@click.group(cls=_Customers)
+@click.group()
 def customers() -> None:
     """Find customers, show one, count whom can be reached, say who is one and who is not."""
-
-
-def customer_meant(tx: "Connection", text: str) -> int:
-    """The one customer a text means.
-
-    Raises:
-        ConfigError: there is none, or more than one.
-    """
-    from crmkit.store import search
-
-    found = search.families_meant(tx, text, limit=6)
-    if len(found) == 1:
-        return found[0]
-    if not found:
-        raise ConfigError(
-            f"nobody is known as {text!r}",
-            who="customers",
-            do="give a number, an e-mail address, a phone number, a buyer id, an order, or part of a name",
-        )
-    several = ", ".join(f"#{row['customer']} {row['name'] or ''}".strip() for row in search.overview(tx, found[:5]))
-    more = ", ..." if len(found) > 5 else ""
-    raise ConfigError(f"{text!r} fits more than one customer: {several}{more}", who="customers", do="say which: '#5'")
 
 
 @customers.command()
@@ -174,3 +126,7 @@ def reach(call: Call, as_json: bool) -> None:
     ]
     rows.append(("all customers", *(sum(counts[purpose].values()) for purpose in PURPOSES)))
     output.table(rows, ("reached by", *PURPOSES), numbers=PURPOSES)
+
+
+for _command in (review, merge, unmerge, apart, forget):
+    customers.add_command(_command)

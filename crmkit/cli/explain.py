@@ -158,8 +158,8 @@ def _fate(found: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
 @with_call
 def customer(call: Call, customer: str, as_json: bool) -> None:
     """Say who a customer is, what may be said to them and why, what was said and what was not, and what is to come."""
-    from crmkit.cli.customers import customer_meant
     from crmkit.cli.permission import PURPOSES, Way, ways
+    from crmkit.cli.whom import customer_meant
     from crmkit.store import accounts, facts, report, search
 
     with call.reading() as tx:
@@ -177,7 +177,7 @@ def customer(call: Call, customer: str, as_json: bool) -> None:
     zone = call.zone
     story: Story = [
         ("who this is", list(_who(found, shared, names, zone))),
-        ("what may be said", list(_may_be_said(found, allowed, zone))),
+        ("what may be said", list(_may_be_said(found, allowed, names, zone))),
         ("what was said, and what was not", list(_said(sent, found["orders"], names, begins, zone))),
         ("what is to come", list(_to_come(timers, pending, call, zone))),
     ]
@@ -211,7 +211,7 @@ def _who(found: dict[str, Any], shared: list[Any], names: dict[int, str], zone: 
             others = ", ".join(f"#{number}" for number in one["families"] if number != found["customer"])
             yield f"{one['kind']} {one['value']} is also seen with customer {others}, who is not the same: see review."
     if found["needs_review"]:
-        yield "On the review list: the links found would join two buyer ids of one shop, so they do not count."
+        yield "On the review list: links that were found are not followed; `crmkit customers review` says why."
     if len(own) == 1 and not shared:
         yield "Nothing links it to another profile."
     for order in found["orders"]:
@@ -233,7 +233,7 @@ def _recorded(key: str, names: dict[int, str]) -> str:
     return f"a guest with {kind} {rest}"
 
 
-def _may_be_said(found: dict[str, Any], allowed: list[Any], zone: ZoneInfo) -> Iterator[str]:
+def _may_be_said(found: dict[str, Any], allowed: list[Any], names: dict[int, str], zone: ZoneInfo) -> Iterator[str]:
     if not found["addresses"]:
         yield "No address is known, so nothing can be said."
     elif not allowed:
@@ -245,13 +245,13 @@ def _may_be_said(found: dict[str, Any], allowed: list[Any], zone: ZoneInfo) -> I
         if way.reason is None:
             yield f"Yes: {what}."
         else:
-            yield f"No: {what}: {way.reason}, {way.detail or words.reason(way.reason)}."
+            yield f"No: {what}: {way.reason}, {words.named(way.detail, names) or words.reason(way.reason)}."
     for row in found["consent"]:
         about = f" for {row['address']}" if row["address"] else ""
         wording = f' ("{row["wording"]}")' if row["wording"] else ""
         yield (
             f"{row['purpose']} over {row['channel']}{about} was {row['state']}"
-            f" {moment(row['occurred_at'], zone)}, by {row['source']}{wording}."
+            f" {moment(row['occurred_at'], zone)}, by {words.named(row['source'], names)}{wording}."
         )
 
 

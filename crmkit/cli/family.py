@@ -5,14 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crmkit.cli import output
+from crmkit.cli import output, words
 from crmkit.cli.call import Call, plural, with_call
-from crmkit.cli.customers import customer_meant
+from crmkit.cli.whom import customer_meant, profile_meant
 from crmkit.core.errors import ConfigError
 
 if TYPE_CHECKING:
-    from sqlalchemy.engine import Connection
-
     from crmkit.core.customer import Contest
 
 by_option = click.option("--by", "who", metavar="NAME", help="Who says so; your user name, if not given.")
@@ -25,21 +23,6 @@ def actor_of(who: str | None) -> str:
     return name if ":" in name else f"staff:{name}"
 
 
-def profile_meant(tx: "Connection", text: str) -> int:
-    """The profile a text means: the one of this number, else the one its customer goes by.
-
-    Raises:
-        ConfigError: nobody is meant, or more than one customer.
-    """
-    from crmkit.store import customers
-
-    family = customer_meant(tx, text)
-    number = text.strip().removeprefix("#")
-    if number.isdigit() and int(number) in customers.members(tx, [family])[family]:
-        return int(number)
-    return family
-
-
 @click.command()
 @click.argument("customer")
 @click.argument("into")
@@ -50,6 +33,7 @@ def profile_meant(tx: "Connection", text: str) -> int:
 def merge(call: Call, customer: str, into: str, who: str | None, yes: bool, as_json: bool) -> None:
     """Make one customer of two (named as for `find`). It can be taken back: see `unmerge`."""
     from crmkit.flow import family
+    from crmkit.store import accounts
 
     with call.reading() as tx:
         one, other = profile_meant(tx, customer), profile_meant(tx, into)
@@ -59,8 +43,9 @@ def merge(call: Call, customer: str, into: str, who: str | None, yes: bool, as_j
                 f"{customer!r} and {into!r} are one customer already, #{roots[0]}", who="customers", operation="merge"
             )
         preview = family.joining(tx, *roots)
+        names = {row["id"]: row["name"] for row in accounts.every(tx)}
     if not (yes and as_json):
-        _show(preview)
+        _show(preview, names)
     if not yes:
         click.confirm("Are they one customer?", abort=True, err=as_json)
     listened = call.host.setup({}).listened
@@ -73,7 +58,7 @@ def merge(call: Call, customer: str, into: str, who: str | None, yes: bool, as_j
         output.say(f"they are customer #{root} now; `crmkit customers unmerge '#{pointing}'` takes it back")
 
 
-def _show(preview: Any) -> None:
+def _show(preview: Any, names: dict[int, str]) -> None:
     cells = [
         (
             f"#{row['customer']}",
@@ -89,7 +74,7 @@ def _show(preview: Any) -> None:
     columns = ("customer", "name", "email", "phone", "profiles", "identities", "orders")
     output.table(cells, columns, numbers=("profiles", "identities", "orders"))
     for scope, values in preview.clashes.items():
-        output.warn(f"they hold different buyer ids of {scope}: {', '.join(values)}")
+        output.warn(f"they hold different buyer ids of {words.named(scope, names)}: {', '.join(values)}")
 
 
 @click.command()
@@ -107,9 +92,9 @@ def unmerge(call: Call, customer: str, who: str | None, as_json: bool) -> None:
     listened = call.host.setup({}).listened
     with call.writing() as tx:
         merges = family.merged(tx, customer_meant(tx, customer))
-        profile = profile_meant(tx, customer)
-        if profile not in merges:
-            profile = _only_merge(customer, merges)
+        number = customer.strip().removeprefix("#")
+        named = int(number) if number.isdigit() else None
+        profile = named if named in merges else _only_merge(customer, merges)
         left = family.unmerge(tx, profile, actor=actor_of(who), listened=listened, now=call.now)
     if as_json:
         output.document({"unmerged": profile, "customers": left})
@@ -146,7 +131,7 @@ def review(call: Call, as_json: bool) -> None:
         family_of = customers.family_of(tx, [member for contest in found for member in contest.members])
         roots = list(dict.fromkeys(family_of.values()))
         lines = {row["customer"]: row for row in search.overview(tx, roots)}
-        names = {f"shop:{row['id']}": row["name"] for row in accounts.every(tx)}
+        names = {row["id"]: row["name"] for row in accounts.every(tx)}
     if as_json:
         output.lines(
             {
@@ -171,9 +156,9 @@ def review(call: Call, as_json: bool) -> None:
     output.say(f"{plural(len(found), 'question')}: `customers merge A B` if they are one, `customers apart A` if not")
 
 
-def _against(contest: "Contest", names: dict[str, str]) -> list[str]:
+def _against(contest: "Contest", names: dict[int, str]) -> list[str]:
     against = [
-        f"{'two' if len(values) == 2 else len(values)} buyer ids of {names.get(scope, scope)}: {', '.join(values)}"
+        f"{'two' if len(values) == 2 else len(values)} buyer ids of {words.named(scope, names)}: {', '.join(values)}"
         for (_, scope), values in contest.clashes.items()
     ]
     return against + [f"{one.kind} {one.value} is shared by too many" for one in contest.crowded]

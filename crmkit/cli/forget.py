@@ -4,8 +4,8 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, with_call
-from crmkit.cli.customers import customer_meant
 from crmkit.cli.family import yes_option
+from crmkit.cli.whom import customer_meant
 
 
 @click.command()

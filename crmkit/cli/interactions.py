@@ -32,7 +32,7 @@ def list_(
     as_json: bool,
 ) -> None:
     """List interactions, oldest first."""
-    from crmkit.cli.customers import customer_meant
+    from crmkit.cli.whom import customer_meant
     from crmkit.store import accounts, report
     from crmkit.store import customers as profiles
 

@@ -41,7 +41,7 @@ def list_(
     as_json: bool,
 ) -> None:
     """List messages, oldest first: those that left, those that wait, and those that were not sent."""
-    from crmkit.cli.customers import customer_meant
+    from crmkit.cli.whom import customer_meant
     from crmkit.core.message import Reason, State
     from crmkit.store import accounts, report
     from crmkit.store import customers as profiles

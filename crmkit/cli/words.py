@@ -1,5 +1,7 @@
 """States, reasons and times as a person would say them."""
 
+import re
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -77,3 +79,10 @@ def interaction(row: Any, zone: ZoneInfo) -> str:
 def due(at: datetime, now: datetime, zone: ZoneInfo) -> str:
     """When something is due, or since when."""
     return f"due {moment(at, zone)}" if at > now else f"due since {moment(at, zone)}"
+
+
+def named(text: str | None, shops: Mapping[int, str]) -> str | None:
+    """A text with shops by their names, where what is stored has their numbers (`shop:3`)."""
+    if text is None:
+        return None
+    return re.sub(r"\bshop:(\d+)\b", lambda found: shops.get(int(found[1]), found[0]), text)

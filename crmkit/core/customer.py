@@ -60,7 +60,7 @@ class ProfileRow(SQLModel, table=True):
     city: str | None = None
     country: str | None = None
     birthday: date | None = None
-    #: {field: [version..., source]}: where each value came from, masked values lowest
+    #: {field: [version..., the shop's number]}: where each value came from, masked values lowest
     sources: dict[str, Any] | None = Field(default=None, sa_type=Json)
     stage: str = "engage"
     cycle: int = 1
@@ -99,7 +99,8 @@ class ConsentRow(SQLModel, table=True):
     """An entry of the consent ledger, append-only: who may be told what, since when, on what proof.
 
     An entry is about a customer (`profile_id`), or about an address whoever it belongs to (`address`).
-    `channel` and `purpose` may be `*`.
+    `channel` and `purpose` may be `*`. `source` is `shop:NUMBER` where a shop's records say so; people are shown its
+    name.
     """
 
     __tablename__ = "consent"

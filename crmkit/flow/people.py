@@ -107,7 +107,7 @@ class People:
         for name, value in seen.recognised.fields.items():
             if value is None:
                 continue
-            rank = [0 if name in seen.buyer.masked or "*" in str(value) else 1, *seen.version, self.shop.name]
+            rank = [0 if name in seen.buyer.masked or "*" in str(value) else 1, *seen.version, self.shop.id]
             if name not in sources or rank > list(sources[name]):
                 if row.get(name) != value or sources.get(name) != rank:
                     changed = True
@@ -192,7 +192,7 @@ class People:
                     "channel": "*",
                     "purpose": "marketing",
                     "state": state,
-                    "source": f"shop:{self.shop.name}",
+                    "source": f"shop:{self.shop.id}",
                     "actor": "customer",
                     "occurred_at": seen.at,
                     "recorded_at": self.now,

@@ -50,7 +50,7 @@ def meet(
             raise ConfigError(
                 f"{name} and {twin['name']} read one and the same account ({vendor_account})",
                 who=f"shops.{name}",
-                do=f"remove one section, or rename {twin['name']} where only its name changed",
+                do=f"remove one; where only the name changed, run `crmkit shops rename {twin['name']} {name}`",
             )
     if row is not None:
         if row["vendor_account"] is None and vendor_account is not None:
@@ -69,6 +69,28 @@ def meet(
     }
     bulk.insert(tx, t.account, [values])
     return number, announce_from
+
+
+def rename(tx: Connection, old: str, new: str) -> int:
+    """Give an account another name; all that is kept of it is kept by its number, which is returned.
+
+    Raises:
+        ConfigError: there is none of the old name, or there is one of the new.
+    """
+    row, taken = find(tx, old), find(tx, new)
+    if row is None:
+        known = ", ".join(one["name"] for one in every(tx) if one["kind"] != "gateway") or "none"
+        raise ConfigError(f"no shop {old!r} was ever synced", who="shops", operation="rename", do=f"known are: {known}")
+    if taken is not None:
+        raise ConfigError(
+            f"a shop {new!r} was synced already, and cannot take over what {old!r} is",
+            who="shops",
+            operation="rename",
+            do="take another name",
+        )
+    tx.execute(sa.update(t.account).where(t.account.c.id == row["id"]).values(name=new))
+    number: int = row["id"]
+    return number
 
 
 def set_announce_from(tx: Connection, account: int, announce_from: datetime) -> None:
