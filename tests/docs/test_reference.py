@@ -20,6 +20,7 @@ from crmkit_care import Settings as CareSettings
 from crmkit_email.folder import FolderGateway
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files.mapping import FilesSettings
+from crmkit_marketplace.woocommerce.settings import WooSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -33,6 +34,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[policy]": sections.PolicySection,
     "[[staff]]": sections.StaffSection,
     "marketplace.files": FilesSettings,
+    "marketplace.woocommerce": WooSettings,
     "email.smtp": SmtpGateway.Settings,
     "email.folder": FolderGateway.Settings,
     "[care]": CareSettings,
