@@ -11,7 +11,8 @@ __version__ = "0.1.0"
 
 _HOME = {
     "crmkit.core.hooks": "hookimpl on Handler Outgoing Policy Verdict Tables Crm PluginSettings",
-    "crmkit.core.actions": "Action Send Note Emit Later Cancel Save staff Staff",
+    "crmkit.core.broadcast": "Audience",
+    "crmkit.core.actions": "Action Send Broadcast Note Emit Later Cancel Save staff Staff",
     "crmkit.core.events": (
         "Event CustomerCreated StageChanged ConsentChanged OrderPlaced OrderPaid OrderShipped OrderDelivered"
         " OrderCompleted OrderCancelled OrderReopened OrderPromiseChanged ParcelShipped ParcelDelivered RefundRequested"
@@ -138,6 +139,9 @@ if TYPE_CHECKING:
         Action as Action,
     )
     from crmkit.core.actions import (
+        Broadcast as Broadcast,
+    )
+    from crmkit.core.actions import (
         Cancel as Cancel,
     )
     from crmkit.core.actions import (
@@ -160,6 +164,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.actions import (
         staff as staff,
+    )
+    from crmkit.core.broadcast import (
+        Audience as Audience,
     )
     from crmkit.core.columns import (
         Json as Json,

@@ -1,7 +1,8 @@
 """A small installation to play with: a shop or two, plugins made of functions, templates in a folder, one clock."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
@@ -169,5 +170,20 @@ class Play:
         return dict(Counter(row["name"].partition(" ")[0] for row in rows))
 
 
+@contextmanager
+def statements(store: Store) -> Iterator[list[str]]:
+    """What a database is told within."""
+    said: list[str] = []
+
+    def note(*args: Any) -> None:
+        said.append(args[2])
+
+    sa.event.listen(store.engine, "before_cursor_execute", note)
+    try:
+        yield said
+    finally:
+        sa.event.remove(store.engine, "before_cursor_execute", note)
+
+
 __all__ = ["DAY", "HOUR", "MINUTE", "NOON", "START", "Counted", "Mail", "Numbered", "Play", "Text", "buyer", "entry"]
-__all__ += ["order"]
+__all__ += ["order", "statements"]

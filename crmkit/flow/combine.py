@@ -23,17 +23,19 @@ class Held:
     """A `Send` that waits for others like it.
 
     Attributes:
-        plugin, key: of the timer all of them share.
-        cause: the interaction it is asked for by.
+        event: what it is asked for by.
+        timer: the timer it sets if it is the first.
         rows: how it is kept if it is put with another: messages, suppressed.
     """
 
-    plugin: str
-    key: str
-    cause: Mapping[str, Any]
     event: Event
-    send: Send
+    timer: Mapping[str, Any]
     rows: Sequence[dict[str, Any]]
+
+    @property
+    def name(self) -> tuple[str, str]:
+        """Of the timer: its plugin and key."""
+        return self.timer["plugin"], self.timer["key"]
 
 
 @dataclass(slots=True)
@@ -45,7 +47,41 @@ class Bundles:
     combined: list[dict[str, Any]] = field(default_factory=list)
 
 
-def timer_key(event: Event, send: Send) -> str:
+def hold(plugin: str, event: Event, cause: Mapping[str, Any], send: Send, rows: Sequence[dict[str, Any]]) -> Held:
+    """A `Send` that waits for others like it.
+
+    Args:
+        cause: the interaction it is asked for by.
+        rows: see `Held`.
+
+    Raises:
+        PluginError: its context cannot be kept.
+    """
+    payload: dict[str, Any] = {
+        "template": send.template,
+        "via": list(send.via),
+        "staff": send.to.target if send.to is not None else None,
+        "key": send.key,
+        "context": plain({**event.own(), **send.context}),
+        "not_before": send.not_before.isoformat() if send.not_before is not None else None,
+        "count": 0,
+    }
+    timer = {
+        "plugin": plugin,
+        "key": _timer_key(event, send),
+        "type": BundleDue.name,
+        "due_at": cause["occurred_at"] + send.combine,
+        "profile_id": cause["profile_id"],
+        "shop_id": cause["shop_id"],
+        "order_id": cause["order_id"],
+        "payload": _joined({name: value for name, value in payload.items() if value is not None}, event),
+        "cause_id": cause["id"],
+        "depth": cause["depth"] + 1,
+    }
+    return Held(event, timer, rows)
+
+
+def _timer_key(event: Event, send: Send) -> str:
     """What sends that become one message have in common."""
     if event.order is not None:
         about = f"order:{event.order.shop_id}:{event.order.external_id}"
@@ -63,44 +99,19 @@ def bundle(tx: Connection, held: Sequence[Held]) -> Bundles:
         held: in the order they were decided in.
     """
     found = Bundles()
-    open_timers = log.timers_named(tx, {(one.plugin, one.key) for one in held})
+    open_timers = log.timers_named(tx, {one.name for one in held})
     for one in held:
-        name, at = (one.plugin, one.key), one.cause["occurred_at"]
-        timer = found.timers.get(name) or open_timers.get(name)
+        name, at = one.name, one.event.at
+        timer: Mapping[str, Any] | None = found.timers.get(name) or open_timers.get(name)
         if timer is not None and at >= timer["due_at"]:  # that burst is over
             found.ended.append(log.interaction_of(timer))
             timer = None
         if timer is None:
-            found.timers[name] = _begun(one)
+            found.timers[name] = dict(one.timer)
         else:
             found.timers[name] = {**timer, "payload": _joined(timer["payload"], one.event)}
             found.combined.extend(one.rows)
     return found
-
-
-def _begun(one: Held) -> dict[str, Any]:
-    send, cause = one.send, one.cause
-    payload: dict[str, Any] = {
-        "template": send.template,
-        "via": list(send.via),
-        "staff": send.to.target if send.to is not None else None,
-        "key": send.key,
-        "context": plain({**one.event.own(), **send.context}),
-        "not_before": send.not_before.isoformat() if send.not_before is not None else None,
-        "count": 0,
-    }
-    return {
-        "plugin": one.plugin,
-        "key": one.key,
-        "type": BundleDue.name,
-        "due_at": cause["occurred_at"] + send.combine,
-        "profile_id": cause["profile_id"],
-        "shop_id": cause["shop_id"],
-        "order_id": cause["order_id"],
-        "payload": _joined({name: value for name, value in payload.items() if value is not None}, one.event),
-        "cause_id": cause["id"],
-        "depth": cause["depth"] + 1,
-    }
 
 
 def _joined(payload: Mapping[str, Any], event: Event) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from crmkit.core.customer import Customer
 from crmkit.core.errors import PluginError
 from crmkit.core.events import Event
 from crmkit.core.interaction import CRMKIT, DEPTH_LIMIT
-from crmkit.core.message import Reason
+from crmkit.core.message import Reason, State
 from crmkit.flow import broadcast, combine, policy
 from crmkit.flow.cap import Ledger
 from crmkit.flow.compose import Composer
@@ -103,8 +103,7 @@ class Effects:
             row["depth"] = work.row["depth"]
         if action.combine is None:
             return lambda: wave.messages.extend(rows)
-        key = combine.timer_key(work.event, action)
-        held = combine.Held(plugin.name, key, work.row, work.event, action, rows)
+        held = combine.hold(plugin.name, work.event, work.row, action, rows)
         return lambda: wave.held.append(held)
 
     def _verdict(self, plugin: Plugin, work: Work, action: Send) -> Any:
@@ -134,7 +133,8 @@ class Effects:
         since = self.now - timedelta(days=cap.days + 2)
         for row in told.marketing(self.tx, family_of, addresses, since):
             family = family_of.get(row["profile_id"])
-            self._ledger.add(row["at"], ("address", row["address"]), ("customer", family))
+            at = max(row["at"], self.now) if row["state"] == State.QUEUED else row["at"]
+            self._ledger.add(at, ("address", row["address"]), ("customer", family))
         return self._ledger
 
     @property

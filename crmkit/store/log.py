@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from crmkit.core.inner import BundleDue
 from crmkit.store import bulk, customers
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
@@ -229,7 +230,7 @@ def fire_timers(
     c = t.timer.c
     statement = (
         sa.select(t.timer)
-        .where(c.due_at <= now, c.plugin.not_in(list(absent)))
+        .where(c.due_at <= now, c.plugin.not_in(list(absent)), sa.or_(c.type != BundleDue.name, ~_may_grow()))
         .order_by(c.due_at, c.plugin, c.key)
         .limit(limit)
     )
@@ -240,6 +241,17 @@ def fire_timers(
         append(tx, [interaction_of(row) for row in fired], listened, now)
         bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": r["plugin"], "key": r["key"]} for r in fired])
     return len(fired)
+
+
+def _may_grow() -> sa.ColumnElement[bool]:
+    """Whether something that belongs into a bundle that is due is still to be decided."""
+    c, p, i = t.timer.c, t.pending.c, t.interaction.c
+    return (
+        sa.exists()
+        .where(p.profile_id == c.profile_id, p.due_at < c.due_at, p.parked_at.is_(None))
+        .where(sa.or_(p.plugin.is_(None), p.plugin == c.plugin))
+        .where(i.id == p.interaction_id, i.shop_id == c.shop_id)
+    )
 
 
 def interaction_of(timer: Mapping[str, Any]) -> dict[str, Any]:

@@ -22,12 +22,13 @@ def once(tx: Connection, keys: Iterable[str]) -> set[str]:
 
 
 def marketing(tx: Connection, profiles: Iterable[int], addresses: Iterable[str], since: datetime) -> list[Row]:
-    """Marketing that left, or is to leave, after `since`, to these profiles or addresses: `at` is when."""
+    """Marketing that left after `since`, or is to leave, to these profiles or addresses: `at` is when."""
     at = sa.func.coalesce(_m.sent_at, _m.not_before, type_=_m.not_before.type)
-    columns = (_m.id, _m.profile_id, _m.address, at.label("at"))
+    recent = sa.or_(at >= since, _m.state == State.QUEUED)
+    columns = (_m.id, _m.profile_id, _m.address, _m.state, at.label("at"))
     # written out: what is a parameter does not find the index
     of_marketing: sa.ColumnElement[bool] = sa.literal_column("purpose = 'marketing'", sa.Boolean())
-    wanted = (of_marketing, _m.staff.is_(None), _m.state.not_in(UNTOLD), at >= since)
+    wanted = (of_marketing, _m.staff.is_(None), _m.state.not_in(UNTOLD), recent)
     found = {row["id"]: row for row in bulk.select_in(tx, columns, _m.profile_id, profiles, *wanted)}
     found.update({row["id"]: row for row in bulk.select_in(tx, columns, _m.address, addresses, *wanted)})
     return list(found.values())

@@ -1,8 +1,6 @@
 """One message to many: an audience is frozen first, then each member has its turn, once."""
 
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -21,7 +19,7 @@ from crmkit.flow.setup import Rules
 from crmkit.store import broadcasts, bulk
 from crmkit.store import tables as t
 from tests.dump import everything
-from tests.play import DAY, HOUR, NOON, START, Play, buyer, order
+from tests.play import DAY, HOUR, NOON, START, Play, buyer, order, statements
 
 EVERYBODY = Audience()
 HELLO = 'purpose = "transactional"\nsubject = "S"\n---\nHello'
@@ -350,20 +348,6 @@ def test_a_table_that_is_not_there_is_its_authors_trouble(play: Play) -> None:
 # --- many -------------------------------------------------------------------------------------------------------------
 
 
-@contextmanager
-def statements(play: Play) -> Iterator[list[str]]:
-    said: list[str] = []
-
-    def count(*args: Any) -> None:
-        said.append(args[2])
-
-    sa.event.listen(play.store.engine, "before_cursor_execute", count)
-    try:
-        yield said
-    finally:
-        sa.event.remove(play.store.engine, "before_cursor_execute", count)
-
-
 MANY = 20_000
 
 
@@ -389,7 +373,7 @@ def test_twenty_thousand_are_told_once_however_often_it_is_interrupted(play: Pla
     for turn in range(100):
         for is_killed in (turn % 3 == 1, False):
             try:
-                with statements(play) as said, play.store.begin() as tx:
+                with statements(play.store) as said, play.store.begin() as tx:
                     step = decide(tx, setup, NOON, size)
                     if is_killed:
                         raise KeyboardInterrupt

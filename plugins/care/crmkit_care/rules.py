@@ -43,6 +43,8 @@ class Rule(BaseModel):
     when: dict[str, Any] = {}
     #: send it this much later, if it still applies then
     delay: Duration = timedelta(0)
+    #: wait so long for more of the kind (parcels of one order that leave one after the other) and send one message
+    combine: Duration = timedelta(0)
     #: only for these shops
     shops: list[Name] = []
     enabled: bool = True
@@ -92,7 +94,8 @@ class Rule(BaseModel):
 
     def message(self) -> Send:
         """What it sends."""
-        return Send(self.send, via=tuple(self.via), to=staff(self.to.removeprefix("staff:")) if self.to else None)
+        to = staff(self.to.removeprefix("staff:")) if self.to else None
+        return Send(self.send, via=tuple(self.via), to=to, combine=self.combine or None)
 
 
 def handlers(rules: Sequence[Rule]) -> Iterator[Handler]:
