@@ -1,6 +1,6 @@
 """What sources and gateways have in common: settings, a client, a memory, a door for webhooks, streams, calls."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, overload
@@ -10,7 +10,7 @@ import httpx
 from crmkit.adapters import http as wire
 from crmkit.adapters.door import REFUSED, Call, Reply, Signature, Verified, fingerprint
 from crmkit.adapters.memory import Memory
-from crmkit.adapters.stream import Ref, Refused, Window
+from crmkit.adapters.stream import Page, Ref, Refused, Window
 from crmkit.core.records import Record
 
 T = TypeVar("T")
@@ -98,6 +98,13 @@ class Adapter:
     async def connect(self, ask: Ask) -> None:
         """Fill the memory with what is needed to use the account (`crmkit connect ACCOUNT`)."""
         raise NotImplementedError(f"{self.name} needs no connecting")
+
+    def listen(self) -> AsyncIterator[Page]:
+        """Hold a connection open and yield pages as something comes in. Only a long-running service listens.
+
+        A connection that ends, or raises, is made again.
+        """
+        raise NotImplementedError(f"{self.name} holds no connection open")
 
     async def renew(self) -> bool:
         """Get fresh credentials after the old were refused; whether there are any now. The call is then made again.

@@ -9,7 +9,7 @@
 - `sample`: a template filled in by hand
 - `init`, `config`, `plugins`, `db`: setting up
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
-- `sync`, `dispatch`: the way through
+- `sync`, `dispatch`, `run`: the way through, and both for ever
 - `pause`: what does not leave until it is resumed
 - `inbox`, `connect`: webhooks that were kept; accounts whose vendor wants more than settings
 - `shops`: what shops are known, and by what name
@@ -42,6 +42,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "pause": ("crmkit.cli.pause:pause", "Let something not leave for now; list what is paused."),
     "resume": ("crmkit.cli.pause:resume", "Let it leave again."),
     "shops": ("crmkit.cli.shops:shops", "List the shops that are known, rename one."),
+    "run": ("crmkit.cli.run:run", "Sync and dispatch for ever."),
     "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),

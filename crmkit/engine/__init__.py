@@ -3,4 +3,5 @@
 - `accounts`: each account met, its adapter opened with what it remembers
 - `inward`: what comes in: shops read, webhooks kept and taken in
 - `local`: everything in one process, nothing to install
+- `service`: sync and dispatch for ever, and standing connections beside them
 """

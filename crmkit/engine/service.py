@@ -1,0 +1,123 @@
+"""The long-running service: sync and dispatch in turn, with standing connections beside them, until it is stopped."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from crmkit.adapters.adapter import Adapter
+from crmkit.adapters.stream import Page
+from crmkit.core.account import Shop
+from crmkit.core.errors import CrmkitError
+from crmkit.engine.inward import ShopRun
+from crmkit.engine.local import DispatchRun, Local
+from crmkit.flow.ingest import Tally, ingest
+from crmkit.flow.setup import Entry
+from crmkit.flow.sync import guarded
+from crmkit.host.opening import ShopEntry
+
+#: A standing connection that broke is made again after so long, doubling up to the longest.
+FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
+
+
+class Told(Protocol):
+    """Hears what the service did."""
+
+    def synced(self, runs: list[ShopRun]) -> None:
+        """A sync ended."""
+
+    def dispatched(self, run: DispatchRun) -> None:
+        """A dispatch ended."""
+
+    def heard(self, account: str, tally: Tally) -> None:
+        """Something came in over a standing connection."""
+
+    def failed(self, what: str, error: CrmkitError) -> None:
+        """A step or a connection failed; it is tried again."""
+
+
+class Service:
+    """Drives an installation for ever.
+
+    Args:
+        local: the steps.
+        every: how long after a round ended the next begins.
+        told: hears what was done.
+        clock: the time; the wall clock by default.
+    """
+
+    def __init__(
+        self,
+        local: Local,
+        every: timedelta,
+        told: Told,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.local, self.every, self.told, self.clock = local, every, told, clock
+        self._news = asyncio.Event()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Go on until `stop` is set; what is in flight then may end.
+
+        Raises:
+            DatabaseError: the database is of another version, or cannot be used.
+        """
+        self.local.prepare()
+        working = [asyncio.create_task(self._rounds())]
+        working += [asyncio.create_task(self._listen(entry)) for entry in self._listening()]
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([*working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*working, stopping):
+                task.cancel()
+            ended = await asyncio.gather(*working, stopping, return_exceptions=True)
+        for result in ended:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _rounds(self) -> None:
+        while True:
+            try:
+                self.told.synced(await self.local.sync())
+                self.told.dispatched(await self.local.dispatch())
+            except CrmkitError as error:
+                self.told.failed("round", error)
+            try:  # what is heard is answered at once
+                await asyncio.wait_for(self._news.wait(), self.every.total_seconds())
+            except TimeoutError:
+                pass
+            self._news.clear()
+
+    # standing connections
+
+    def _listening(self) -> list[ShopEntry | Entry]:
+        named = self.local.accounts.named().values()
+        return [entry for entry in named if entry.adapter.listen is not Adapter.listen]
+
+    async def _listen(self, entry: ShopEntry | Entry) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                async with self.local.accounts.open(entry, self.local.store.run, self.clock()) as (adapter, shop):
+                    async with aclosing(adapter.listen()) as pages:  # type: ignore[type-var]
+                        while (page := await self._next(pages, entry.name)) is not None:
+                            self.told.heard(entry.name, await self._take(shop, page))
+                            pause = FIRST_PAUSE
+            except CrmkitError as error:
+                self.told.failed(entry.name, error)
+            await asyncio.sleep(pause.total_seconds())
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    @staticmethod
+    async def _next(pages: AsyncIterator[Page], name: str) -> Page | None:
+        return await guarded(anext(pages, None), who=name, operation="listen")
+
+    async def _take(self, shop: Shop, page: Page) -> Tally:
+        listened = self.local.accounts.listened()
+        tally: Tally = await self.local.store.run(
+            ingest, shop, page, stream="listen", listened=listened, now=self.clock(), live=False
+        )
+        self._news.set()
+        return tally
