@@ -13,10 +13,9 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.account import Shop
 from crmkit.core.customer import normal_address
-from crmkit.core.records import Address, AnswerRecord, ConsentRecord, InboundRecord, Record
+from crmkit.core.records import AnswerRecord, ConsentRecord, InboundRecord, Record
 from crmkit.flow import consent
-from crmkit.store import bulk, orders, outbox
-from crmkit.store import tables as t
+from crmkit.store import customers, orders, outbox
 
 _Sender = tuple[str, str]
 
@@ -58,7 +57,7 @@ def hear(
         for index, record in consents.items()
         if record.address is not None
     }
-    owners = _owners(tx, addresses.values())
+    owners = customers.whose_are(tx, {one.value for one in addresses.values()})
     senders = {index: owners.get((one.kind, one.value)) for index, one in addresses.items()}
     parents = orders.ids_of(
         tx, shop.id, {r.order_external_id for r in said.values() if r.order_external_id is not None}
@@ -114,13 +113,6 @@ def _entry(record: ConsentRecord, shop: Shop) -> dict[str, Any]:
         "wording": record.wording,
         "occurred_at": record.said_at,
     }
-
-
-def _owners(tx: Connection, addresses: Iterable[Address]) -> dict[_Sender, int]:
-    """{(kind, address): the profile it was first seen with}."""
-    c = t.address.c
-    rows = bulk.select_in(tx, (c.kind, c.value, c.profile_id), c.value, {one.value for one in addresses})
-    return {(row["kind"], row["value"]): row["profile_id"] for row in sorted(rows, key=lambda row: -row["profile_id"])}
 
 
 def _shops(tx: Connection, shop: Shop, profiles: Collection[int]) -> dict[int | None, int]:

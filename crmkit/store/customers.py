@@ -132,6 +132,36 @@ def addresses_of(tx: Connection, profiles: Iterable[int]) -> list[dict[str, Any]
     return [dict(row) for row in bulk.select_in(tx, t.address, t.address.c.profile_id, profiles)]
 
 
+def whose_are(tx: Connection, values: Iterable[str]) -> dict[tuple[str, str], int]:
+    """Who writes from these addresses: {(kind, address): profile}.
+
+    Where one customer is known by an address it is theirs: of their profiles the one last seen there. Where several
+    are, it is the one we last wrote to there, else the one last seen there.
+    """
+    a, m = t.address.c, t.message.c
+    rows = bulk.select_in(tx, (a.kind, a.value, a.profile_id, a.seen_at), a.value, values)
+    rows.sort(key=lambda row: (row["seen_at"] is not None and row["seen_at"].timestamp(), -row["profile_id"]))
+    found = {(row["kind"], row["value"]): row["profile_id"] for row in rows}
+    families = family_of(tx, {row["profile_id"] for row in rows})
+    known_by: dict[tuple[str, str], set[int]] = defaultdict(set)
+    for row in rows:
+        known_by[row["kind"], row["value"]].add(families[row["profile_id"]])
+    shared = {address for address, owners in known_by.items() if len(owners) > 1}
+    if not shared:
+        return found
+    profiles = {row["profile_id"] for row in rows if (row["kind"], row["value"]) in shared}
+    written = (
+        sa.select(m.address_kind, m.address, m.profile_id)
+        .where(bulk.one_of(tx, m.profile_id, profiles), m.sent_at.is_not(None))
+        .where(bulk.one_of(tx, m.address, {value for _, value in shared}))
+        .order_by(m.sent_at, m.id)
+    )
+    for kind, value, profile in tx.execute(written):
+        if (kind, value) in shared:
+            found[kind, value] = profile
+    return found
+
+
 def orders_of_families(tx: Connection, families: Iterable[int]) -> dict[int, list[Row]]:
     """The milestones of every order of these families."""
     o = t.orders.c
