@@ -100,7 +100,7 @@ def on(
     """
     tables = tuple(load)
     for table in tables:
-        if customer_column(table) not in getattr(table, "__table__").c:  # noqa: B009
+        if customer_column(table) not in table.model_fields:
             raise PluginError(
                 f"load={table.__name__}, which names no column of customers",
                 who=table.__module__,

@@ -53,7 +53,7 @@ def frozen(setup: Setup, plugin: Plugin, event: Event, action: Broadcast, cause:
         raise refuse("a time without a zone")
     if audience.table is not None:
         table, column = getattr(audience.table, "__table__", None), customer_column(audience.table)
-        if table is None or table in t.CORE or column not in table.c:
+        if table is None or table in t.CORE or column is None or column not in table.c:
             raise refuse(
                 f"{audience.table.__name__} is no table of the plugin's own that names its column of customers",
                 'write __customer__ = "profile_id" into its model',

@@ -63,7 +63,7 @@ class Reading:
             return facts.rows_of(self.tx, model, where)
         for name in where:
             t.table_of(model).c[name]  # one that is not there is as wrong here as in a statement
-        return [model.model_construct(**row) for row in mine if all(row[name] == v for name, v in where.items())]
+        return [model(**row) for row in mine if all(row[name] == v for name, v in where.items())]
 
 
 class CrmView:

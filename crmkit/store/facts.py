@@ -197,4 +197,4 @@ def rows_of(tx: Connection, model: type[SQLModel], where: Mapping[str, Any]) -> 
     statement = sa.select(table)
     for name, value in where.items():
         statement = statement.where(table.c[name] == value)
-    return [model.model_construct(**row) for row in bulk.rows(tx, statement)]
+    return [model(**row) for row in bulk.rows(tx, statement)]

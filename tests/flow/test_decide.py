@@ -6,11 +6,23 @@ from typing import Any
 import pytest
 from sqlmodel import Field, SQLModel
 
-from crmkit.core.actions import Action, Cancel, Emit, Later, Note, Save, Send, staff
-from crmkit.core.events import CustomerCreated, Event, MessageSuppressed, OrderPaid, OrderPlaced, OrderShipped
+from crmkit.core.actions import Action, Broadcast, Cancel, Emit, Later, Note, Save, Send, staff
+from crmkit.core.broadcast import Audience
+from crmkit.core.errors import PluginError
+from crmkit.core.events import (
+    CustomerCreated,
+    Event,
+    MessageSuppressed,
+    OrderPaid,
+    OrderPlaced,
+    OrderShipped,
+    ParcelShipped,
+)
 from crmkit.core.hooks import Handler, on
 from crmkit.core.interaction import DEPTH_LIMIT, TRIES_LIMIT
-from crmkit.core.records import Buyer
+from crmkit.core.order import Parcel
+from crmkit.core.records import Buyer, ParcelRecord
+from crmkit.flow.decide import FAILURES, decide
 from crmkit.flow.setup import Rules, StaffMember
 from crmkit.store import tables as t
 from tests.dump import everything
@@ -21,6 +33,16 @@ class Ping(Event):
     """Something to emit."""
 
     number: int = 0
+
+
+class Pong(Event):
+    """Something to emit in turn."""
+
+
+class Dropped(Event):
+    """A parcel fell off."""
+
+    parcel: Parcel | None = None
 
 
 class Stranger(SQLModel, table=True):
@@ -176,8 +198,58 @@ class NoSql(SQLModel):
     """No table."""
 
 
+def halfway(event: Any, crm: Any) -> Iterator[Action]:
+    yield Save(Counted(name=f"half {event.id}", times=1))
+    yield Send("news", via=("email",))
+    crm.select(Counted)
+    raise KeyError("broken")
+
+
+async def is_async(event: Any, crm: Any) -> list[Action]:
+    return [Note("never")]
+
+
+async def yields_async(event: Any, crm: Any) -> Any:
+    yield Note("never")
+
+
+def endless(event: Any, crm: Any) -> Iterator[Action]:
+    while True:
+        yield Note("never kept")
+
+
+def leaves(event: Any, crm: Any) -> Iterator[Action]:
+    yield Note("never kept")
+    raise SystemExit(3)
+
+
+def swallows(event: Any, crm: Any) -> list[Action]:
+    """Goes on after the database refused something: on PostgreSQL nobody can."""
+    try:
+        crm.select(Stranger)
+    except Exception:
+        crm.select(Counted)
+    raise RuntimeError("broken")
+
+
+def recursive(event: Any, crm: Any) -> Any:
+    return recursive(event, crm)
+
+
 BAD: dict[str, Any] = {
     "raises": raising(OrderPlaced),
+    "raises half-way": on(OrderPlaced)(halfway),
+    "leaves the program": on(OrderPlaced)(leaves),
+    "is async": on(OrderPlaced)(is_async),  # type: ignore[arg-type]
+    "yields async": on(OrderPlaced)(yields_async),
+    "never ends": on(OrderPlaced)(endless),
+    "recurs without end": on(OrderPlaced)(recursive),
+    "returns one action": on(OrderPlaced)(lambda event, crm: Note("no list")),  # type: ignore[arg-type,return-value]
+    "returns text": on(OrderPlaced)(lambda event, crm: "news"),  # type: ignore[arg-type,return-value]
+    "yields a class": doing(OrderPlaced, Note),
+    "swallows what the database says": on(OrderPlaced)(swallows),
+    "broadcasts to nobody it can name": doing(OrderPlaced, Broadcast(Audience(shops=["no"]), "news", ("email",))),
+    "combines for no time": doing(OrderPlaced, Send("news", ("email",), combine=0 * MINUTE)),
     "returns nonsense": on(OrderPlaced)(lambda event, crm: 5),
     "yields no action": doing(OrderPlaced, "send it"),
     "sends from a template that is not there": doing(OrderPlaced, Send("nowhere", via=("email",))),
@@ -202,7 +274,7 @@ BAD: dict[str, Any] = {
 
 
 #: What only the database itself notices.
-OF_THE_DATABASE = [what for what in BAD if what.startswith(("saves", "selects"))]
+OF_THE_DATABASE = [what for what in BAD if what.startswith(("saves", "selects", "swallows", "raises"))]
 
 
 @pytest.mark.parametrize(
@@ -224,6 +296,32 @@ def test_what_a_plugin_breaks_is_its_own(play: Play, what: str) -> None:
     assert all(row["error"] and NOON < row["due_at"] <= NOON + MINUTE for row in waiting)
     assert play.count(t.interaction, type="note") == 2
     assert play.count(t.message) == play.count(t.timer) == 0
+
+
+def test_the_first_failures_are_told_and_all_are_counted(play: Play) -> None:
+    play.plugin("bad", raising(OrderPlaced))
+    play.take(*(order(str(number), buyer(f"c{number}")) for number in range(FAILURES + 20)))
+    done = play.decide(limit=50)
+    assert (done.failures, len(done.failed)) == (FAILURES + 20, FAILURES)
+    assert done.rows == []
+
+
+def test_each_plugins_time_is_measured_by_the_clock_that_is_given(play: Play) -> None:
+    moment = 0.0
+
+    def work(seconds: float) -> Handler:
+        def spend(event: Any, crm: Any) -> None:
+            nonlocal moment
+            moment += seconds
+
+        return on(OrderPlaced)(spend)
+
+    play.plugin("quick", work(0.25))
+    play.plugin("slow", work(2))
+    play.take(order("1"), order("2"))
+    with play.store.begin() as tx:
+        done = decide(tx, play.setup, NOON, timer=lambda: moment)
+    assert done.seconds == {"quick": 0.5, "slow": 4}
 
 
 def test_a_failed_pair_is_tried_again_with_backoff_and_parked_in_the_end(play: Play) -> None:
@@ -306,6 +404,54 @@ def test_what_is_emitted_has_the_context_of_its_cause(play: Play) -> None:
     assert (event.customer.profile_id, event.actor) == (1, "plugin:one")
     cause = play.one(t.interaction, type="order-placed")
     assert play.one(t.interaction, type="ping")["cause_id"] == cause["id"]
+
+
+# SEMANTICS 1
+def test_what_history_tells_is_quiet_whatever_shop_it_names(play: Play) -> None:
+    """Also where it is decided later, with a customer of its own."""
+    since_ever = play.shop(2, announce_from=START - 99 * DAY)
+    failing = True
+
+    def tell(event: Any, crm: Any) -> Any:
+        if failing:
+            raise RuntimeError("broken")
+        return [Send("offer", via=("email",)), Emit(Pong())]
+
+    play.template("offer.en.email", 'purpose = "transactional"\nsubject = "S"\n---\nTea')
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Emit(Ping(shop=since_ever))]))
+    play.plugin("two", on(Ping)(tell), doing(Pong, Send("offer", via=("email",))))
+    play.take(order("1", at=START - DAY))
+    play.decide()
+    failing = False
+    done = play.decide(NOON + HOUR)
+    assert done.quiet == 2
+    assert play.count(t.message) == 0
+    play.take(order("2", at=START + DAY))
+    play.decide(NOON + 2 * HOUR)
+    assert play.count(t.message, state="queued") == 2
+
+
+def test_an_event_of_a_plugins_own_may_be_about_a_parcel(play: Play) -> None:
+    """Emitted, and after a time; what is not the parcel itself has to be called otherwise."""
+    seen: list[Any] = []
+    tell = on(ParcelShipped)(
+        lambda event, crm: [Emit(Dropped(parcel=event.parcel)), Later(Dropped(parcel=event.parcel), NOON + HOUR)]
+    )
+    play.plugin("one", tell, on(Dropped)(lambda event, crm: seen.append((event.parcel.key, event.parcel.carrier))))
+    play.take(
+        order("1"),
+        ParcelRecord(external_id="p", order_external_id="1", shipped_at=NOON, updated_at=NOON, carrier="DHL"),
+    )
+    play.decide()
+    play.take(ParcelRecord(external_id="p", order_external_id="1", updated_at=NOON + MINUTE, carrier="GLS"))
+    play.decide(NOON + HOUR)
+    assert seen == [("p", "DHL"), ("p", "GLS")]
+
+
+@pytest.mark.parametrize("name", ["parcel", "review", "shop", "at", "id"])
+def test_a_field_of_an_event_may_not_hide_one_of_the_cores(name: str) -> None:
+    with pytest.raises(PluginError, match=f"Hiding has a field {name}, which is the core's own; give"):
+        type("Hiding", (Event,), {"__annotations__": {name: str}, name: ""})
 
 
 def test_of_one_key_only_the_first_ever_happens(play: Play) -> None:

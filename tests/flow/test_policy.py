@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmkit.core.actions import Send
+from crmkit.core.actions import Send, staff
 from crmkit.core.events import OrderPaid, OrderPlaced
 from crmkit.core.hooks import Policy, Verdict, on
 from crmkit.core.message import Reason
 from crmkit.core.records import Address, Buyer
-from crmkit.flow.setup import Rules, in_hours
+from crmkit.flow.claim import last_look
+from crmkit.flow.setup import Rules, StaffMember, in_hours
 from crmkit.store import customers
 from crmkit.store import tables as t
 from tests.play import DAY, HOUR, MINUTE, NOON, START, Play, Text, buyer, entry, order
@@ -329,3 +330,66 @@ def test_quiet_hours_always_end(minutes: int, begin: time, end: time, zone: str)
     if until is not None:
         assert moment < until <= moment + timedelta(hours=25)
         assert in_hours(until, (begin, end), ZoneInfo(zone)) is None
+
+
+# --- what the marketplace says ----------------------------------------------------------------------------------------
+
+
+def forbids_marketing(order: Any, purpose: str, template: str) -> str | None:
+    return "no marketing here" if purpose == "marketing" else None
+
+
+# SEMANTICS 39
+def test_what_the_marketplace_forbids_is_asked_before_the_rest(play: Play) -> None:
+    play.more["may_say"] = {1: forbids_marketing}
+    say(play, "offer")
+    play.take(order("1"))  # who has not opted in either
+    assert reason(play) == ("suppressed", "marketplace-forbids")
+    assert play.one(t.message)["detail"] == "no marketing here"
+
+
+def test_a_marketplace_is_asked_about_the_order_and_the_template(play: Play) -> None:
+    asked: list[Any] = []
+    play.more["may_say"] = {1: lambda order, purpose, template: asked.append((order.number, purpose, template))}
+    say(play)
+    play.take(order("1"))
+    assert reason(play) == ("queued", None)
+    assert asked == [("1", "transactional", "news")]
+
+
+def test_it_has_no_say_in_other_shops_nor_with_staff(play: Play) -> None:
+    play.more["may_say"] = {1: lambda order, purpose, template: "nothing at all"}
+    play.more["staff"] = [StaffMember("Chen", frozenset({"team"}), {"email": "chen@example.com"})]
+    play.shop(2)
+    sends = [Send("news", via=("email",)), Send("news", via=("email",), to=staff("team"))]
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: sends))
+    play.take(order("1"))
+    play.take(order("2", buyer("bob")), shop=2)
+    play.decide()
+    rows = {(row["shop_id"], row["staff"]): row["state"] for row in play.rows(t.message)}
+    assert rows == {(1, None): "suppressed", (1, "Chen"): "queued", (2, None): "queued", (2, "Chen"): "queued"}
+
+
+@pytest.mark.parametrize("answer", [True, False, 5, RuntimeError("broken")], ids=repr)
+def test_a_marketplace_that_does_not_answer_holds_the_message(play: Play, answer: Any) -> None:
+    def ask(order: Any, purpose: str, template: str) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    play.more["may_say"] = {1: ask}
+    say(play)
+    play.take(order("1"))
+    assert reason(play) == ("held", "policy-error")
+    assert "shop1.may_say" in play.one(t.message)["detail"]
+
+
+# SEMANTICS 21, 39
+def test_what_the_marketplace_forbids_since_does_not_leave(play: Play) -> None:
+    say(play)
+    play.take(order("1"))
+    play.decide()
+    play.more["may_say"] = {1: lambda order, purpose, template: f"not about {order.number}"}
+    with play.store.read() as tx:
+        [verdict] = last_look(tx, play.setup, play.rows(t.message), NOON).values()
+    assert (verdict.reason, verdict.detail) == (Reason.MARKETPLACE_FORBIDS, "not about 1")
