@@ -21,6 +21,8 @@ from crmkit_email.folder import FolderGateway
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files.mapping import FilesSettings
 from crmkit_marketplace.woocommerce.settings import WooSettings
+from crmkit_sms import http_settings
+from crmkit_sms.twilio_settings import TwilioSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -37,6 +39,14 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "marketplace.woocommerce": WooSettings,
     "email.smtp": SmtpGateway.Settings,
     "email.folder": FolderGateway.Settings,
+    "sms.twilio": TwilioSettings,
+    "sms.http": http_settings.HttpSettings,
+    "sms.http: success": http_settings.Success,
+    "sms.http: refusals": http_settings.Refusals,
+    "sms.http: webhook": http_settings.Webhook,
+    "sms.http: signature": http_settings.BodySignature,
+    "sms.http: receipts": http_settings.Receipts,
+    "sms.http: replies": http_settings.Replies,
     "[care]": CareSettings,
     "[[care.rules]]": Rule,
     "[care.late]": Late,

@@ -154,7 +154,7 @@ class Tree:
         """Parse every text in a table.
 
         Raises:
-            ValueError: as `Filling.of`; or something no body can hold.
+            ValueError: as `Filling.of`, with its key; or something no body can hold.
         """
         return cls(_parsed(node, secrets))
 
@@ -177,16 +177,19 @@ class Tree:
         }
 
 
-def _parsed(node: Any, secrets: Collection[str] | None) -> Any:
+def _parsed(node: Any, secrets: Collection[str] | None, at: str = "") -> Any:
     if isinstance(node, str):
-        return Filling.of(node, secrets)
+        try:
+            return Filling.of(node, secrets)
+        except ValueError as error:
+            raise ValueError(f"{at}: {error}" if at else str(error)) from None
     if isinstance(node, dict):
-        return {name: _parsed(one, secrets) for name, one in node.items()}
+        return {name: _parsed(one, secrets, f"{at}.{name}" if at else name) for name, one in node.items()}
     if isinstance(node, list):
-        return [_parsed(one, secrets) for one in node]
+        return [_parsed(one, secrets, at) for one in node]
     if isinstance(node, bool | int | float):
         return node
-    raise ValueError(f"{node!r} is a {type(node).__name__}; write it as text")
+    raise ValueError(f"{at}: {node} is a {type(node).__name__}; write it as text")
 
 
 def _leaves(node: Any) -> list[Filling]:
