@@ -8,6 +8,7 @@ import asyncio
 import os
 import secrets
 import socket
+import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -31,8 +32,10 @@ from crmkit.flow.sync import Run, guarded
 from crmkit.flow.verdict import TRIES
 from crmkit.store import accounts, log, outbox
 
-#: Interactions one decide transaction takes.
-DECIDE = 500
+#: Interactions one decide transaction takes, and at the least where they take long.
+DECIDE, SMALLEST = 500, 20
+#: A write transaction should not take longer than this, in seconds: others wait for it.
+LONGEST = 1.0
 
 #: Told as a dispatch goes on: interactions decided and messages handed over so far.
 DispatchProgress = Callable[[int, int], None]
@@ -127,13 +130,7 @@ class Local(Inward):
     ) -> None:
         """Decide and deliver what is due by this clock, until neither finds anything."""
         while True:
-            while True:
-                step = await self.store.run(decide, setup, clock(), DECIDE)
-                step.rows.clear()
-                result.decided.add(step)
-                _tell(progress, result)
-                if step.interactions == 0:
-                    break
+            await self._decide(setup, result, clock, progress)
             due = await self.store.run(_gateways_due, setup, clock())
             lanes = [asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress)) for name in due]
             try:
@@ -146,6 +143,28 @@ class Local(Inward):
                 raise
             if not moved:
                 return
+
+    async def _decide(
+        self,
+        setup: Setup,
+        result: DispatchRun,
+        clock: Callable[[], datetime],
+        progress: DispatchProgress | None,
+    ) -> None:
+        """Decide until nothing is left; a transaction that took long is followed by a smaller one."""
+        size = DECIDE
+        while True:
+            began = time.monotonic()
+            step = await self.store.run(decide, setup, clock(), size)
+            step.rows.clear()
+            result.decided.add(step)
+            _tell(progress, result)
+            if step.interactions == 0:
+                return
+            spent = time.monotonic() - began
+            size = (
+                max(SMALLEST, size // 2) if spent > LONGEST else min(DECIDE, 2 * size) if spent < LONGEST / 4 else size
+            )
 
     async def _lane(
         self,

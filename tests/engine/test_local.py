@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime, time, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,12 +16,15 @@ from hypothesis import strategies as st
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.actions import Action, Later, Send, staff
-from crmkit.core.errors import AuthError, RetryableError
+from crmkit.core.errors import AuthError, DoubtError, RetryableError
 from crmkit.core.events import Event, MessageSuppressed, OrderDelivered, OrderPaid, OrderPlaced, OrderShipped
 from crmkit.core.hooks import Outgoing, Policy, Verdict, on
 from crmkit.core.message import Message, Reason, Receipt
+from crmkit.core.quota import Limits
 from crmkit.core.records import Buyer, OrderRecord
+from crmkit.engine import local
 from crmkit.engine.local import Local
+from crmkit.flow.pause import pause
 from crmkit.flow.setup import Rules, StaffMember
 from crmkit.store import tables as t
 from tests.dump import everything
@@ -293,3 +297,136 @@ def test_stepping_gives_what_one_step_at_a_time_gives(stage: Stage) -> None:
         sent = play.rows(t.message)
         outcomes.append({(row["key"].partition(":")[2], row["sent_at"], row["content_hash"]) for row in sent})
     assert outcomes[0] == outcomes[1]
+
+
+def test_a_transaction_that_takes_long_is_followed_by_a_smaller_one(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SEMANTICS 34
+    stage.play.plugin("p", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    stage.play.take(*(order(f"{number}") for number in range(150)))
+    asked: list[int] = []
+
+    def decide(tx: Any, setup: Any, now: datetime, limit: int) -> Any:
+        asked.append(limit)
+        return local.__dict__["_whole"](tx, setup, now, limit)
+
+    monkeypatch.setitem(local.__dict__, "_whole", local.decide)
+    monkeypatch.setattr(local, "decide", decide)
+    monkeypatch.setattr(local, "DECIDE", 80)
+    monkeypatch.setattr(local, "LONGEST", 0.0)
+    stage.dispatch(NOON)
+    assert asked[:4] == [80, 40, 20, 20]
+    assert stage.play.count(t.message) == 150
+
+
+# --- gateways that are down, limited or paused ------------------------------------------------------------------------
+
+
+def test_an_outage_is_sat_out_and_uses_up_no_tries(stage: Stage) -> None:
+    """The vendor is away for two hours: every message leaves after it, each probe by probe later."""
+
+    class Away(Accepting):
+        async def deliver(self, message: Message) -> Receipt:
+            assert message.leaves_at is not None
+            if message.leaves_at < NOON + 2 * HOUR:
+                self.asked.append("away")
+                raise RetryableError("connection refused")
+            return await super().deliver(message)
+
+    stage.adapters = {"mail": Away}
+    play = stage.play
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(*(order(str(number), buyer(f"b{number}")) for number in range(40)))
+    stage.dispatch(NOON + DAY)
+    rows = play.rows(t.message)
+    assert {row["state"] for row in rows} == {"sent"}
+    assert all(NOON + 2 * HOUR <= row["sent_at"] <= NOON + 4 * HOUR for row in rows)
+    assert max(row["tries"] for row in rows) <= 2
+    assert stage.asked.count("away") <= 25
+
+
+def test_a_gateway_that_is_down_is_passed_by_in_one_run(stage: Stage) -> None:
+    class Down(Accepting):
+        async def deliver(self, message: Message) -> Receipt:
+            raise RetryableError("connection refused")
+
+    stage.adapters = {"mail": Down, "spare": Accepting}
+    play = stage.play
+    play.channels = {"email": [entry(Down, "mail", concurrency=1), entry(Accepting, "spare")]}
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(*(order(str(number), buyer(f"b{number}")) for number in range(20)))
+    stage.dispatch(NOON + HOUR)
+    assert Counter((row["state"], row["gateway"]) for row in play.rows(t.message)) == {("sent", "spare"): 20}
+
+
+def test_a_gateway_that_cannot_be_opened_is_passed_by(stage: Stage) -> None:
+    class Shut(Accepting):
+        async def open(self) -> None:
+            raise RetryableError("no route")
+
+    stage.adapters = {"mail": Shut, "spare": Accepting}
+    play = stage.play
+    play.channels = {"email": [entry(Shut, "mail"), entry(Accepting, "spare")]}
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(*(order(str(number), buyer(f"b{number}")) for number in range(3)))
+    run = stage.dispatch(NOON)
+    assert list(run.delivered.stopped) == ["mail"]
+    assert Counter((row["state"], row["gateway"]) for row in play.rows(t.message)) == {("sent", "spare"): 3}
+
+
+@pytest.mark.parametrize(
+    ("limits", "days"),
+    [(Limits(daily=4), [4, 4, 2]), (Limits(rate=1 / 14_400), [4, 6]), (Limits(daily=7, rate=0.001), [7, 3])],
+    ids=["daily", "rate", "both"],
+)
+def test_limits_spread_messages_over_days_and_a_plan_says_so(stage: Stage, limits: Limits, days: list[int]) -> None:
+    # SEMANTICS 26
+    play = stage.play
+    play.channels = {"email": [replace(entry(Accepting, "mail"), limits=limits)]}
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(*(order(str(number), buyer(f"b{number}")) for number in range(10)))
+    until = NOON + 10 * DAY
+    plan = stage.local.plan(now=until)
+    stage.dispatch(until)
+    rows = play.rows(t.message)
+    assert list(Counter(row["sent_at"].date() for row in sorted(rows, key=lambda row: row["sent_at"])).values()) == days
+    assert shown(plan.rows, "leaves_at") == shown(rows, "sent_at")
+
+
+def test_a_plan_of_now_shows_what_a_rate_will_let_through_in_time(stage: Stage) -> None:
+    play = stage.play
+    play.channels = {"email": [replace(entry(Accepting, "mail"), limits=Limits(rate=1.0))]}
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(*(order(str(number), buyer(f"b{number}")) for number in range(10)))
+    assert Counter(row["state"] for row in stage.local.plan().rows) == {"sent": 10}
+
+
+def test_a_plan_shows_what_is_paused(stage: Stage) -> None:
+    play = stage.play
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(order("1"))
+    play.write(lambda tx: pause(tx, play.setup, "channel", "email", NOON, actor="ann"))
+    plan = stage.local.plan(now=NOON)
+    stage.dispatch(NOON)
+    assert [(row["state"], row["reason"]) for row in plan.rows] == [("queued", "paused")]
+    assert shown(plan.rows, "leaves_at") == shown(play.rows(t.message), "sent_at")
+
+
+def test_doubt_is_asked_about_when_it_is_time(stage: Stage) -> None:
+    # SEMANTICS 24
+    class Asked(Accepting):
+        async def deliver(self, message: Message) -> Receipt:
+            raise DoubtError("timeout")
+
+        async def look_up(self, message: Message) -> Receipt | None:
+            return message.accepted("v")
+
+    stage.adapters = {"mail": Asked}
+    play = stage.play
+    play.channels = {"email": [entry(Asked, "mail")]}
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(order("1"))
+    stage.dispatch(NOON + HOUR)
+    row = play.one(t.message)
+    assert (row["state"], row["sent_at"]) == ("sent", NOON + Asked.look_up_after)
