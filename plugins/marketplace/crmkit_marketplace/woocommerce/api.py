@@ -1,7 +1,9 @@
 """Calls of the REST API, and lists that lose nothing while they change.
 
 A list is read by offset, sorted by id, each page beginning with the last row of the page before. Where it does not,
-rows have left the list meanwhile and the others moved up unseen; then the page is asked for again, further up.
+rows have left the list meanwhile and the others moved up unseen; then the page is asked for again, further up. Rows
+that the key's user may not see are left out of their page though they count, so a page that misses its first row is
+taken as it is while the count has not gone down.
 """
 
 import json
@@ -108,7 +110,7 @@ class Api:
         Raises:
             PayloadError: the list is not sorted as asked, or goes in circles.
         """
-        size, stale = self._settings.per_page, 0
+        size, stale, total = self._settings.per_page, 0, None
         while True:
             answer = await self.get(
                 operation, path, **params, orderby="id", order="asc", per_page=size, offset=offset or None
@@ -116,15 +118,19 @@ class Api:
             ids = [number for row in answer.rows if (number := id_of(row)) is not None]
             if ids != sorted(ids):
                 raise self._strange(operation, "a list that is not sorted by id, as asked")
-            if offset and (not ids or ids[0] > last) and not (last < 0):
+            if (
+                offset
+                and (not ids or ids[0] > last)
+                and (answer.total is None or total is None or answer.total < total)
+            ):
                 offset = max(0, offset - size // 2)
                 continue
             new = [row for row in answer.rows if (number := id_of(row)) is None or number > last]
             is_end = len(answer.rows) < size if answer.total is None else offset + size >= answer.total
-            stale = 0 if new or is_end else stale + 1
+            stale = 0 if new or is_end or not ids else stale + 1
             if stale == _STALE:
                 raise self._strange(operation, "the same page again and again")
-            offset, last = offset + size - 1, max([last, *ids])
+            offset, last, total = offset + size - 1, max([last, *ids]), answer.total
             yield Answer(answer.rows, answer.total, answer.at, offset, last, new)
             if is_end:
                 return

@@ -31,6 +31,8 @@ class FakeShop:
 
     Attributes:
         now: its clock. The site's zone is `zone` ahead of UTC.
+        without: features, by their address, that it lacks.
+        hidden: ids that count in a list though the key's user may not see them.
         old: it is WooCommerce before 5.8, which ignores the filter of modification.
         ways: the ways to authenticate that it takes.
         asked: the paths with query that were asked for.
@@ -43,6 +45,7 @@ class FakeShop:
         self.ways = set(ways or ("basic",))
         self.old = False
         self.without: set[str] = set()
+        self.hidden: set[int] = set()
         self.orders: dict[int, dict[str, Any]] = {}
         self.refunds: dict[int, list[dict[str, Any]]] = {}
         self.fulfillments: dict[int, list[dict[str, Any]]] = {}
@@ -183,7 +186,8 @@ class FakeShop:
             found = [row for row in found if str(row["id"]) in query["include"].split(",")]
         first = int(query.get("offset") or (int(query.get("page", "1")) - 1) * size)
         head = {"x-wp-total": str(len(found)), "x-wp-totalpages": str(-(-len(found) // size))}
-        return httpx.Response(200, json=found[first : first + size], headers=head)
+        shown = [row for row in found[first : first + size] if row["id"] not in self.hidden]
+        return httpx.Response(200, json=shown, headers=head)
 
     @staticmethod
     def _one(rows: Mapping[int, Any], number: str, code: str) -> httpx.Response:
