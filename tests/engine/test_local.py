@@ -377,7 +377,7 @@ def test_a_gateway_that_cannot_be_opened_is_passed_by(stage: Stage) -> None:
 
 @pytest.mark.parametrize(
     ("limits", "days"),
-    [(Limits(daily=4), [4, 4, 2]), (Limits(rate=1 / 14_400), [4, 6]), (Limits(daily=7, rate=0.001), [7, 3])],
+    [(Limits(daily=4), [4, 4, 2]), (Limits(rate=1 / 14_400), [3, 6, 1]), (Limits(daily=7, rate=0.001), [7, 3])],
     ids=["daily", "rate", "both"],
 )
 def test_limits_spread_messages_over_days_and_a_plan_says_so(stage: Stage, limits: Limits, days: list[int]) -> None:
