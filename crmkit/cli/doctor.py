@@ -1,9 +1,10 @@
 """`crmkit doctor`: what is not as it should be, and what to do about it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -44,11 +45,12 @@ def doctor(call: Call, offline: bool, as_json: bool) -> None:
     """
     host = call.open_host(strict=False)
     found = list(_configuration(host))
+    has_database = False
     try:
         with call.reading() as tx:
             found += _database(host, tx)
             found += _work(call, tx)
-        is_unusable = False
+        is_unusable, has_database = False, True
     except DatabaseError as error:
         is_missing = "does not exist" in str(error)
         found.append(Finding("database", "note" if is_missing else "bad", f"{error.what}; {error.do}"))
@@ -56,7 +58,7 @@ def doctor(call: Call, offline: bool, as_json: bool) -> None:
     except CrmkitError:
         is_unusable = True  # said above
     if not offline:
-        found += asyncio.run(_adapters(host))
+        found += asyncio.run(_adapters(call, host, has_database=has_database))
     if as_json:
         output.lines({"part": one.part, "level": one.level, "text": one.text} for one in found)
     else:
@@ -151,14 +153,23 @@ def _runs(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Findi
 # --- adapters ---------------------------------------------------------------------------------------------------------
 
 
-async def _adapters(host: "Host") -> list[Finding]:
+async def _adapters(call: Call, host: "Host", *, has_database: bool) -> list[Finding]:
     """What shops and gateways say of themselves, asked all at once."""
-    checks: list[Awaitable[list[Finding]]] = []
-    for shop in host.shops.values():
-        checks.append(_checked(f"{shop.kind} {shop.name}", lambda shop=shop: host.source(shop)))  # type: ignore[misc]
-    for entries in host.channels.values():
-        for entry in entries:
-            checks.append(_checked(f"gateway {entry.name}", lambda entry=entry: host.gateway(entry)))  # type: ignore[misc]
+    from crmkit.engine.accounts import Accounts
+
+    accounts = Accounts(host)
+
+    def made(entry: Any) -> Any:
+        adapter = accounts.made(entry)
+        if has_database:
+            with call.reading() as tx:
+                accounts.reminded(adapter, entry.name, tx)
+        return adapter
+
+    checks = [
+        _checked(f"{getattr(entry, 'kind', 'gateway')} {entry.name}", partial(made, entry))
+        for entry in accounts.named().values()
+    ]
     return [finding for found in await asyncio.gather(*checks) for finding in found]
 
 

@@ -6,6 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from sqlalchemy.engine import Connection
+
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.memory import Memory
 from crmkit.adapters.source import Source
@@ -97,6 +99,12 @@ class Accounts:
             await run(inbox.remember, number, self.vault.lock(name, news), datetime.now(UTC))
 
         adapter.memory = Memory(values, keep)
+
+    def reminded(self, adapter: Adapter, name: str, tx: Connection) -> None:
+        """Give an adapter what it remembers, to look at only."""
+        row = accounts.find(tx, name)
+        locked = inbox.remembered(tx, row["id"]) if row is not None else {}
+        adapter.memory = Memory(self.vault.unlock(name, locked) if locked else {})
 
     def shop(self, entry: ShopEntry | Entry, number: int, announce_from: datetime) -> Shop:
         """An account as ingest takes it."""
