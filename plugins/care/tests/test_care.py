@@ -367,3 +367,13 @@ def test_the_playbooks_events_are_known_by_name() -> None:
     assert EVENTS["rule-due"] is RuleDue
     assert EVENTS["shipment-check"] is ShipmentCheck
     assert ShipmentCheck().payload() is None
+
+
+# --- bursts -----------------------------------------------------------------------------------------------------------
+
+
+# SEMANTICS 40
+def test_a_rule_may_tell_a_burst_in_one_message() -> None:
+    chosen = settings({**SHIPPED, "on": "parcel-shipped", "combine": "60m"}, **QUIET)
+    shipped = event(ParcelShipped, parcel=Parcel(1, "p1"))
+    assert told(chosen, shipped) == [Send("order-shipped", via=("email",), combine=timedelta(hours=1))]
