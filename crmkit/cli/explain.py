@@ -188,6 +188,10 @@ def customer(call: Call, customer: str, as_json: bool) -> None:
 
 def _who(found: dict[str, Any], shared: list[Any], names: dict[int, str], zone: ZoneInfo) -> Iterator[str]:
     for profile in found["profiles"]:
+        if profile["forgotten_at"] is not None:
+            at = moment(profile["forgotten_at"], zone)
+            yield f"Profile {profile['id']} was forgotten {at}: nothing is known of it."
+            continue
         strong = [one for one in profile["identities"] if one["is_strong"]]
         weak = [one for one in profile["identities"] if not one["is_strong"] and one["kind"] != "order"]
         told = f"Profile {profile['id']} is {_recorded(profile['key'], names)}"

@@ -62,6 +62,7 @@ def test_forgetting_says_what_goes_and_asks(worked: Place) -> None:
     told = worked.ok("customers", "forget", "ada@buyers.example", "--yes")
     assert "is forgotten" in told
     assert worked.run("customers", "show", "ada@buyers.example").exit_code == 2
+    assert "was forgotten" in worked.ok("explain", "customer", "#1")
     held = b"".join(path.read_bytes() for path in worked.folder.glob("crm.db*"))
     assert b"ada@buyers" not in held
     again = worked.run("sync", now=NOW)
