@@ -1,0 +1,48 @@
+"""`crmkit pause` keeps what is queued, `crmkit resume` lets it leave."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import NOW, Place
+
+
+def queued(place: Place) -> list[str]:
+    """Why what is queued waits."""
+    return [
+        json.loads(line)["reason"] for line in place.ok("messages", "list", "--state", "queued", "--json").splitlines()
+    ]
+
+
+def test_what_is_paused_waits_until_it_is_resumed(place: Place) -> None:
+    place.run("sync", now=NOW)
+    said = place.ok("pause", "channel", "email", "--reason", "wrong price")
+    assert said == "channel email is paused; 0 queued messages concerned\n"
+    place.run("dispatch", now=NOW)
+    assert queued(place) == ["paused", "paused"]
+    assert "wrong price" in place.ok("pause")
+    assert json.loads(place.ok("pause", "list", "--json"))["queued"] == 2
+    assert place.ok("resume", "channel", "email") == "channel email is resumed; 2 messages may leave\n"
+    assert place.ok("pause", "list") == "nothing is paused\n"
+    place.run("dispatch", now=NOW)
+    assert queued(place) == []
+
+
+def test_what_stays_paused_is_named(place: Place) -> None:
+    place.run("sync", now=NOW)
+    place.ok("pause", "all")
+    place.ok("pause", "gateway", "folder")
+    assert place.ok("resume", "all").endswith("still paused: gateway folder\n")
+
+
+@pytest.mark.parametrize("what", ["channel emial", "template nothing", "gateway smpt", "gateway", "all x"])
+def test_what_is_not_there_is_not_paused(place: Place, what: str) -> None:
+    place.run("sync", now=NOW)
+    said = place.run("pause", *what.split())
+    assert (said.exit_code, said.output.startswith("error: pause: ")) == (2, True), said.output
+
+
+def test_what_is_not_paused_is_not_resumed(place: Place) -> None:
+    place.run("sync", now=NOW)
+    said = place.run("resume", "all")
+    assert (said.exit_code, said.output) == (2, "error: resume: all is not paused; paused is: nothing\n")
