@@ -124,6 +124,7 @@ _LIST = [
     Fault("no-tls", "TLS is spoken to a port without", Verdict.NOTHING_LEFT, when="way"),
     # it answers
     Fault("slow", "it takes its time", Verdict.TAKEN, True, _all),
+    Fault("slow-taken", "it takes the message at once, and its time to say so", Verdict.TAKEN, True, _all),
     Fault("400", "it says no (another 4xx)", Verdict.NO, False, _says(400)),
     Fault("401", "it refuses the credentials (401, 403)", Verdict.STRANGER, False, _says(401)),
     Fault("429", "429", Verdict.NOT_NOW, False, _says(429)),

@@ -80,6 +80,8 @@ class Ledger:
 
 #: Outcomes of attempts after which it is known that the vendor has not got the message.
 _KNOWN_NOT_TAKEN = frozenset({"refused", "deferred", "rejected"})
+#: The outcome of asking what became of a message: no request to take it.
+_LOOKED_UP = "looked-up"
 #: States that say that the vendor has it; those that leave that open.
 _TAKEN, _OPEN = frozenset({"sent", "delivered"}), frozenset({"in-doubt", "sending"})
 
@@ -102,7 +104,7 @@ def violations(
         attempts: rows of the attempt table.
         gateway: the gateway of this vendor; None where there is no other.
         deduplicates: whether the vendor tells repeats by their key.
-        looks_up: whether it can be asked: then a doubt allows another request here too, if it had not been taken.
+        looks_up: whether it can be asked: then a doubt after which it was asked allows another request too.
         at_rest: nothing is running: every request has its attempt, and what is neither sent nor in doubt was not taken.
     """
     rows = {row["key"]: row for row in messages}
@@ -114,7 +116,7 @@ def violations(
     requests, accepted = ledger.requests(), ledger.accepted()
     found = [f"{key}: requested, and no message has this key" for key in requests if key not in rows]
     for key, row in rows.items():
-        mine = tried.get(row["id"], [])
+        mine = [one for one in tried.get(row["id"], ()) if one["outcome"] != _LOOKED_UP]
         is_here = gateway in (None, row["gateway"])
         taken, asked = accepted[key], requests[key]
         if taken > 1:
@@ -127,9 +129,10 @@ def violations(
             found.append(f"{key}: accepted, and {row['state']}")
         if at_rest and asked > len(mine):
             found.append(f"{key}: {asked} requests in {len(mine)} recorded attempts")
-        # an attempt may have asked for nothing (a refused connection), but none asks twice
         doubts = sum(1 for one in mine if one["outcome"] == "in-doubt")
         known = sum(1 for one in mine if one["outcome"] in _KNOWN_NOT_TAKEN)
-        if asked > 1 + known + (doubts if deduplicates or looks_up else 0):
-            found.append(f"{key}: {asked} requests after {doubts} recorded doubts and {known} refusals")
+        looked_up = len(tried.get(row["id"], ())) - len(mine)
+        resolved = doubts if deduplicates else min(doubts, looked_up) if looks_up else 0
+        if asked > 1 + known + resolved:
+            found.append(f"{key}: {asked} requests after {known} refusals and {resolved} of {doubts} doubts resolved")
     return found

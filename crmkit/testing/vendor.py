@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
-from crmkit.testing.fault import FAULTS, Ending, answer
+from crmkit.testing.fault import FAULTS, Ending, Verdict, answer
 from crmkit.testing.ledger import ASKING, STRANGER, Ledger
 
 
@@ -164,6 +164,8 @@ class Vendor:
         """Answer one request; whether the connection is kept."""
         is_message = request.path in {"/messages", "/send"}
         fault = (self._next(request.key) or self._next("*")) if is_message else None
+        if fault is not None and FAULTS[fault].verdict is Verdict.NO and self._known(request) is not None:
+            fault = None  # what it took it does not refuse when it comes again
         if self._is_stranger(request):
             fault = STRANGER
         self.ledger.write(
@@ -182,6 +184,8 @@ class Vendor:
         if fault == "slow":
             await asyncio.sleep(self.pause)
         good = self._take(request) if how.takes else answer(200, b"{}")
+        if fault == "slow-taken":
+            await asyncio.sleep(self.pause)
         return await _end(writer, how.writes(good), how.ends, self.pause / 10)
 
     def _next(self, at: str) -> str | None:
@@ -192,18 +196,24 @@ class Vendor:
         """Whether its credentials are refused."""
         if self.expires_after is None or request.path in {"/token", "/script"}:
             return False
+        if request.headers.get("authorization") != f"Bearer {self.token}":
+            return True
         self.used += 1
-        return request.headers.get("authorization") != f"Bearer {self.token}" or self.used > self.expires_after
+        return self.used > self.expires_after
 
     # what it does
 
     def _take(self, request: _Request) -> bytes:
         """Take a message, or tell that it was taken before."""
-        known = self.taken.get(request.key) if "idempotency-key" in request.headers else None
+        known = self._known(request)
         vendor_id = known or f"v{next(self._numbers)}"
         self.ledger.write("accepted" if known is None else "repeat", key=request.key, vendor_id=vendor_id)
         self.taken[request.key] = vendor_id
         return _json(200, {"id": vendor_id, "state": "accepted"})
+
+    def _known(self, request: _Request) -> str | None:
+        """Its number for what a request repeats; None where it is the first, or no repeats are told."""
+        return self.taken.get(request.key) if "idempotency-key" in request.headers else None
 
     def _tell(self, request: _Request) -> bytes:
         match request.method, request.path:

@@ -33,7 +33,7 @@ class Town:
     _engine: Local | None
 
     def configure(
-        self, kind: str, url: str | None = None, within: float = 5.0, orders: int = 1, token: str = "1"
+        self, kind: str, url: str | None = None, within: float = 5.0, orders: int = 1, token: str = "1", more: str = ""
     ) -> None:
         """One gateway of a kind, to its vendor or elsewhere."""
         self.kind, self._engine = kind, None
@@ -52,6 +52,7 @@ use = "{kind}"
 url = "{url or self.vendor.url}"
 within = {within}
 token = "{token}"
+{more}
 """,
             "utf-8",
         )
@@ -114,6 +115,12 @@ def shared_store(
     yield (store := Store(server.url(name))), server.url(name)
     store.close()
     server.drop(name)
+
+
+@pytest.fixture(autouse=True)
+def is_prepared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database is migrated; to look whether it is would take longer than what is tested here."""
+    monkeypatch.setattr(Local, "prepare", lambda self: None)
 
 
 @pytest.fixture

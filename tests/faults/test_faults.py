@@ -53,6 +53,7 @@ def test_a_message_ends_as_the_table_says(
     is_silent = fault.ends in {"hang", "drip"} or fault.name in {"silent-name", "no-tls"}
     within = SHORT if is_silent else 5.0
     first, then = fault.fate(kind)
+    town.vendor.renews = fault.verdict is not Verdict.STRANGER
     if fault.when == "way":
         with on_the_way(fault, town.vendor, tmp_path, monkeypatch) as url:
             town.configure(kind, url, within)

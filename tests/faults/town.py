@@ -1,5 +1,6 @@
 """Plugins of a small town: a shop with an order or more, and three gateways to a fake vendor."""
 
+import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from importlib.metadata import EntryPoint
@@ -8,15 +9,20 @@ from pydantic import BaseModel
 
 from crmkit import (
     Buyer,
+    Call,
     Gateway,
     GatewaySettings,
     Message,
     OrderRecord,
     Page,
     Receipt,
+    ReceiptRecord,
+    Reply,
     Source,
     SourceSettings,
     Start,
+    Verified,
+    fingerprint,
     hookimpl,
     stream,
 )
@@ -68,6 +74,7 @@ class PlainGateway(Gateway):
         url: str
         within: float = 5.0
         token: str = "1"
+        names_keys: bool = True
 
     async def open(self) -> None:
         self.http.headers["Authorization"] = f"Bearer {self.settings.token}"
@@ -84,8 +91,26 @@ class PlainGateway(Gateway):
         )
         return message.accepted(vendor_id=taken.id)
 
+    async def renew(self) -> bool:
+        told = await self.call("renew", "POST", f"{self.settings.url}/token", sends=False, read=dict[str, str])
+        self.http.headers["Authorization"] = f"Bearer {told['token']}"
+        return True
+
     def telling(self, message: Message) -> dict[str, str]:
         return {}
+
+    def verify(self, call: Call) -> Verified | Reply:
+        return Verified(fingerprint(call.body))
+
+    def records(self, call: Call) -> Iterator[ReceiptRecord]:
+        for receipt in json.loads(call.body):
+            yield ReceiptRecord(
+                external_id=receipt["id"],
+                key=receipt["key"] if self.settings.names_keys else None,
+                vendor_id=receipt["vendor_id"],
+                state=receipt["state"],
+                occurred_at=call.received_at,
+            )
 
 
 class DeduplicatingGateway(PlainGateway):
