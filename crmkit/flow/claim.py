@@ -17,7 +17,7 @@ from crmkit.flow.compose import zone_of
 from crmkit.flow.pause import Pauses
 from crmkit.flow.setup import Setup
 from crmkit.flow.verdict import TRIES
-from crmkit.store import bulk, facts, outbox, pauses, quotas
+from crmkit.store import bulk, facts, forgotten, outbox, pauses, quotas
 
 #: A claim lapses after this long, counted again from the mark.
 LEASE = timedelta(minutes=5)
@@ -90,6 +90,7 @@ def claim(
         room, why = quota.room(limits, room)
     found = Claimed(is_trial=probes or (limits.budget is not None and quota.unit_cost is None))
     if room > 0:
+        forgotten.sweep(tx, now)  # what was on the wire then, and came back to be tried again
         rows = outbox.due(tx, gateway, now, room)
         found.kept = _keep_back(tx, setup, rows, paused, now)
         kept = {row["id"] for row in found.kept}

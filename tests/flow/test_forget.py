@@ -31,6 +31,7 @@ from crmkit.core.records import (
     ReviewRecord,
 )
 from crmkit.flow import consent, family
+from crmkit.flow.claim import claim
 from crmkit.flow.forget import forget, preview
 from crmkit.flow.ingest import ingest
 from crmkit.store import customers, facts, forgotten, search
@@ -207,6 +208,22 @@ def test_what_waits_for_a_forgotten_customer_is_suppressed_at_once_and_what_is_o
     play.write(lambda tx: tx.execute(sa.update(t.message).where(t.message.c.id == first).values(state="sent")))
     play.write(lambda tx: forgotten.sweep(tx, NOON), lambda tx: forgotten.sweep(tx, NOON))
     assert (play.one(t.message, id=first)["state"], play.one(t.message, id=first)["address"]) == ("sent", None)
+
+
+# SEMANTICS 12, 21
+def test_what_comes_back_from_the_wire_is_not_tried_again(play: Play) -> None:
+    busy(play)
+    first = play.rows(t.message, state="queued")[0]["id"]
+    mine = t.message.c.id == first
+    play.write(lambda tx: tx.execute(sa.update(t.message).where(mine).values(state="sending", claim_id="x")))
+    forget_all(play)
+    again = {"state": "queued", "reason": "retry", "claim_id": None}
+    play.write(lambda tx: tx.execute(sa.update(t.message).where(mine).values(**again)))
+    with play.store.begin() as tx:
+        claimed = claim(tx, play.setup, "mail", "y", NOON + 2 * DAY, 100)
+    assert list(claimed.rows) == []
+    row = play.one(t.message, id=first)
+    assert (row["state"], row["reason"], row["address"]) == ("suppressed", "forgotten", None)
 
 
 # SEMANTICS 12
