@@ -7,7 +7,9 @@ it: the status callback carries our key in its address, which Twilio signs, so t
 `look_up` lists what was sent to the number. One address takes both status callbacks and replies.
 """
 
+import math
 import re
+import time
 import unicodedata
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import timedelta
@@ -86,6 +88,8 @@ class TwilioGateway(Gateway):
         secret = settings.api_secret.get_secret_value() if settings.api_secret else None
         signed_in = (settings.api_key, secret) if secret else (settings.account_sid, self._tokens[0])
         self._auth = httpx.BasicAuth(*signed_in)
+        #: {key: when a try began that did not come to an end, by this machine's own clock}
+        self._tried: dict[str, float] = {}
         self._messages = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
 
     @property
@@ -120,6 +124,7 @@ class TwilioGateway(Gateway):
         if not message.text.strip() or len(message.text) > BODY_LIMIT:
             what = f"the text has {len(message.text)} characters; Twilio takes 1 to {BODY_LIMIT}"
             return message.rejected(Reason.CONTENT, what)
+        self._tried[message.key] = time.monotonic()
         answer: Any = await self.call(
             "deliver",
             "POST",
@@ -129,6 +134,7 @@ class TwilioGateway(Gateway):
             answers=REFUSED,
             read=TwilioMessage,
         )
+        del self._tried[message.key]
         if isinstance(answer, httpx.Response):
             return self._refusal(message, answer)
         return self._became(message, answer)
@@ -204,7 +210,18 @@ class TwilioGateway(Gateway):
                 operation="look up",
                 do="see which in Twilio's message log",
             )
-        return self._became(message, same_text[0]) if same_text else None
+        if same_text:
+            return self._became(message, same_text[0])
+        # the run's clock may be ahead of the one by which Twilio's list fills up
+        passed = time.monotonic() - self._tried.get(message.key, -math.inf)
+        if passed < self.look_up_after.total_seconds():
+            raise DoubtError(
+                "not in Twilio's list, which may be behind",
+                who=self.account.name,
+                operation="look up",
+                do=f"look again {self.look_up_after.total_seconds() / 60:g} minutes after the try",
+            )
+        return None
 
     def _may_be(self, body: str, text: str) -> bool:
         """Whether one could be the other, rewritten: smart encoding replaces whatever is not ASCII by what is."""

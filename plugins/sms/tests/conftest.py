@@ -51,6 +51,8 @@ class Vendor:
     """Answers what it was told to, in turn, the last one for ever: (status, document or text, headers) or CLOSE."""
 
     answers: list[Any] = field(default_factory=list)
+    #: {method: what it is always answered}, before `answers`
+    always: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     url: str = ""
 
@@ -62,7 +64,9 @@ class Vendor:
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.requests.append(Request(method, target, headers, body))
-                answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                answer = self.always.get(method)
+                if answer is None:
+                    answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
                 if answer == CLOSE:
                     break
                 writer.write(self._written(*answer))

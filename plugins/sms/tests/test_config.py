@@ -8,6 +8,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crmkit.cli import cli
+from crmkit.core.optout import GRANTED, WITHDRAWN
+from crmkit_sms.filling import NAMES
 
 DOCS = Path(__file__).parents[3] / "docs" / "sms.md"
 EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
@@ -81,3 +83,11 @@ def test_an_example_is_right(check, monkeypatch, example) -> None:
 
 def test_there_are_examples() -> None:
     assert len(EXAMPLES) >= 3
+
+
+def test_every_placeholder_and_opt_out_word_is_documented() -> None:
+    text = DOCS.read_text("utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("|")]
+    assert set(re.findall(r"`\{(\w+)\}`", "\n".join(rows))) == set(NAMES)
+    listed = {word for row in rows for cell in row.split("|")[2:4] for word in re.split(r", | ", cell) if word}
+    assert {word for words in [*WITHDRAWN.values(), *GRANTED.values()] for word in words.split()} <= listed

@@ -259,6 +259,20 @@ async def test_what_is_surely_not_there_may_be_sent_again(vendor, gateway, messa
     assert await gateway().look_up(message()) is None
 
 
+# SEMANTICS 24
+async def test_what_is_not_there_yet_may_come(vendor, gateway, message, monkeypatch) -> None:
+    """A run with a clock of its own asks as soon as it likes; Twilio's list fills up by the real one."""
+    one = gateway()
+    vendor.always = {"POST": "close", "GET": (200, {"messages": []})}
+    with pytest.raises(DoubtError):
+        await one.deliver(message())
+    with pytest.raises(DoubtError, match="which may be behind"):
+        await one.look_up(message())
+    assert await one.look_up(message(2)) is None
+    monkeypatch.setattr(one, "look_up_after", timedelta(0))
+    assert await one.look_up(message()) is None
+
+
 @pytest.mark.parametrize(
     "others",
     [
