@@ -30,6 +30,7 @@ def groups(found: list, names: dict[int, int]) -> set[tuple[frozenset[int], bool
 
 
 @given(known=evidence, data=st.data())
+# SEMANTICS 9, 10
 def test_families_depend_on_the_evidence_alone(known: dict[int, set[Identity]], data: st.DataObject) -> None:
     """Not on how profiles are numbered, nor on the order they are given in."""
     merges = {p: data.draw(st.none() | st.sampled_from(sorted(known))) for p in known}
@@ -45,6 +46,7 @@ def test_families_depend_on_the_evidence_alone(known: dict[int, set[Identity]], 
 
 
 @given(known=evidence)
+# SEMANTICS 10
 def test_no_family_holds_two_strong_identities_of_one_scope_unless_a_person_says_so(
     known: dict[int, set[Identity]],
 ) -> None:
@@ -55,32 +57,38 @@ def test_no_family_holds_two_strong_identities_of_one_scope_unless_a_person_says
     assert sorted(m for family in families(known, {}) for m in family.members) == sorted(known)
 
 
+# SEMANTICS 10
 def test_a_shared_address_joins_a_guest_with_a_buyer() -> None:
     (family,) = families({1: {weak("a")}, 2: {strong("x"), weak("a")}}, {})
     assert (family.members, family.id, family.needs_review) == ((1, 2), 1, False)
 
 
+# SEMANTICS 10
 def test_two_buyers_of_one_shop_are_not_joined_by_a_shared_address() -> None:
     found = families({1: {weak("a")}, 2: {strong("x"), weak("a")}, 3: {strong("y"), weak("a")}}, {})
     assert [(family.members, family.needs_review) for family in found] == [((1,), True), ((2,), True), ((3,), True)]
 
 
+# SEMANTICS 10
 def test_buyers_of_two_shops_are_joined_by_a_shared_address() -> None:
     (family,) = families({1: {strong("x"), weak("a")}, 2: {strong("x", "shop:2"), weak("a")}}, {})
     assert family.members == (1, 2)
 
 
 @pytest.mark.parametrize(("count", "joined"), [(SHARED_LIMIT, True), (SHARED_LIMIT + 1, False)])
+# SEMANTICS 10
 def test_what_too_many_share_joins_nobody(count: int, joined: bool) -> None:
     found = families({number: {weak("a")} for number in range(count)}, {})
     assert len(found) == (1 if joined else count)
 
 
+# SEMANTICS 10, 11
 def test_a_person_may_merge_what_evidence_may_not() -> None:
     found = families({1: {strong("x"), weak("a")}, 2: {strong("y"), weak("a")}}, {2: 1})
     assert [(family.members, family.needs_review) for family in found] == [((1, 2), False)]
 
 
+# SEMANTICS 10
 def test_a_guest_is_known_by_email_else_phone_else_order() -> None:
     def key(**fields: str) -> str:
         return recognise(Buyer(**fields), shop=SHOP, region="US", order="1:7").key  # type: ignore[arg-type]
@@ -93,6 +101,7 @@ def test_a_guest_is_known_by_email_else_phone_else_order() -> None:
     assert recognise(Buyer(name="Ann"), shop=SHOP, region=None, order=None).key == ""
 
 
+# SEMANTICS 10, 38
 def test_relays_and_tokens_reach_and_never_recognise() -> None:
     # SEMANTICS 12, 38
     values = {"relay_email": "X@relay.example", "virtual_phone": "1", "order_token": "1"}
@@ -107,6 +116,7 @@ def test_relays_and_tokens_reach_and_never_recognise() -> None:
     assert found.addresses[0][1].value.endswith("@relay.example")
 
 
+# SEMANTICS 4, 10
 def test_what_is_masked_is_neither_identity_nor_address() -> None:
     found = recognise(Buyer(email="a@example.com", masked=frozenset({"email"})), shop=SHOP, region=None, order="1:7")
     assert (found.identities, found.addresses, found.flaws) == ([], [], {})
@@ -136,6 +146,7 @@ def test_what_is_no_phone_number_is_refused(written: str, region: str | None) ->
         normal_phone(written, region)
 
 
+# SEMANTICS 10
 def test_a_relays_extension_is_refused() -> None:
     with pytest.raises(ValueError, match="extension"):
         normal_phone("+86 138 0013 8000 ext. 1234", None)

@@ -257,8 +257,8 @@ def check_merges(store: Store, data: st.DataObject) -> None:
     assert outcome(store, steps) == outcome(store, [*([one] for one in world), *merges])
 
 
-# SEMANTICS 9, 10, 11
 @pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 2), ("postgresql", 0.2)])
+# SEMANTICS 9, 10, 11
 def test_merges_and_evidence_may_come_in_any_order(store: Store, share: float) -> None:
     hold(check_merges, store, share)
 
@@ -284,7 +284,7 @@ def check_merges_taken_back(store: Store, data: st.DataObject) -> None:
         assert without_notes(canonical(tx)) == expected
 
 
-# SEMANTICS 11
 @pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 2), ("postgresql", 0.2)])
+# SEMANTICS 11
 def test_a_merge_taken_back_is_as_if_it_had_never_been(store: Store, share: float) -> None:
     hold(check_merges_taken_back, store, share)

@@ -236,7 +236,6 @@ def test_old_orders_that_are_read_again_bring_nothing_back(play: Play) -> None:
     assert not tally.interactions
 
 
-# SEMANTICS 12
 @pytest.mark.parametrize(
     "who",
     [
@@ -246,6 +245,7 @@ def test_old_orders_that_are_read_again_bring_nothing_back(play: Play) -> None:
         Buyer(external_id="new", email="ann@hushed.example", name="Hushedson"),
     ],
 )
+# SEMANTICS 12
 def test_the_next_order_of_a_forgotten_customer_is_stored_without_a_person_and_told_nobody(
     play: Play, who: Buyer
 ) -> None:
@@ -407,8 +407,8 @@ def check_forgotten(store: Store, data: st.DataObject) -> None:
         assert everything(tx) == expected
 
 
-# SEMANTICS 9, 12
 @pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 2), ("postgresql", 0.2)])
+# SEMANTICS 9, 12
 def test_facts_that_come_again_in_any_order_bring_nothing_back(store: Store, share: float) -> None:
     hold(check_forgotten, store, share)
 
@@ -433,7 +433,7 @@ def check_books(store: Store, data: st.DataObject) -> None:
         assert tx.execute(orphans).first() is None
 
 
-# SEMANTICS 9, 12
 @pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 2), ("postgresql", 0.2)])
+# SEMANTICS 9, 12
 def test_the_books_are_the_same_whoever_is_forgotten_whenever(store: Store, share: float) -> None:
     hold(check_books, store, share)

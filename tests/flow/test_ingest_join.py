@@ -59,10 +59,12 @@ def check_repeat(store: Store, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize(("database_kind", "share"), [("sqlite", 2), ("postgresql", 0.2)])
+# SEMANTICS 4, 5, 6, 9
 def test_any_order_of_any_pages_gives_the_same(store: Store, share: float) -> None:
     # SEMANTICS 6, 9
     hold(check_join, store, share)
 
 
+# SEMANTICS 4, 9
 def test_pages_that_come_again_write_nothing(store: Store) -> None:
     hold(check_repeat, store, 0.4)

@@ -3,6 +3,7 @@
 import pytest
 import sqlalchemy as sa
 
+from crmkit.cli.permission import census
 from crmkit.core.actions import Send
 from crmkit.core.events import OrderPlaced
 from crmkit.core.hooks import on
@@ -103,8 +104,8 @@ def test_a_suppressed_address_is_suppressed_for_every_customer_it_reaches(play: 
     assert reasons(play) == {1: "opted-out", 2: "opted-out"}
 
 
-# SEMANTICS 10
 @pytest.mark.parametrize("kind", ["relay_email", "virtual_phone", "order_token"])
+# SEMANTICS 10
 def test_a_shared_virtual_or_relay_address_joins_nobody(play: Play, kind: str) -> None:
     way = Address(kind=kind, value="r@relay.example")
     play.take(
@@ -131,3 +132,29 @@ def test_buyers_of_two_scopes_are_joined_and_of_one_are_not(play: Play) -> None:
     assert [row["family_id"] for row in play.rows(t.profile)] == [1, 1]
     play.take(order("2", Buyer(external_id="bob", email=SHARED)), shop=2)
     assert [row["family_id"] for row in play.rows(t.profile)] == [1, 2, 3]
+
+
+# SEMANTICS 38
+def test_reach_counts_every_customer_once_for_each_purpose(play: Play) -> None:
+    """By an address that is live, reached by a gateway, allowed for the purpose and not suppressed; else by why not."""
+    over = Address(kind="relay_email", value="r@relay.example", valid_until=NOON - HOUR)
+    only_news = Address(kind="email", value="d@example.com", purposes=frozenset({"transactional"}))
+    play.take(
+        order("1", buyer("ann", marketing_consent=True)),
+        order("2", Buyer(external_id="bob", addresses=(over,))),
+        order("3", Buyer(external_id="cy", phone="+1 202 555 0123")),
+        order("4", Buyer(external_id="di", addresses=(only_news,), marketing_consent=True)),
+        order("5", buyer("ed", marketing_consent=True)),
+        order("6", buyer("fay")),
+        order("7", Buyer(email="fay@example.com")),
+    )
+    row = {"channel": "email", "address": "ed@example.com", "reason": "bad-address", "source": "x", "since": NOON}
+    play.write(lambda tx: customers.suppress_all(tx, [row]))
+    with play.store.read() as tx:
+        counts = census(tx, play.setup, NOON)
+    way = "email (email)"
+    nowhere = {"no-address": 1, "no-gateway": 1, "opted-out": 1}
+    assert {purpose: dict(found) for purpose, found in counts.items()} == {
+        "transactional": {way: 3, **nowhere},
+        "marketing": {way: 1, "no-consent": 2, **nowhere},
+    }

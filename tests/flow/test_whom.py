@@ -19,6 +19,7 @@ def say(play: Play, event: type, template: str = "news", **send: object) -> None
     play.plugin("one", on(event)(lambda e, crm: [Send(template, via=("email",), **send)]))
 
 
+# SEMANTICS 17
 def test_a_flag_sent_along_with_every_order_takes_no_opt_out_back(play: Play) -> None:
     say(play, OrderDelivered, "offer")
     play.take(order("1", buyer(marketing_consent=True)))
@@ -40,6 +41,7 @@ def test_a_flag_sent_along_with_every_order_takes_no_opt_out_back(play: Play) ->
     assert play.one(t.message)["reason"] == "opted-out"
 
 
+# SEMANTICS 38
 def test_who_stops_one_address_is_not_written_to_at_an_older_one(play: Play) -> None:
     say(play, OrderPlaced, "offer")
     play.take(order("0", Buyer(external_id="ann", email="old@example.com"), at=NOON - DAY))
@@ -60,6 +62,7 @@ def test_who_stops_one_address_is_not_written_to_at_an_older_one(play: Play) -> 
     assert {row["reason"] for row in play.rows(t.message)} == {"opted-out"}
 
 
+# SEMANTICS 1
 def test_a_customer_listed_without_a_time_is_history(play: Play) -> None:
     say(play, CustomerCreated)
     play.take(CustomerRecord(external_id="ann", buyer=buyer()))
