@@ -179,6 +179,11 @@ class People:
         bulk.update(self.tx, t.address, ("profile_id", "kind", "value", "scope"), columns, list(changed.values()))
 
     def _consent(self) -> None:
+        """Enter what shops say of consent, once for each moment at which they said it.
+
+        Also where it repeats what was said before: a word from elsewhere may turn up that falls between the two, and
+        then it matters that the shop said it again only after that (`consent_news`).
+        """
         rows: list[dict[str, Any]] = []
         for seen in self.seen:
             given = seen.buyer.marketing_consent
