@@ -38,7 +38,7 @@ from crmkit import (
 )
 from crmkit_sms.answer import find, parsed, said, shown
 from crmkit_sms.filling import Filling, Tree, escape_for, in_address
-from crmkit_sms.http_settings import HttpSettings
+from crmkit_sms.http_settings import CREDENTIALS, HttpSettings
 
 #: Never read by us: too late, too early, too often.
 _EVERYWHERE = frozenset({408, 425, 429})
@@ -95,13 +95,14 @@ class HttpGateway(Gateway):
         document = _document(response)
         if self.settings.success.holds(status, text, document):
             vendor_id = self._id(text, document)
-            return message.accepted(vendor_id, detail=None if vendor_id or not self._has_id else "the answer has no id")
+            if vendor_id or self._is_enough:
+                return message.accepted(vendor_id, detail=None if vendor_id or not self._has_id else "without an id")
         found = self.settings.refusals.of(status, text, document)
         words = said(document, self.settings.refusals.detail) or said(document, self.settings.refusals.path) or ""
         detail = shown(f"HTTP {status} {words}", message.address)
         if found == "retry":
             return message.deferred(detail)
-        if found == "auth" or (found is None and status in {401, 403}):
+        if found == "auth" or (found is None and status in CREDENTIALS):
             do = f"check the credentials of {self.account.name} in crmkit.toml, and the account at the vendor"
             raise AuthError(
                 f"the vendor does not let this account send ({detail})",
@@ -131,6 +132,12 @@ class HttpGateway(Gateway):
     @property
     def _has_id(self) -> bool:
         return self.settings.id is not None or self.settings.id_pattern is not None
+
+    @property
+    def _is_enough(self) -> bool:
+        """Whether an answer without an id is a success: where its body says so, or nothing is asked of it."""
+        success = self.settings.success
+        return not self._has_id or success.path is not None or success.contains is not None
 
     def _id(self, text: str, document: Any) -> str | None:
         if self.settings.id_pattern is not None:
@@ -230,13 +237,17 @@ class HttpGateway(Gateway):
         if not isinstance(items, list):
             raise self._unread(f"there is no list at {hook.items}")
         for number, item in enumerate(items, start=1):
-            yield from self._item(call, item, f"webhook:{number}")
+            place, raw = f"webhook:{number}", json.dumps(item)
+            try:
+                yield from list(self._item(call, item, place, raw))
+            except ValueError:  # an id too long, half a character: this one only
+                yield Refused("receipt", place, "it holds what no record can", raw)
 
     def _unread(self, what: str) -> PayloadError:
         do = f"compare the table webhook of {self.account.name} with what the vendor sends"
         return PayloadError(what, who=self.account.name, operation="read webhook", do=do)
 
-    def _item(self, call: Call, item: Any, place: str) -> Iterator[Record | Refused]:
+    def _item(self, call: Call, item: Any, place: str, raw: str) -> Iterator[Record | Refused]:
         receipts, replies = self.settings.receipts, self.settings.replies
         if receipts is not None and (status := said(item, receipts.status)) is not None:
             outcome = receipts.statuses.get(status)
@@ -253,7 +264,7 @@ class HttpGateway(Gateway):
         elif replies is not None and (sender := said(item, replies.sender)):
             yield from self._reply(call, sender, said(item, replies.text) or "", said(item, replies.id))
         else:
-            yield Refused("receipt", place, "neither a receipt nor a reply", json.dumps(item, ensure_ascii=False))
+            yield Refused("receipt", place, "neither a receipt nor a reply", raw)
 
     def _reply(self, call: Call, sender: str, text: str, number: str | None) -> Iterator[Record]:
         known = number or fingerprint(call.query, call.body, sender, text)

@@ -47,6 +47,8 @@ Outcome = Literal[
     "other",
     "ignore",
 ]
+#: They mean the same for every vendor, unless they are named: credentials were refused.
+CREDENTIALS = frozenset({401, 403})
 _STATUS = re.compile(r"[1-5][0-9]{2}|[45]xx")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
@@ -91,7 +93,7 @@ class Refusals(_Table):
     values: dict[str, Refusal] = Field(default_factory=dict)
     #: what the answer's text contains
     contains: dict[str, Refusal] = Field(default_factory=dict)
-    #: by HTTP status: "402", or "4xx" for all that are not named
+    #: by HTTP status: "402", or "4xx" for all that are not named but 401 and 403
     status: dict[str, Refusal] = Field(default_factory=dict)
     #: where the answer says in words what is wrong
     detail: Place | None = None
@@ -116,7 +118,8 @@ class Refusals(_Table):
         """What an answer means; None where nobody said."""
         found = self.values.get(said(document, self.path) or "")
         by_text = (meaning for part, meaning in self.contains.items() if part in text)
-        return found or next(by_text, None) or self.status.get(str(status)) or self.status.get(f"{status // 100}xx")
+        by_class = None if status in CREDENTIALS else self.status.get(f"{status // 100}xx")
+        return found or next(by_text, None) or self.status.get(str(status)) or by_class
 
 
 class BodySignature(_Table):

@@ -28,6 +28,8 @@ from crmkit import (
     Verified,
     fingerprint,
 )
+from crmkit.testing.fault import FAULTS, Verdict
+from crmkit.testing.vendor import Vendor as FaultyVendor
 from crmkit_sms.http import HttpGateway
 
 HOOK = "https://crm.example.com/webhooks/texts"
@@ -158,7 +160,7 @@ async def test_a_form_with_a_password_and_a_text_answer(vendor, gateway, message
 async def test_a_get_and_a_text_body(vendor, gateway, message) -> None:
     vendor.answers = [(200, {"code": 0})]
     get = gateway(method="GET", body=None, query={"to": "{to_digits}", "text": "{text}", "k": "{key}"})
-    assert (await get.deliver(message(text="a&b=ü +"))).detail == "the answer has no id"
+    assert (await get.deliver(message(text="a&b=ü +"))).detail == "without an id"
     assert vendor.requests[0].query == {"to": "8613800138000", "text": "a&b=ü +", "k": "1:care:order-shipped:7"}
     xml = gateway(body="<m to='{to}' k='{key}'>{text}</m>", format="text", content_type="text/xml; charset=utf-8")
     await xml.deliver(message(text="<&>"))
@@ -221,6 +223,33 @@ async def test_what_nobody_described_is_in_doubt_and_not_repeated(vendor, gatewa
         await gateway().deliver(message())
     assert len(vendor.requests) == 1
     assert "b3arer" not in str(caught.value)
+
+
+# SEMANTICS 23
+@pytest.mark.parametrize("described", [{"id": "id"}, {"success__path": "state", "success__equals": "accepted"}])
+@pytest.mark.parametrize("name", [n for n, f in FAULTS.items() if f.when != "way" and f.ends not in {"hang", "drip"}])
+async def test_every_way_to_fail_comes_to_what_is_known_of_it(gateway, message, tmp_path, name, described) -> None:
+    fault = FAULTS[name]
+    plain = {"success": {}, "refusals": {"status": {"4xx": "other"}}, "id": "id"}
+    with FaultyVendor(tmp_path / "ledger") as faulty:
+        faulty.fail(name, at="connection" if fault.when == "connection" else "*")
+        came = await came_of(gateway(url=f"{faulty.url}/send", **(plain | described)).deliver(message()))
+        requests = len(faulty.ledger.entries("request")) + len(faulty.ledger.entries("unread"))
+    known = Verdict.NOT_NOW if fault.verdict is Verdict.NOTHING_LEFT else fault.verdict
+    assert (came, requests) == (known, 1)
+
+
+async def came_of(delivery) -> Verdict:
+    """What is known after a try."""
+    try:
+        receipt = await delivery
+    except RetryableError:
+        return Verdict.NOT_NOW
+    except AuthError:
+        return Verdict.STRANGER
+    except DoubtError:
+        return Verdict.DOUBT
+    return {"accepted": Verdict.TAKEN, "rejected": Verdict.NO, "deferred": Verdict.NOT_NOW}[receipt.outcome]
 
 
 @pytest.mark.parametrize("answer", [(200, {"code": 60}), (401, ""), (403, {"code": 99})])
@@ -325,11 +354,21 @@ async def test_a_report_is_a_receipt(gateway, call, status, state, reason) -> No
 
 async def test_one_bad_report_does_not_keep_the_others_out(gateway, call) -> None:
     good = REPORTS["reports"][0]
-    bad = [good | {"state": "NEW"}, good | {"msg": {}}, {"other": 1}, 7]
+    long, half = {"msg": {"id": "7" * 300}}, {"msg": {"id": "\ud83d"}}
+    bad = [
+        good | {"state": "NEW"},
+        good | {"msg": {}},
+        {"other": 1},
+        7,
+        good | half,
+        {"id": 1, "from": "\ud83d", "body": ""},
+    ]
+    [receipt] = gateway().records(posted(call, {"reports": [good | long]}))
+    assert receipt.vendor_id == "7" * 300
     kept = list(gateway().records(posted(call, {"reports": [*bad, good | {"state": "BUFFERED"}, good]})))
-    assert [type(one) for one in kept] == [Refused] * 4 + [ReceiptRecord]
+    assert [type(one) for one in kept] == [Refused] * 6 + [ReceiptRecord]
     assert kept[0].reason == 'status "NEW" is not in receipts.statuses'
-    assert [one.place for one in kept[:4]] == [f"webhook:{n}" for n in (1, 2, 3, 4)]
+    assert [one.place for one in kept[:6]] == [f"webhook:{n}" for n in range(1, 7)]
 
 
 async def test_receipts_come_as_forms_and_in_addresses_too(gateway, call) -> None:

@@ -1,6 +1,7 @@
 """Text messages through Twilio."""
 
 import base64
+from contextlib import nullcontext
 from datetime import timedelta
 from decimal import Decimal
 from urllib.parse import urlencode
@@ -23,6 +24,8 @@ from crmkit import (
     RetryableError,
     Verified,
 )
+from crmkit.testing.fault import FAULTS, Fault, Verdict
+from crmkit.testing.vendor import Vendor as FaultyVendor
 from crmkit_sms.twilio import TwilioGateway
 from crmkit_sms.twilio_code import NOT_NOW, OURS, REASONS
 from crmkit_sms.twilio_signature import signature
@@ -172,6 +175,27 @@ async def test_what_left_without_a_verdict_is_in_doubt_and_not_repeated(vendor, 
     with pytest.raises(DoubtError):
         await gateway().deliver(message())
     assert len(vendor.requests) == 1
+
+
+# SEMANTICS 23
+@pytest.mark.parametrize(
+    "name", [n for n, f in FAULTS.items() if f.when == "answer" and f.ends not in {"hang", "drip"}]
+)
+async def test_every_way_to_fail_leaves_what_may_have_left_in_doubt(gateway, message, tmp_path, name) -> None:
+    """What the vendor takes is no answer of Twilio's either: only that nothing is called taken, or repeated, counts."""
+    with FaultyVendor(tmp_path / "ledger") as faulty:
+        faulty.script["*"].append(name)
+        one = gateway()
+        one._messages = f"{faulty.url}/send"
+        with (
+            pytest.raises((RetryableError, AuthError, DoubtError))
+            if FAULTS[name].verdict is not Verdict.NO
+            else (nullcontext()) as raised
+        ):
+            assert (await one.deliver(message())).outcome == "rejected"
+        if FAULTS[name].verdict in {Verdict.DOUBT, Verdict.TAKEN}:
+            assert isinstance(raised.value, DoubtError)
+        assert len(faulty.ledger.entries("request")) == 1
 
 
 # SEMANTICS 23
