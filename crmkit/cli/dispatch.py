@@ -64,8 +64,8 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         output.warn(f"error: gateway {name} stopped: {error}")
     if run.retrying:
         output.warn(f"{plural(run.retrying, 'message')} will be tried again: `crmkit messages list --state queued`")
-        for name, why in run.delivered.put_off.items():
-            output.warn(f"  gateway {name}: {why}")
+    for name, why in run.delivered.put_off.items():
+        output.warn(f"gateway {name}: {why}")
     for plugin, interaction, text in run.decided.failed:
         output.warn(f"error: {plugin} on interaction #{interaction}: {text}")
     missing = [one for one in call.host.broken if one.needed_by.startswith(("gateway ", "playbook "))]

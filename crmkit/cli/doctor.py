@@ -124,7 +124,29 @@ def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
             because = "due for more than a day" if reason == "due" else f"{reason}, {words.reason(reason)}"
             text = f"{plural(number, 'message')} {state}: {because}; see `crmkit messages list --state {state}`"
             yield Finding("messages", "note" if state == "failed" else "bad", text)
+    yield from _gateways(call, tx)
     yield from _runs(call, tx, names)
+
+
+def _gateways(call: Call, tx: "Connection") -> Iterator[Finding]:
+    """What is paused, what does not answer, and receipts that belong to no message."""
+    from crmkit.flow import pause
+    from crmkit.store import outbox, pauses, quotas
+
+    waiting = pause.waits(tx)
+    for row in pauses.standing(tx):
+        count = plural(waiting[row["scope"], row["name"]], "message")
+        text = (
+            f"{pauses.detail(row)}; {count} queued; `crmkit resume {row['scope']} {row['name']}".rstrip() + "` lifts it"
+        )
+        yield Finding("pause", "bad" if row["actor"] == pause.CRMKIT else "note", text)
+    for name, quota in quotas.every(tx).items():
+        if quota.open_until is not None:
+            at = moment(quota.open_until, call.zone)
+            yield Finding(f"gateway {name}", "bad", f"does not answer: {quota.error}; it is tried again {at}")
+    lost = outbox.given_up(tx)
+    if lost:
+        yield Finding("receipts", "note", f"{plural(lost, 'receipt')} named no message of ours within a day")
 
 
 def _runs(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Finding]:

@@ -346,6 +346,12 @@ def give_up_receipts(tx: Connection, came_before: datetime, now: datetime) -> in
     return tx.execute(sa.update(t.receipt).where(*waits).values(given_up_at=now)).rowcount
 
 
+def given_up(tx: Connection) -> int:
+    """How many receipts found no message in time."""
+    statement = sa.select(sa.func.count()).select_from(t.receipt).where(t.receipt.c.given_up_at.is_not(None))
+    return int(tx.execute(statement).scalar_one())
+
+
 def match_receipts(tx: Connection, pairs: Sequence[Mapping[str, Any]]) -> None:
     """These receipts (`id`) are about these messages (`message_id`)."""
     bulk.update(tx, t.receipt, ("id",), ("message_id",), pairs)

@@ -46,3 +46,9 @@ def test_what_is_not_paused_is_not_resumed(place: Place) -> None:
     place.run("sync", now=NOW)
     said = place.run("resume", "all")
     assert (said.exit_code, said.output) == (2, "error: resume: all is not paused; paused is: nothing\n")
+
+
+def test_the_doctor_names_what_is_paused(place: Place) -> None:
+    place.run("sync", now=NOW)
+    place.ok("pause", "all", "--reason", "wrong price")
+    assert "`crmkit resume all` lifts it" in place.run("doctor", "--offline", now=NOW).output

@@ -49,6 +49,7 @@ CASES: list[tuple[Any, str, str | None, str]] = [
 
 
 async def test_what_came_of_a_try(play: Play) -> None:
+    # SEMANTICS 23
     queue(play, len(CASES))
     gateway = Scripted(*(outcome for outcome, *_ in CASES), concurrency=1)
     await send(play, gateway)
@@ -91,6 +92,7 @@ async def test_a_message_is_not_tried_for_ever(play: Play) -> None:
 
 
 async def test_doubt_is_sent_again_only_where_the_vendor_tells_repeats(play: Play) -> None:
+    # SEMANTICS 24
     queue(play)
     gateway = Deduplicating(DoubtError("timeout"), accept)
     await send(play, gateway)
@@ -108,6 +110,7 @@ async def test_doubt_to_the_end_stays_doubt(play: Play) -> None:
 
 
 async def test_refused_credentials_pause_the_gateway_and_keep_its_messages(play: Play) -> None:
+    # SEMANTICS 26
     queue(play, 20)
     gateway = Scripted(AuthError("no"), concurrency=1)
     done = await send(play, gateway)
@@ -135,6 +138,7 @@ async def test_a_gateway_that_fails_and_fails_is_left_alone(play: Play) -> None:
 
 
 async def test_a_batch_settles_one_by_one(play: Play) -> None:
+    # SEMANTICS 25
     queue(play, 5)
     gateway = Batched(accept, DoubtError("lost"), accept, lambda m: m.rejected(Reason.CONTENT, "no"), concurrency=1)
     await send(play, gateway)
@@ -143,6 +147,7 @@ async def test_a_batch_settles_one_by_one(play: Play) -> None:
 
 
 async def test_a_batch_that_says_nothing_of_a_message_leaves_it_in_doubt(play: Play) -> None:
+    # SEMANTICS 25
     class Forgetful(Batched):
         async def deliver_many(self, messages: Sequence[Message]) -> AsyncIterator[Receipt]:
             yield accept(messages[0])
@@ -153,6 +158,7 @@ async def test_a_batch_that_says_nothing_of_a_message_leaves_it_in_doubt(play: P
 
 
 async def test_an_interrupted_delivery_lets_what_is_in_flight_end_and_gives_back_the_rest(play: Play) -> None:
+    # SEMANTICS 22
     begun, go_on = asyncio.Event(), asyncio.Event()
 
     class Slow(Scripted):
@@ -184,6 +190,7 @@ def stop(play: Play, **about: Any) -> None:
 
 @pytest.mark.parametrize("about", [{"profile_id": 1}, {"address": "b0@example.com"}], ids=["person", "address"])
 async def test_a_stop_between_decision_and_delivery_is_heard(play: Play, about: dict[str, Any]) -> None:
+    # SEMANTICS 21
     queue(play)
     stop(play, **about)
     gateway = Scripted(accept)
@@ -196,6 +203,7 @@ async def test_a_stop_between_decision_and_delivery_is_heard(play: Play, about: 
 async def test_an_address_that_is_suppressed_meanwhile_is_not_written_to_though_it_is_not_the_customers_any_more(
     play: Play,
 ) -> None:
+    # SEMANTICS 21
     queue(play)
     about = {"channel": "email", "address": "b0@example.com", "reason": "complaint", "source": "hand", "now": NOON}
     play.write(lambda tx: customers.suppress(tx, **about), lambda tx: tx.execute(t.address.delete()))
@@ -204,6 +212,7 @@ async def test_an_address_that_is_suppressed_meanwhile_is_not_written_to_though_
 
 
 async def test_later_news_overtakes_what_waits(play: Play) -> None:
+    # SEMANTICS 21
     play.plugin("one", on(OrderPaid)(lambda event, crm: [Send("paid", via=("email",), not_before=NOON + HOUR)]))
     play.take(order("1", paid_at=NOON))
     play.decide()
@@ -214,12 +223,14 @@ async def test_later_news_overtakes_what_waits(play: Play) -> None:
 
 
 async def test_what_is_too_old_does_not_leave(play: Play) -> None:
+    # SEMANTICS 21
     queue(play, template="paid")
     await send(play, Scripted(accept), NOON + 2 * DAY)
     assert (play.one(t.message)["state"], play.one(t.message)["reason"]) == ("suppressed", "stale")
 
 
 async def test_an_address_that_ends_before_the_message_leaves_ends_the_message(play: Play) -> None:
+    # SEMANTICS 21
     class Relay(Scripted):
         reaches = ("relay_email",)
 
@@ -234,6 +245,7 @@ async def test_an_address_that_ends_before_the_message_leaves_ends_the_message(p
 
 
 async def test_at_night_it_waits_for_the_morning(play: Play) -> None:
+    # SEMANTICS 21
     queue(play)
     play.more["rules"] = Rules(quiet_hours=(time(21), time(9)))
     night = NOON.replace(hour=23)
@@ -255,6 +267,7 @@ def take_hold(play: Play, now: datetime = NOON, limit: int = 10) -> list[int]:
 
 
 async def test_a_lapsed_lease_without_a_mark_is_due_again(play: Play) -> None:
+    # SEMANTICS 22
     queue(play, 2)
     take_hold(play)
     gateway = Scripted(accept)
@@ -266,6 +279,7 @@ async def test_a_lapsed_lease_without_a_mark_is_due_again(play: Play) -> None:
 
 
 async def test_a_lapsed_lease_with_a_mark_is_doubt(play: Play) -> None:
+    # SEMANTICS 22
     queue(play, 2)
     ids = take_hold(play)
     assert await play.store.run(outbox.mark, ids[:1], "gone", NOON, NOON + LEASE) == {ids[0]}
@@ -279,6 +293,7 @@ async def test_a_lapsed_lease_with_a_mark_is_doubt(play: Play) -> None:
 
 
 async def test_only_who_holds_the_lease_may_mark(play: Play) -> None:
+    # SEMANTICS 22
     queue(play)
     ids = take_hold(play)
     assert await play.store.run(outbox.mark, ids, "other", NOON, NOON + 2 * LEASE) == set()
@@ -289,6 +304,7 @@ async def test_only_who_holds_the_lease_may_mark(play: Play) -> None:
 
 async def test_a_worker_that_was_frozen_past_its_lease_sends_nothing(play: Play) -> None:
     """Its clock stands still while it claims, and has passed the lease when it would mark, or when it would send."""
+    # SEMANTICS 22
     queue(play, 4)
     gateway = Scripted(accept, concurrency=2)
     for frozen_after in (1, 2):
@@ -316,6 +332,7 @@ async def test_a_verdict_that_comes_after_the_lease_still_counts(play: Play) -> 
 
 
 async def test_two_dispatchers_at_once_never_double(play: Play) -> None:
+    # SEMANTICS 22
     class Yielding(Scripted):
         async def deliver(self, message: Message) -> Receipt:
             await asyncio.sleep(0)
@@ -384,6 +401,7 @@ async def test_another_accounts_receipt_moves_nothing(play: Play) -> None:
 
 
 async def test_receipts_only_move_a_message_up(play: Play) -> None:
+    # SEMANTICS 24
     queue(play)
     await send(play, Scripted(accept))
     vendor = play.one(t.message)["vendor_id"]
@@ -395,6 +413,7 @@ async def test_receipts_only_move_a_message_up(play: Play) -> None:
 
 @pytest.mark.parametrize("by", ["key", "vendor_id"])
 async def test_a_receipt_that_comes_before_the_accept_is_stored_counts(play: Play, by: str) -> None:
+    # SEMANTICS 24
     class Prompt(Scripted):
         async def deliver(self, message: Message) -> Receipt:
             found = {"key": message.key} if by == "key" else {"vendor_id": f"v{message.id}"}
@@ -414,6 +433,7 @@ async def test_a_receipt_that_comes_before_the_accept_is_stored_counts(play: Pla
 
 
 async def test_a_receipt_resolves_doubt(play: Play) -> None:
+    # SEMANTICS 24
     queue(play)
     await send(play, Scripted(DoubtError("timeout")))
     receipts(play, receipt("delivered", key=play.one(t.message)["key"]))
