@@ -6,9 +6,8 @@ draws new numbers for its rows.
 
 import hashlib
 import json
-from collections.abc import Iterable
 
-from crmkit.core.events import Event
+from crmkit.core.events import Event, subjects_of
 
 
 def of_cause(event: Event) -> str:
@@ -16,26 +15,29 @@ def of_cause(event: Event) -> str:
 
     Two events may come to one key; the second message of it is then numbered when it is stored.
     """
-    own = event.own()
-    own.pop("message", None)  # a number of ours
+    shop, order, customer = event.shop, event.order, event.customer
     parts = [
         event.name,
-        event.shop.id if event.shop is not None else None,
-        event.order.external_id if event.order is not None else None,
-        event.customer.key if event.customer is not None else None,
-        *_subjects(event),
-        event.at.isoformat() if event.at is not None else None,
+        "" if shop is None else str(shop.id),
+        "" if order is None else order.external_id,
+        "" if customer is None else customer.key,
+        "" if event.at is None else event.at.isoformat(),
         event.actor,
-        own or None,
+        *(_subject(event, name) for name in subjects_of(type(event))),
     ]
-    return digest(json.dumps(parts, sort_keys=True, default=str))
+    own = event.own()
+    own.pop("message", None)  # a number of ours
+    if own:
+        parts.append(json.dumps(own, sort_keys=True))
+    return digest("\x1f".join(parts))
 
 
-def _subjects(event: Event) -> Iterable[str | None]:
-    parcel = getattr(event, "parcel", None)
-    yield getattr(parcel, "key", None)
-    for name in ("refund", "review"):
-        yield getattr(getattr(event, name, None), "external_id", None)
+def _subject(event: Event, name: str) -> str:
+    """A parcel is told by its key, others by the shop's own id for them."""
+    subject = getattr(event, name)
+    if subject is None:
+        return ""
+    return str(subject.key if name == "parcel" else subject.external_id)
 
 
 def of_recipient(event: Event) -> str:

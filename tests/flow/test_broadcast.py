@@ -1,7 +1,9 @@
 """One message to many: an audience is frozen first, then each member has its turn, once."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from threading import Barrier
 from typing import Any
 
 import pytest
@@ -14,6 +16,7 @@ from crmkit.core.events import Event, OrderPlaced
 from crmkit.core.hooks import Policy, Verdict, on
 from crmkit.core.message import Reason
 from crmkit.core.records import Buyer, CustomerRecord
+from crmkit.flow.cap import Cap
 from crmkit.flow.decide import decide
 from crmkit.flow.setup import Rules
 from crmkit.store import broadcasts, bulk
@@ -432,3 +435,45 @@ def test_a_member_does_not_wait_for_the_rest_of_a_customers_life(play: Play) -> 
     play.decide(NOON + HOUR + timedelta(minutes=1))
     assert seen == ["7"]
     assert [row["template"] for row in play.rows(t.message)] == ["offer", "news"]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_workers_side_by_side_tell_each_address_once(play: Play) -> None:
+    """Of two broadcasts, and within a cap of one."""
+    count = 400
+    profiles = [{"id": n, "key": f"buyer:s:{n}", "family_id": n, "created_at": NOON} for n in range(1, count + 1)]
+    addresses = [
+        {"profile_id": n, "kind": "email", "value": f"c{n % 200}@example.com", "scope": ""} for n in range(1, count + 1)
+    ]
+    play.write(
+        lambda tx: bulk.insert(tx, t.profile, profiles),
+        lambda tx: bulk.insert(tx, t.address, addresses),
+    )
+    play.more["rules"] = Rules(marketing_default="allow", marketing_cap=Cap(1, 7))
+    cast(play, template="offer", key="a")
+    play.plugin("two", on(Launch)(lambda event, crm: [Broadcast(EVERYBODY, "offer", ("email",), key="b")]))
+    launch(play)
+    with play.store.begin() as tx:
+        decide(tx, play.setup, NOON, 1)
+    setup, engine = play.setup, play.store.engine
+    start = Barrier(4)
+
+    def work() -> int:
+        done, idle = 0, 0
+        start.wait()
+        while idle < 3:
+            with engine.begin() as tx:
+                step = decide(tx, setup, NOON, 17).interactions
+            done, idle = done + step, 0 if step else idle + 1
+        return done
+
+    with ThreadPoolExecutor(4) as pool:
+        done = [future.result() for future in [pool.submit(work) for _ in range(4)]]
+    play.decide()
+    assert sum(done) >= 2 * count
+    live = Counter((row["address"], row["plugin"]) for row in play.rows(t.message, state="queued"))
+    assert len(live) == count
+    assert set(live.values()) == {1}
+    planned = Counter((row["address"], row["not_before"]) for row in play.rows(t.message, state="queued"))
+    assert set(planned.values()) == {1}
+    assert {moment for _, moment in planned} == {NOON, NOON + 7 * DAY}
