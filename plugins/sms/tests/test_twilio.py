@@ -24,7 +24,7 @@ from crmkit import (
     RetryableError,
     Verified,
 )
-from crmkit.testing.fault import FAULTS, Fault, Verdict
+from crmkit.testing.fault import FAULTS, Verdict
 from crmkit.testing.vendor import Vendor as FaultyVendor
 from crmkit_sms.twilio import TwilioGateway
 from crmkit_sms.twilio_code import NOT_NOW, OURS, REASONS
