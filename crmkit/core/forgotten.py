@@ -7,6 +7,7 @@ of an order stay for the books; what says who bought, where it went and what the
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
 from sqlmodel import Field, SQLModel
@@ -55,8 +56,14 @@ class SecretRow(SQLModel, table=True):
 
 def hash_of(identity: Identity, key: bytes) -> str:
     """The keyed hash an identity is forgotten under."""
-    told = "\x1f".join((identity.kind, identity.scope, identity.value))
-    return hashlib.blake2b(told.encode(), key=hashlib.sha256(key).digest(), digest_size=20).hexdigest()
+    keyed = _keyed(key).copy()
+    keyed.update("\x1f".join((identity.kind, identity.scope, identity.value)).encode())
+    return keyed.hexdigest()
+
+
+@lru_cache(maxsize=4)
+def _keyed(key: bytes) -> "hashlib.blake2b":
+    return hashlib.blake2b(key=hashlib.sha256(key).digest(), digest_size=20)
 
 
 def mark_of(key: bytes) -> str:
