@@ -38,3 +38,11 @@ def nursery() -> Iterator[Process]:
     process = Process("crashkit.nursery")
     yield process
     process.stop()
+
+
+@pytest.fixture(scope="module")
+def vendors() -> Iterator[Process]:
+    """Fake vendors with gateways of every kind, in a process of their own."""
+    process = Process("crashkit.vendors")
+    yield process
+    process.stop()

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 from crashkit import shop
-from crashkit.check import World, check, difference
+from crashkit.check import MAIL, Offered, World, check, difference
 from crashkit.process import Process
 
 from crmkit.store.engine import Store
+from crmkit.testing.ledger import Ledger
 
 pytestmark = pytest.mark.crash
 
@@ -111,6 +112,7 @@ def test_dispatch_goes_on_after_ctrl_c(fast: Path, ledgers: Path, port: int, slo
     assert count(folder, "message WHERE state IN ('sending', 'in-doubt')") == 0, "what was not sent is not in doubt"
     (folder / "crmkit.toml").write_text((folder / "crmkit.toml").read_text().replace(f"= {slow_port}", f"= {port}"))
     run(folder, "dispatch")
-    _, counts = check(url, ledgers / sender)
-    assert counts["doubt"] == 0
-    assert counts["sent"] > 50
+    found = check(url, {MAIL: Ledger(ledgers / sender)}, Offered())
+    assert found.wrong == []
+    assert found.counts["doubt"] == 0
+    assert found.counts["left"] > 50

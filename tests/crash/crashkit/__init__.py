@@ -1,9 +1,13 @@
 """What the crash tests are made of; it runs in processes of its own, with this folder's parent on the path.
 
-- `shop`: a small shop in files, on its first day and grown on its second, with a playbook that counts its calls
+- `shop`: a small shop in files, on its first day and grown on its second: its configuration and its exports
+- `playbook`: the shop's own playbook, which counts its calls
+- `gateways`: a plugin with a gateway of each kind, and what their vendors say by webhook
+- `vendors`: the fake vendors of those gateways, in a process of their own
 - `sink`: an SMTP server that writes down every mail before it answers
-- `points`: where a process can be made to kill itself
-- `nursery`: forks processes that run the real engine, and kills them
+- `points`: where a process can be made to kill or freeze itself, and what these places are called
+- `nursery`: forks processes that run the real engine, and kills or freezes them
 - `process`: a helper process, spoken to line by line
 - `check`: what must hold afterwards
+- `game`: rounds of kills, and what they found
 """

@@ -1,20 +1,29 @@
-"""What must hold after any number of kills: nothing lost, nothing decided twice, nothing sent twice."""
+"""What must hold after any number of kills: nothing lost, nothing decided or sent twice, no receipt forgotten."""
 
-import hashlib
 import json
 from collections import Counter
-from pathlib import Path
+from collections.abc import Mapping, Set
+from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from crashkit.gateways import GATEWAYS
+from crashkit.playbook import HEARD
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
+from crmkit.testing.ledger import Ledger, violations
 
 #: Columns that tell when or under which number something was stored, not what.
 _OURS = frozenset("id created_at recorded_at seen_at resolved_at tries claim_id lease_until started_at".split())
 _REFERENCES = frozenset("profile_id order_id shop_id account_id family_id merged_into cause_id interaction_id".split())
+#: The gateway entry to the mail server; the others are called as their kind.
+MAIL = "mail"
+#: What left, whatever is known of it.
+_LEFT = frozenset({"sent", "delivered", "in-doubt"})
+
+Dump = dict[str, list[str]]
 
 
 class World:
@@ -28,6 +37,7 @@ class World:
             name: {row["id"]: row[key] for row in self.rows(table)}
             for name, table, key in (("parcel", t.parcel, "key"), ("review", t.review, "external_id"))
         }
+        self.doubted = {row["message_id"] for row in self.rows(t.attempt) if row["outcome"] == "in-doubt"}
         self.interaction = {row["id"]: self._interaction(row) for row in self.rows(t.interaction)}
 
     def rows(self, table: sa.Table) -> list[dict[str, Any]]:
@@ -44,29 +54,34 @@ class World:
         told["profile"], told["order"] = self.profile.get(row.get("profile_id")), self.order.get(row.get("order_id"))
         told["family"] = self.profile.get(row.get("family_id"))
         told["cause"] = self.interaction.get(row.get("cause_id") or row.get("interaction_id"))
+        if row.get("kind") == "gateway":
+            del told["announce_from"]  # when it was first opened: it announces nothing
         return told
 
-    def key(self, message: dict[str, Any]) -> str:
-        """A message's key, without the number of its interaction."""
-        cause = f"{message['interaction_id']}:"
-        key: str = message["key"]
-        return f"{self.interaction[message['interaction_id']]}:{key.removeprefix(cause)}"
+    def fate(self, message: dict[str, Any]) -> str:
+        """What became of a message, as far as that does not depend on kills: doubt ends in more than one way."""
+        has_left = message["state"] in _LEFT or message["id"] in self.doubted
+        return "left" if has_left else f"{message['state']} {message['reason']}"
 
-    def dump(self) -> dict[str, list[str]]:
-        """Everything that must not depend on how often a run was interrupted; see `check` for messages' states."""
+    def dump(self, *, is_timed: bool = True) -> Dump:
+        """Everything that must not depend on how often a run was interrupted; see `check` for messages' states.
+
+        Args:
+            is_timed: with when messages were decided, which a clock that runs makes different every time.
+        """
         tables = {table.name: [self.named(row) for row in self.rows(table)] for table in t.CORE if table not in _APART}
         tables["interaction"] = [
             {"told": self.interaction[row["id"]], "cause": self.interaction.get(row["cause_id"]), "key": row["key"]}
             for row in self.rows(t.interaction)
-            if not row["type"].startswith("message-")
+            if not row["type"].startswith("message-") or row["type"] == "message-received"
         ]
         tables["message"] = [
             {
-                "key": self.key(row),
+                "key": row["key"],
                 "to": row["address"],
                 "content": row["content_hash"],
-                "decided_at": row["decided_at"],
-                "fate": "left" if row["state"] in {"sent", "in-doubt"} else f"{row['state']} {row['reason']}",
+                "decided_at": row["decided_at"] if is_timed else None,
+                "fate": self.fate(row),
             }
             for row in self.rows(t.message)
         ]
@@ -76,10 +91,10 @@ class World:
 
 
 #: Compared otherwise, or of one run only.
-_APART = (t.interaction, t.message, t.attempt, t.run, t.template, t.cursor)
+_APART = (t.interaction, t.message, t.attempt, t.run, t.template, t.cursor, t.receipt, t.inbox)
 
 
-def difference(expected: dict[str, list[str]], found: dict[str, list[str]]) -> str:
+def difference(expected: Dump, found: Dump) -> str:
     """Which rows one dump has and the other has not; empty if none."""
     lines = []
     for name in expected:
@@ -88,54 +103,119 @@ def difference(expected: dict[str, list[str]], found: dict[str, list[str]]) -> s
     return "\n".join(lines[:40])
 
 
-def check(url: str, ledger: Path) -> tuple[dict[str, list[str]], dict[str, int]]:
-    """Assert what must hold in one database after it was driven to its end.
+@dataclass
+class Offered:
+    """What vendors said by webhooks that were answered: (account, id) of receipts and of replies."""
 
-    Returns:
-        The canonical dump, and counts: messages sent, in doubt, in doubt and taken, lost, doubled.
+    receipts: set[tuple[str, str]] = field(default_factory=set)
+    replies: set[tuple[str, str]] = field(default_factory=set)
+
+
+@dataclass
+class Found:
+    """What there is in the end.
+
+    Attributes:
+        dump, at_once: canonical; with and without times.
+        wrong: what must not be, in words.
+        counts: messages by what became of them; `lost`, `doubled`, `doubt`, `taken` (in doubt, and the vendor has it).
     """
-    accepted = Counter(ledger.read_text().splitlines() if ledger.exists() else ())
+
+    dump: Dump
+    at_once: Dump
+    wrong: list[str]
+    counts: Counter[str]
+
+
+def check(url: str, ledgers: Mapping[str, Ledger], offered: Offered) -> Found:
+    """What there is in one database after it was driven to its end.
+
+    Args:
+        url: the database.
+        ledgers: by gateway entry.
+        offered: what came by webhook.
+    """
     store = Store(url)
     try:
         with store.read() as tx:
             world = World(tx)
-            messages = world.rows(t.message)
-            calls = Counter(tx.exec_driver_sql("SELECT interaction FROM calls_call").scalars())
-            attempts = Counter(row["message_id"] for row in world.rows(t.attempt))
-            waiting = world.rows(t.pending)
-            told = Counter(row["type"] for row in world.rows(t.interaction))
-            dump = world.dump()
+            found = Found(world.dump(), world.dump(is_timed=False), [], Counter())
+            _messages(world, ledgers, found)
+            _log(world, found)
+            _inbox(world, offered, found)
     finally:
         store.close()
-    assert not waiting, f"left undecided: {waiting}"
-    lost, counts = [], Counter({"sent": 0, "doubt": 0, "taken": 0, "lost": 0, "doubled": 0})
-    for row in messages:
-        state, taken = row["state"], accepted[row["key"]]
-        if state == "sent":
-            counts["sent"] += 1
-            lost += [row] if taken == 0 else []
-            assert attempts[row["id"]] == 1, f"{row['key']}: sent in {attempts[row['id']]} recorded attempts"
-        elif state == "in-doubt":
-            counts["doubt"] += 1
-            counts["taken"] += taken
-            assert row["started_at"] is not None, f"{row['key']}: in doubt and never started"
-        else:
-            settled = state in {"suppressed", "held"} and row["reason"] is not None
-            lost += [] if settled else [row]
-            assert taken == 0, f"{row['key']}: {state}, and the server has it"
-    counts["lost"] = len(lost)
-    counts["doubled"] = sum(1 for count in accepted.values() if count > 1)
-    assert not lost, f"lost: {lost}"
-    assert not counts["doubled"], f"doubled: {accepted.most_common(3)}"
-    assert set(accepted) <= {row["key"] for row in messages}, "the server has mail the outbox does not know"
-    twice = {world.interaction[number]: count for number, count in calls.items() if count != 1}
-    assert not twice, f"decided more than once: {twice}"
-    heard = sum(told[name] for name in ("order-placed", "order-paid", "order-shipped", "thanked", "review-posted"))
-    assert len(calls) == heard + told["message-sent"], "some interaction was not decided, or not by every plugin"
-    assert told["message-sent"] == counts["sent"], "message-sent is not told once for each"
-    return dump, dict(counts)
+    return found
 
 
-def digest(dump: dict[str, list[str]]) -> str:
-    """A short name of a dump."""
-    return hashlib.blake2b(json.dumps(dump, sort_keys=True).encode(), digest_size=8).hexdigest()
+def _messages(world: World, ledgers: Mapping[str, Ledger], found: Found) -> None:
+    """Lost: neither delivered, held nor suppressed with a reason, nor in doubt where nobody can say. Doubled: see
+    `violations`."""
+    messages, attempts = world.rows(t.message), world.rows(t.attempt)
+    for name, ledger in ledgers.items():
+        kind = GATEWAYS.get(name)
+        can_ask, tells_repeats = name == "asking", kind is not None and kind.deduplicates
+        found.wrong += [
+            f"{name}: {what}"
+            for what in violations(
+                ledger, messages, attempts, gateway=name, deduplicates=tells_repeats, looks_up=can_ask
+            )
+        ]
+        accepted, requests = ledger.accepted(), ledger.requests()
+        doubts = Counter(row["message_id"] for row in attempts if row["outcome"] == "in-doubt")
+        for row in messages:
+            if tells_repeats:
+                found.counts["doubled"] += requests[row["key"]] > 1 + doubts[row["id"]]
+            else:
+                found.counts["doubled"] += accepted[row["key"]] > 1
+            if row["gateway"] != name:
+                continue
+            state, is_taken = row["state"], accepted[row["key"]] > 0
+            if state == "in-doubt" and not can_ask and not tells_repeats:
+                found.counts.update(doubt=1, taken=int(is_taken))
+            elif state in {"sent", "delivered"} and is_taken:
+                found.counts.update({"left": 1, f"left by {name}": 1})
+            elif state not in {"suppressed", "held"} or row["reason"] is None:
+                found.counts["lost"] += 1
+                found.wrong.append(f"{name}: lost: {row['key']} is {state} ({row['reason']}, {row['detail']})")
+    stray = {row["key"]: row["state"] for row in messages if row["gateway"] not in ledgers}
+    found.wrong += [f"{key} is {state} and goes by nothing" for key, state in stray.items() if state in _LEFT]
+
+
+def _log(world: World, found: Found) -> None:
+    """Everything was decided once, and what became of each message told once."""
+    calls = Counter(world.tx.exec_driver_sql("SELECT interaction FROM calls_call").scalars())
+    interactions = world.rows(t.interaction)
+    heard = {row["id"] for row in interactions if row["type"] in HEARD}
+    found.wrong += [f"left undecided: {row}" for row in world.rows(t.pending)]
+    found.wrong += [f"decided {n} times: {world.interaction[number]}" for number, n in calls.items() if n != 1]
+    found.wrong += [f"not decided: {world.interaction[number]}" for number in heard - set(calls)]
+    told = Counter(
+        (row["type"], row["payload"]["message"])
+        for row in interactions
+        if row["type"] in {"message-sent", "message-delivered"}
+    )
+    found.wrong += [f"told {n} times: {what}" for what, n in told.items() if n != 1]
+    for row in world.rows(t.message):
+        if row["state"] in {"sent", "delivered"} and not told[f"message-{row['state']}", row["id"]]:
+            found.wrong.append(f"{row['key']} is {row['state']}, and that was not told")
+
+
+def _inbox(world: World, offered: Offered, found: Found) -> None:
+    """Every webhook that was answered is taken in, and each thing it says once."""
+    found.wrong += [f"webhook {row['id']} is {row['state']}" for row in world.rows(t.inbox) if row["state"] != "done"]
+    receipts = world.rows(t.receipt)
+    _once(found, "receipt", offered.receipts, Counter((row["account"], row["external_id"]) for row in receipts))
+    states = {row["id"]: row["state"] for row in world.rows(t.message)}
+    for row in receipts:
+        if states.get(row["message_id"]) != "delivered":
+            what = f"its message is {states.get(row['message_id'])}"
+            found.wrong.append(f"receipt {row['external_id']} of {row['account']}: {what}")
+    replies = [row["key"].split(":") for row in world.rows(t.interaction) if row["type"] == "message-received"]
+    accounts = {str(row["id"]): row["name"] for row in world.rows(t.account)}
+    _once(found, "reply", offered.replies, Counter((accounts[key[0]], key[-1]) for key in replies))
+
+
+def _once(found: Found, what: str, offered: Set[tuple[str, str]], stored: Counter[tuple[str, str]]) -> None:
+    found.wrong += [f"{what} lost: {one}" for one in offered - set(stored)]
+    found.wrong += [f"{what} stored {n} times: {one}" for one, n in stored.items() if n > 1]

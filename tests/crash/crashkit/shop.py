@@ -1,11 +1,14 @@
-"""A small shop in files, on its first day and grown on its second, with a playbook that counts its calls."""
+"""A small shop in files, on its first day and grown on its second: its configuration and its exports."""
 
 import csv
 import os
 import random
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
+
+from crashkit import playbook
 
 ZONE = ZoneInfo("Europe/Berlin")
 CONNECTED = datetime(2026, 3, 2, tzinfo=ZONE)
@@ -39,12 +42,15 @@ concurrency = 2
 [[care.rules]]
 on = "order-paid"
 send = "order-paid"
+via = ["email"]
 [[care.rules]]
 on = "order-shipped"
 send = "order-shipped"
+via = ["sms", "email"]
 [[care.rules]]
 on = "order-delivered"
 send = "order-delivered"
+via = ["call", "email"]
 delay = "1h"
 
 [care.late]
@@ -56,108 +62,49 @@ teams = ["shipping"]
 email = "mei@crash.example"
 """
 
-PLAYBOOK = '''
-"""Writes a row for each call of its handlers: twice decided would be two rows."""
-
-from sqlalchemy import BigInteger
-from sqlmodel import Field, SQLModel
-
-import crmkit
-from crmkit import Emit, Event, MessageSent, Note, OrderPaid, OrderPlaced, OrderShipped, ReviewPosted, Save, Tables, on
-
-
-class Thanked(Event):
-    """The chain went on."""
-
-
-class Call(SQLModel, table=True):
-    __tablename__ = "calls_call"
-
-    id: int | None = Field(default=None, primary_key=True)
-    interaction: int = Field(sa_type=BigInteger)
-    event: str
+#: One more gateway, to a fake vendor of `crashkit.vendors`.
+GATEWAY = """
+[[channels.{channel}]]
+use = "{kind}"
+url = "{url}"
+secret = "{secret}"
+concurrency = 2
+"""
+#: The channel of each kind of gateway: each has its share of the messages.
+CHANNELS = {"plain": "sms", "deduplicating": "chat", "asking": "call"}
+SECRET = "between us"
 
 
-def called(event):
-    return Save(Call(interaction=event.id, event=event.name))
+def write(
+    folder: Path,
+    *,
+    database: str,
+    port: int,
+    sender: str,
+    orders: int = 30,
+    spoiled: bool = True,
+    vendors: Mapping[str, str] | None = None,
+) -> None:
+    """The configuration, the playbook and the exports of the first day.
 
-
-@on(OrderPlaced)
-def placed(event, crm):
-    yield called(event)
-
-
-@on(OrderPaid)
-def paid(event, crm):
-    yield called(event)
-    yield Note(f"paid {event.order.external_id}")
-
-
-@on(OrderShipped)
-def shipped(event, crm):
-    yield called(event)
-    yield Emit(Thanked())
-
-
-@on(Thanked)
-def thanked(event, crm):
-    yield called(event)
-
-
-@on(ReviewPosted)
-def reviewed(event, crm):
-    yield called(event)
-
-
-@on(MessageSent)
-def sent(event, crm):
-    yield called(event)
-
-
-@crmkit.hookimpl
-def crmkit_handlers():
-    yield from (placed, paid, shipped, thanked, reviewed, sent)
-
-
-@crmkit.hookimpl
-def crmkit_tables():
-    yield Tables(models=(Call,), migrations="migrations")
-'''
-
-MIGRATION = '''
-"""The table of calls."""
-
-import sqlalchemy as sa
-from alembic import op
-
-revision, down_revision, branch_labels, depends_on = "1", None, None, None
-
-
-def upgrade() -> None:
-    op.create_table(
-        "calls_call",
-        sa.Column("id", sa.Integer(), primary_key=True),
-        sa.Column("interaction", sa.BigInteger(), nullable=False),
-        sa.Column("event", sa.String(), nullable=False),
-    )
-'''
-
-
-def write(folder: Path, *, database: str, port: int, sender: str, orders: int = 30, spoiled: bool = True) -> None:
-    """The configuration, the playbook and the exports of the first day; `spoiled`: with cells that nobody can read."""
+    Args:
+        port: of the mail server.
+        sender: by which the mail server tells worlds apart.
+        spoiled: with cells that nobody can read.
+        vendors: where fake vendors are, by kind; without them all goes by mail.
+    """
     folder.mkdir(exist_ok=True)
-    migrations(folder)
-    text = CONFIG.format(database=database, port=port, sender=sender, connected=CONNECTED.isoformat())
-    (folder / "crmkit.toml").write_text(text)
-    (folder / "calls.py").write_text(PLAYBOOK)
+    playbook.write(folder)
+    configure(folder, database=database, port=port, sender=sender, vendors=vendors)
     export(folder, 0, orders, spoiled)
 
 
-def migrations(folder: Path) -> Path:
-    """The migrations of the playbook's table, written into a folder."""
-    (folder / "migrations" / "versions").mkdir(parents=True)
-    (folder / "migrations" / "versions" / "first.py").write_text(MIGRATION)
-    return folder / "migrations"
+def configure(folder: Path, *, database: str, port: int, sender: str, vendors: Mapping[str, str] | None = None) -> None:
+    """The configuration."""
+    text = CONFIG.format(database=database, port=port, sender=sender, connected=CONNECTED.isoformat())
+    for kind, url in (vendors or {}).items():
+        text += GATEWAY.format(channel=CHANNELS[kind], kind=kind, url=url, secret=SECRET)
+    (folder / "crmkit.toml").write_text(text)
 
 
 def export(folder: Path, day: int, orders: int = 30, spoiled: bool = True) -> None:
