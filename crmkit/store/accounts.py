@@ -43,6 +43,9 @@ def meet(
         ConfigError: another section already reads the same account of the vendor.
     """
     row = find(tx, name)
+    if row is None:  # perhaps another process meets it at this moment
+        bulk.lock(tx, f"account {name}")
+        row = find(tx, name)
     if vendor_account is not None:
         same = (t.account.c.adapter == adapter, t.account.c.vendor_account == vendor_account, t.account.c.name != name)
         twin = next(iter(bulk.rows(tx, sa.select(t.account).where(*same))), None)
