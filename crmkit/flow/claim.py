@@ -147,7 +147,7 @@ def _keep_back(
             continue
         leaves_later = verdict.action == "defer"
         settled = {
-            "state": State.QUEUED if leaves_later else State.SUPPRESSED,
+            "state": {"defer": State.QUEUED, "hold": State.HELD}.get(verdict.action, State.SUPPRESSED),
             "reason": verdict.reason,
             "detail": verdict.detail,
             "not_before": verdict.until if leaves_later and verdict.until is not None else row["not_before"],
@@ -155,7 +155,7 @@ def _keep_back(
         }
         kept.append({**row, **settled})
     outbox.settle(tx, kept)
-    callback.tell(tx, [row for row in kept if row["state"] == State.SUPPRESSED], setup.listened, now)
+    callback.tell(tx, [row for row in kept if row["state"] != State.QUEUED], setup.listened, now)
     return kept
 
 

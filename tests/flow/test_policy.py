@@ -14,7 +14,7 @@ from crmkit.core.events import OrderPaid, OrderPlaced
 from crmkit.core.hooks import Policy, Verdict, on
 from crmkit.core.message import Reason
 from crmkit.core.records import Address, Buyer
-from crmkit.flow.claim import last_look
+from crmkit.flow.claim import claim, last_look
 from crmkit.flow.setup import Rules, StaffMember, in_hours
 from crmkit.store import customers
 from crmkit.store import tables as t
@@ -393,3 +393,13 @@ def test_what_the_marketplace_forbids_since_does_not_leave(play: Play) -> None:
     with play.store.read() as tx:
         [verdict] = last_look(tx, play.setup, play.rows(t.message), NOON).values()
     assert (verdict.reason, verdict.detail) == (Reason.MARKETPLACE_FORBIDS, "not about 1")
+
+
+def test_a_marketplace_that_breaks_before_a_message_leaves_holds_it(play: Play) -> None:
+    say(play)
+    play.take(order("1"))
+    play.decide()
+    play.more["may_say"] = {1: lambda order, purpose, template: 1 / 0}
+    play.write(lambda tx: claim(tx, play.setup, "mail", "c", NOON, 10))
+    row = play.one(t.message)
+    assert (row["state"], row["reason"], row["claim_id"]) == ("held", "policy-error", None)
