@@ -34,6 +34,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[shops.NAME], [sources.NAME]": sections.AccountSection,
     "[[channels.CHANNEL]]": sections.EntrySection,
     "[policy]": sections.PolicySection,
+    "[web]": sections.WebSection,
     "[[staff]]": sections.StaffSection,
     "marketplace.files": FilesSettings,
     "marketplace.woocommerce": WooSettings,
