@@ -170,6 +170,9 @@ def test_the_plugins_of_the_page_work() -> None:
             exec(compile("\n".join(fence.lines), fence.info[1], "exec"), found[fence.info[1]])  # the page's own code
     [gateway] = found["crmkit_pigeon.py"]["crmkit_gateways"]()
     assert gateway.Settings(loft="north").loft == "north"
+    [heron] = found["crmkit_heron.py"]["crmkit_gateways"]()
+    said = heron.records(heron, crmkit.Call(b'{"id": "7", "state": "arrived"}'))
+    assert [(one.vendor_id, one.state) for one in said] == [("7", "delivered")]
     [source] = found["crmkit_bazaar.py"]["crmkit_sources"]()
     assert source.streams() == ["orders"]
     record = found["crmkit_bazaar.py"]["to_order"](found["crmkit_bazaar.py"]["SOLD"][0])
