@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_the_plugins_of_the_page_work() -> None:
     [gateway] = found["crmkit_pigeon.py"]["crmkit_gateways"]()
     assert gateway.Settings(loft="north").loft == "north"
     [heron] = found["crmkit_heron.py"]["crmkit_gateways"]()
-    said = heron.records(heron, crmkit.Call(b'{"id": "7", "state": "arrived"}'))
+    said = heron.records(heron, crmkit.Call(b'{"id": "7", "state": "arrived"}', received_at=datetime.now(UTC)))
     assert [(one.vendor_id, one.state) for one in said] == [("7", "delivered")]
     [source] = found["crmkit_bazaar.py"]["crmkit_sources"]()
     assert source.streams() == ["orders"]
