@@ -15,6 +15,8 @@ from crmkit.store.bulk import Row
 _m = t.message.c
 #: What a verdict moves.
 _MOVED = ("state", "reason", "detail", "settled_at", "not_before", "gateway", "gateways", "look_ups")
+#: Not paused, as of the statement that asks.
+_IS_FREE = sa.not_(pauses.is_paused())
 #: States in which it is still open what became of a try.
 _UNDECIDED = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT})
 
@@ -169,7 +171,7 @@ def mark(
     statement = (
         sa.update(t.message)
         .where(bulk.one_of(tx, _m.id, ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
-        .where(_m.started_at.is_(None), sa.not_(pauses.is_paused()))
+        .where(_m.started_at.is_(None), _IS_FREE)
         .values(started_at=now, lease_until=lease_until)
         .returning(_m.id)
     )
@@ -246,7 +248,7 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
     """
     if not results:
         return set()
-    known = held(tx, [result["id"] for result in results])
+    known = held(tx, [result["id"] for result in results], ("id", "claim_id", *_MOVED))
     claims = {result["id"]: result["claim_id"] for result in results}
     taken = {n for n, row in known.items() if row["claim_id"] == claims[n] and row["state"] in _UNDECIDED}
     results = [
@@ -289,9 +291,14 @@ def last_to(tx: Connection, gateway: str, profiles: Collection[int]) -> list[Row
 # --- receipts ---------------------------------------------------------------------------------------------------------
 
 
-def held(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
-    """Messages by number, locked to the end of the transaction: who moves them next waits."""
-    statement = sa.select(t.message).where(bulk.one_of(tx, _m.id, sorted(set(ids)))).order_by(_m.id)
+def held(tx: Connection, ids: Iterable[int], columns: Sequence[str] = ()) -> dict[int, Row]:
+    """Messages by number, locked to the end of the transaction: who moves them next waits.
+
+    Args:
+        columns: those that are wanted; all by default.
+    """
+    chosen = [_m[name] for name in columns] if columns else list(_m)
+    statement = sa.select(*chosen).where(bulk.one_of(tx, _m.id, sorted(set(ids)))).order_by(_m.id)
     if tx.dialect.name != "sqlite":
         statement = statement.with_for_update()
     return {row["id"]: row for row in bulk.rows(tx, statement)}
