@@ -23,6 +23,8 @@ _BAD = (State.FAILED, State.IN_DOUBT, State.HELD)
 #: Rows of a plan that are shown; a file or JSON has all.
 _SHOWN = 50
 _NO_FILE = "-"
+#: A playbook that takes longer than this for 500 interactions is named, in seconds.
+_SLOW = 1.0
 
 
 @click.command()
@@ -68,8 +70,13 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         output.warn(f"gateway {name}: {why}")
     for plugin, interaction, text in run.decided.failed:
         output.warn(f"error: {plugin} on interaction #{interaction}: {text}")
+    if run.decided.failures > len(run.decided.failed):
+        output.warn(f"and {run.decided.failures - len(run.decided.failed):,} more")
+    for plugin, seconds in run.decided.seconds.items():
+        if seconds > _SLOW and seconds / run.decided.interactions > _SLOW / 500:
+            output.warn(f"{plugin} is slow: {seconds:,.1f} s of {plural(run.decided.interactions, 'interaction')}")
     missing = [one for one in call.host.broken if one.needed_by.startswith(("gateway ", "playbook "))]
-    bad = run.delivered.stopped or run.decided.failed or run.lapsed[1] or run.retrying or missing or unread
+    bad = run.delivered.stopped or run.decided.failures or run.lapsed[1] or run.retrying or missing or unread
     if bad or any(run.delivered.states[state] or run.decided.messages[state] for state in _BAD):
         click.get_current_context().exit(1)
 
@@ -106,6 +113,7 @@ def _facts(run: "DispatchRun") -> dict[str, Any]:
         "retrying": run.retrying,
         "put_off": run.delivered.put_off,
         "stopped": {name: str(error) for name, error in run.delivered.stopped.items()},
+        "failures": run.decided.failures,
         "failed": [
             {"plugin": plugin, "interaction": number, "error": text} for plugin, number, text in run.decided.failed
         ],

@@ -109,7 +109,7 @@ class Local(Inward):
                 else:
                     await self._simulate(setup, gateways, result, now, progress)
             result.retrying = await self.store.run(outbox.retrying)
-            unwell = result.delivered.stopped or result.decided.failed or result.retrying
+            unwell = result.delivered.stopped or result.decided.failures or result.retrying
             outcome = "failed" if unwell else "done"
         finally:
             counts = {
@@ -155,7 +155,7 @@ class Local(Inward):
         size = DECIDE
         while True:
             began = time.monotonic()
-            step = await self.store.run(decide, setup, clock(), size)
+            step = await self.store.run(decide, setup, clock(), size, time.perf_counter)
             step.rows.clear()
             result.decided.add(step)
             _tell(progress, result)

@@ -35,6 +35,11 @@ class Entry:
     shops: frozenset[str] = frozenset()
     limits: Limits = UNLIMITED
 
+    @property
+    def deduplicates(self) -> bool:
+        """Whether the same key may be sent again: as its settings say, where they do, else as its adapter does."""
+        return bool(getattr(self.settings, "deduplicates", self.adapter.deduplicates))
+
     def serves(self, shop: str | None) -> bool:
         """Whether it sends for this shop; staff messages without a shop go by any."""
         return not self.shops or shop is None or shop in self.shops
@@ -108,7 +113,7 @@ class Setup:
     @property
     def deduplicating(self) -> frozenset[str]:
         """Gateway entries to which the same key may be sent again."""
-        return frozenset(e.name for entries in self.channels.values() for e in entries if e.adapter.deduplicates)
+        return frozenset(e.name for entries in self.channels.values() for e in entries if e.deduplicates)
 
     @property
     def looking_up(self) -> frozenset[str]:

@@ -222,3 +222,29 @@ def test_doctor_works_before_the_first_sync_and_with_a_broken_configuration(plac
     result = place.run("doctor")
     assert result.exit_code == 2
     assert "BAD" in result.stdout
+
+
+SLOW = """\
+import time
+
+from crmkit import OrderPlaced, hookimpl, on
+
+
+@on(OrderPlaced)
+def ponder(event, crm):
+    time.sleep(0.3)
+    return ()
+
+
+@hookimpl
+def crmkit_handlers():
+    yield ponder
+"""
+
+
+def test_a_slow_playbook_is_named(place: Place) -> None:
+    # SEMANTICS 14
+    (place.folder / "slow.py").write_text(SLOW)
+    place.config.write_text(place.config.read_text().replace('use = ["care"]', 'use = ["care", "./slow.py"]'))
+    place.run("sync", now=NOW)
+    assert "slow is slow: 1." in place.run("dispatch", now=NOW).stderr

@@ -307,9 +307,9 @@ def test_a_transaction_that_takes_long_is_followed_by_a_smaller_one(
     stage.play.take(*(order(f"{number}") for number in range(150)))
     asked: list[int] = []
 
-    def decide(tx: Any, setup: Any, now: datetime, limit: int) -> Any:
+    def decide(tx: Any, setup: Any, now: datetime, limit: int, timer: Any) -> Any:
         asked.append(limit)
-        return local.__dict__["_whole"](tx, setup, now, limit)
+        return local.__dict__["_whole"](tx, setup, now, limit, timer)
 
     monkeypatch.setitem(local.__dict__, "_whole", local.decide)
     monkeypatch.setattr(local, "decide", decide)
