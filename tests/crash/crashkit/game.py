@@ -164,7 +164,7 @@ class Game:
             for index, step in enumerate(STEPS):
                 kept = self.world(f"before-{index}-{kind}", kind, world, is_kept=True)
                 self.before[index, kind] = keep.enter_context(kept)
-                answer = self._run(world, index, [])
+                answer = self.run(world, index, [])
                 self.seconds[index, kind] = answer["seconds"]
                 self.passed[index] = answer["passed"]
                 if step.name == "dispatch":
@@ -178,7 +178,7 @@ class Game:
         """What a dispatch leaves that nobody interrupts, and whose clock runs."""
         if (index, kind) not in self._at_once:
             with self.world(f"at-once-{index}-{kind}", kind, self.before[index, kind]) as world:
-                self._run(world, index, [], flows=True)
+                self.run(world, index, [], flows=True)
                 found = check(world.url, world.ledgers, world.offered)
                 assert not found.wrong, "\n".join(found.wrong)
                 self._at_once[index, kind] = found.at_once
@@ -226,11 +226,11 @@ class Game:
     ) -> Found:
         flows = is_shared and STEPS[victim].name == "dispatch"
         with self.world(name, kind, self.before[victim, kind]) as world:
-            self._run(world, victim, kills, flows=flows, is_shared=is_shared, is_early=is_early)
+            self.run(world, victim, kills, flows=flows, is_shared=is_shared, is_early=is_early)
             last = victim
             while STEPS[last].name != "dispatch":
                 last += 1
-                self._run(world, last, [])
+                self.run(world, last, [])
             found = check(world.url, world.ledgers, world.offered)
         wrong = "\n".join(found.wrong)
         if flows:
@@ -242,7 +242,7 @@ class Game:
             raise AssertionError(f"not what the uninterrupted run left:\n{wrong}")
         return found
 
-    def _run(
+    def run(
         self,
         world: World,
         index: int,

@@ -81,7 +81,7 @@ def write(
     database: str,
     port: int,
     sender: str,
-    orders: int = 30,
+    orders: int = 18,
     spoiled: bool = True,
     vendors: Mapping[str, str] | None = None,
 ) -> None:
@@ -107,7 +107,7 @@ def configure(folder: Path, *, database: str, port: int, sender: str, vendors: M
     (folder / "crmkit.toml").write_text(text)
 
 
-def export(folder: Path, day: int, orders: int = 30, spoiled: bool = True) -> None:
+def export(folder: Path, day: int, orders: int = 18, spoiled: bool = True) -> None:
     """The exports of a day: what is known by its end. Later days have more orders, and more of each."""
     until = DAYS[day]
     tables: dict[str, list[dict[str, object]]] = {"customers": [], "orders": [], "lines": [], "reviews": []}
