@@ -222,6 +222,8 @@ class MessageRow(SQLModel, table=True):
     batch_id: str | None = None
     #: how often its vendor was asked what became of it
     look_ups: int = 0
+    #: since when it is not known whether an earlier try was taken
+    doubted_at: datetime | None = Field(default=None, sa_type=UtcTime)
     #: a decimal, since a text message costs less than a minor unit
     cost: str | None = None
     cost_currency: str | None = None

@@ -27,6 +27,7 @@ from crmkit.flow.claim import claim, next_due, sweep, trip, turned_away
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import CLAIM, Delivered, deliver
 from crmkit.flow.hold import Hold
+from crmkit.flow.look_up import Fresh
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run, guarded
 from crmkit.flow.verdict import TRIES
@@ -107,6 +108,7 @@ class Local(Inward):
                 if now is None:
                     await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
                 else:
+                    gateways.fresh = Fresh(now)
                     await self._simulate(setup, gateways, result, now, progress)
             result.retrying = await self.store.run(outbox.retrying)
             unwell = result.delivered.stopped or result.decided.failures or result.retrying
@@ -205,7 +207,7 @@ class Local(Inward):
             done.put_off[name] = f"busy elsewhere: {gateways.busy[name]} uses it"
             return
         holder = gateways.holder if gateway.exclusive else None
-        await deliver(self.store.run, setup, name, gateway, clock, done, holder=holder)
+        await deliver(self.store.run, setup, name, gateway, clock, done, holder=holder, fresh=gateways.fresh)
 
     async def _simulate(
         self,
@@ -323,6 +325,8 @@ class _Gateways:
         self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
         self.holds: dict[str, Hold] = {}
         self.busy: dict[str, str] = {}
+        #: messages tried in a simulated run
+        self.fresh: Fresh | None = None
 
     def usable(self, stopped: Iterable[str]) -> frozenset[str]:
         """Names of configured gateways that have not stopped, and that no other process has to itself."""

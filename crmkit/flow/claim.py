@@ -16,7 +16,7 @@ from crmkit.flow import callback, chain, pause, policy
 from crmkit.flow.compose import zone_of
 from crmkit.flow.pause import Pauses
 from crmkit.flow.setup import Setup
-from crmkit.flow.verdict import TRIES
+from crmkit.flow.verdict import TRIES, still_doubted
 from crmkit.store import bulk, facts, forgotten, outbox, pauses, quotas
 
 #: A claim lapses after this long, counted again from the mark.
@@ -91,7 +91,7 @@ def claim(
     found = Claimed(is_trial=probes or (limits.budget is not None and quota.unit_cost is None))
     if room > 0:
         forgotten.sweep(tx, now)  # what was on the wire then, and came back to be tried again
-        rows = outbox.due(tx, gateway, now, room)
+        rows = outbox.due(tx, gateway, now, room, is_probe=probes)
         found.kept = _keep_back(tx, setup, rows, paused, now)
         kept = {row["id"] for row in found.kept}
         wanted = [row for row in rows if row["id"] not in kept]
@@ -146,6 +146,9 @@ def _keep_back(
         if verdict is None:
             continue
         leaves_later = verdict.action == "defer"
+        if row["doubted_at"] is not None and not leaves_later:
+            kept.append({**row, **still_doubted(str(verdict.reason), verdict.detail), "settled_at": None})
+            continue
         settled = {
             "state": {"defer": State.QUEUED, "hold": State.HELD}.get(verdict.action, State.SUPPRESSED),
             "reason": verdict.reason,
@@ -275,6 +278,7 @@ def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
             "gateways": [row["gateway"]],
             "not_before": now,
             "look_ups": 0,
+            "doubted_at": row["doubted_at"] or row["started_at"],
         }
         for row in lost
     ]
@@ -304,8 +308,12 @@ def trip(tx: Connection, setup: Setup, gateway: str, error: str, now: datetime) 
 
 def next_due(tx: Connection, setup: Setup, gateways: Collection[str]) -> datetime | None:
     """When one of these gateways next has something to do: to send, or to ask what became of a message."""
-    known = quotas.every(tx)
-    times = list(outbox.next_doubt(tx, setup.looking_up & frozenset(gateways), TRIES).values())
+    known, paused = quotas.every(tx), Pauses.standing(tx).gateways
+    times = []
+    for name, at in outbox.next_doubt(tx, (setup.looking_up & frozenset(gateways)).difference(paused), TRIES).items():
+        quota = known.get(name)
+        waits = (quota.open_until, quota.blocked_until) if quota is not None else ()
+        times.append(max((at, *(moment for moment in waits if moment is not None))))
     for name, at in outbox.next_due(tx, gateways).items():
         quota, limits, entry = known.get(name), setup.limits(name), setup.entry(name)
         if quota is not None and entry is not None:

@@ -25,6 +25,7 @@ from crmkit.core.message import Receipt, State
 from crmkit.core.quota import OPEN_AFTER
 from crmkit.flow import look_up
 from crmkit.flow.claim import LEASE, Claimed, claim, give_back, message_of
+from crmkit.flow.look_up import Fresh
 from crmkit.flow.record import Result, looks_up, record
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run
@@ -71,12 +72,20 @@ class _Lane:
     """The delivery of everything that is due over one gateway."""
 
     def __init__(
-        self, run: Run, setup: Setup, name: str, gateway: Gateway, clock: Clock, done: Delivered, holder: str | None
+        self,
+        run: Run,
+        setup: Setup,
+        name: str,
+        gateway: Gateway,
+        clock: Clock,
+        done: Delivered,
+        holder: str | None,
+        fresh: Fresh | None,
     ) -> None:
         self.run, self.setup, self.name, self.gateway, self.clock = run, setup, name, gateway, clock
         self.width = max(1, gateway.settings.concurrency)
         self.batch = max(1, gateway.batch)
-        self.holder = holder
+        self.holder, self.fresh = holder, fresh
         self.claim_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
         self.ready: asyncio.Queue[Group | None] = asyncio.Queue()
         self.few = asyncio.Event()  # few are ready: time to mark more
@@ -99,7 +108,7 @@ class _Lane:
         """Send what is due now; interrupted, let what is in flight end, and give back the rest."""
         if looks_up(type(self.gateway)):
             counts, self.error = await look_up.resolve(
-                self.run, self.setup, self.name, self.gateway, self.claim_id, self.clock
+                self.run, self.setup, self.name, self.gateway, self.claim_id, self.clock, self.fresh
             )
             self.done.states.update(counts)
         workers = [asyncio.create_task(self._work()) for _ in range(self.width)]
@@ -287,6 +296,8 @@ class _Lane:
         self.news.set()
         for result in results:
             outcome = result.outcome
+            if self.fresh is not None:
+                self.fresh.ids.add(result.row["id"])
             if isinstance(outcome, AuthError):
                 self.error = outcome
             elif isinstance(outcome, RetryableError):
@@ -327,6 +338,7 @@ async def deliver(
     done: Delivered | None = None,
     *,
     holder: str | None = None,
+    fresh: Fresh | None = None,
 ) -> Delivered:
     """Send everything that is due now over one gateway.
 
@@ -338,11 +350,12 @@ async def deliver(
         clock: the run's clock.
         done: where to count; it holds what was done also when this is interrupted.
         holder: who holds the lease on an exclusive gateway, us.
+        fresh: messages of a simulated run.
 
     Returns:
         Messages by the state they ended in; what stopped the gateway, if something did.
     """
-    lane = _Lane(run, setup, name, gateway, clock, done or Delivered(), holder)
+    lane = _Lane(run, setup, name, gateway, clock, done or Delivered(), holder, fresh)
     delivering = asyncio.create_task(lane.deliver())
     try:
         return await asyncio.shield(delivering)

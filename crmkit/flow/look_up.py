@@ -4,7 +4,7 @@ import asyncio
 import secrets
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.columns import storable
-from crmkit.core.errors import AdapterError, AuthError, RetryableError
+from crmkit.core.errors import AdapterError, AuthError, DoubtError, RetryableError
 from crmkit.core.message import Reason, Receipt, State
 from crmkit.flow import callback, pause
 from crmkit.flow.claim import LEASE, message_of
@@ -33,12 +33,34 @@ class Answer:
     said: Receipt | BaseException | None
     asked_at: datetime
     at: datetime
+    #: it was tried in this simulated run: that its vendor does not have it yet says nothing
+    is_early: bool = False
+
+
+@dataclass(slots=True)
+class Fresh:
+    """What was tried in a simulated run: only its clock says that time has passed since.
+
+    That a vendor has such a message is believed; that it does not have it is asked again in a later run.
+    """
+
+    until: datetime
+    ids: set[int] = field(default_factory=set)
 
 
 async def resolve(
-    run: Run, setup: Setup, name: str, gateway: Gateway, claim_id: str, clock: Callable[[], datetime]
+    run: Run,
+    setup: Setup,
+    name: str,
+    gateway: Gateway,
+    claim_id: str,
+    clock: Callable[[], datetime],
+    fresh: "Fresh | None" = None,
 ) -> tuple[Counter[str], AuthError | None]:
     """Ask about everything in doubt at a gateway that may be asked about now.
+
+    Args:
+        fresh: messages of a simulated run.
 
     Returns:
         Messages by the state they are in now, and the refusal of the credentials, if they were.
@@ -50,7 +72,11 @@ async def resolve(
         async def ask(row: Mapping[str, Any], slots: asyncio.Semaphore = slots) -> Answer:
             async with slots:
                 began = clock()
-                return Answer(row, await _ask(gateway, row, setup, began), began, clock())
+                said, is_early = await _ask(gateway, row, setup, began), False
+                if said is None and fresh is not None and row["id"] in fresh.ids:
+                    said = RetryableError("the vendor does not have it yet", retry_after=fresh.until - began)
+                    is_early = True
+                return Answer(row, said, began, clock(), is_early)
 
         answers = await asyncio.gather(*(ask(row) for row in rows))
         counts += await run(_record, answers, setup, name)
@@ -83,7 +109,7 @@ def _record(tx: Connection, answers: Sequence[Answer], setup: Setup, name: str) 
     refused = next((answer for answer in answers if isinstance(answer.said, AuthError)), None)
     if refused is not None:
         pause.refuse(tx, setup, name, str(refused.said), refused.at)
-    rows = [_row(answer, name) for answer in answers]
+    rows = [_row(answer, name) for answer in _apart(tx, answers, name)]
     taken = outbox.record(tx, rows)
     moved = [{**answer.row, **row} for answer, row in zip(answers, rows, strict=True) if row["id"] in taken]
     now = max(answer.at for answer in answers)
@@ -107,6 +133,16 @@ def _record(tx: Connection, answers: Sequence[Answer], setup: Setup, name: str) 
     return Counter("retry" if row["state"] is State.QUEUED else str(row["state"]) for row in moved)
 
 
+def _apart(tx: Connection, answers: Sequence[Answer], name: str) -> list[Answer]:
+    """The answers, without those that name what another message is known to be: two may read alike."""
+    said = {a.row["id"]: a.said.vendor_id for a in answers if isinstance(a.said, Receipt) and a.said.vendor_id}
+    others = outbox.messages_meant(tx, (), list(said.values()))
+    taken = {row["vendor_id"] for row in others if row["gateway"] == name and said.get(row["id"]) != row["vendor_id"]}
+    twice = {vendor_id for vendor_id, count in Counter(said.values()).items() if count > 1}
+    mixed = DoubtError("the vendor named what another message is", who=name, operation="look up")
+    return [replace(a, said=mixed) if said.get(a.row["id"]) in taken | twice else a for a in answers]
+
+
 def _row(answer: Answer, name: str) -> dict[str, Any]:
     """The columns of a message, and of its attempt, after its vendor was asked."""
     row, said, at = answer.row, answer.said, answer.at
@@ -123,6 +159,7 @@ def _row(answer: Answer, name: str) -> dict[str, Any]:
     else:
         detail = str(said) if isinstance(said, AdapterError) else f"{type(said).__name__}: {said}"
         asked = said.retry_after if isinstance(said, RetryableError) else None
+        look_ups -= answer.is_early
         not_before = at + max(asked or timedelta(0), backoff(look_ups, secrets.randbelow(1000) / 1000))
         look_ups -= isinstance(said, AuthError)
     cost = receipt.cost if receipt is not None else None
@@ -139,6 +176,7 @@ def _row(answer: Answer, name: str) -> dict[str, Any]:
         "gateways": [name],
         "tried_by": name,
         "look_ups": look_ups,
+        "doubted_at": row["doubted_at"] if state is State.IN_DOUBT else None,
         "vendor_id": storable(receipt.vendor_id) if receipt and receipt.vendor_id else row["vendor_id"],
         "batch_id": storable(receipt.batch_id) if receipt and receipt.batch_id else row["batch_id"],
         "cost": str(cost.amount) if cost is not None else row["cost"],

@@ -3,7 +3,7 @@
 import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,7 +17,7 @@ from crmkit.core.message import Receipt, State
 from crmkit.core.quota import Limits, Quota
 from crmkit.flow import callback, chain, pause
 from crmkit.flow.setup import Setup, backoff
-from crmkit.flow.verdict import Ruling, speaks, verdict_of
+from crmkit.flow.verdict import Ruling, speaks, still_doubted, verdict_of
 from crmkit.store import customers, outbox, quotas
 
 
@@ -108,13 +108,16 @@ def _account(tx: Connection, results: Sequence[Result], limits: Limits, name: st
 
 def _rule(result: Result, setup: Setup, gateway: Gateway, name: str, is_down: bool) -> Ruling:
     others = [other for other in result.row["gateways"] if other != name and setup.entry(other) is not None]
-    return verdict_of(
+    ruling = verdict_of(
         result.outcome,
         tries=result.row["tries"] + 1,
         deduplicates=gateway.deduplicates,
         is_down=is_down,
         has_next=bool(others),
     )
+    if result.row["doubted_at"] is not None and ruling.state in {State.FAILED, State.BOUNCED}:
+        return replace(ruling, **still_doubted(str(ruling.reason), ruling.detail))
+    return ruling
 
 
 def _row(result: Result, ruling: Ruling, gateway: Gateway, name: str) -> dict[str, Any]:
@@ -149,6 +152,7 @@ def _row(result: Result, ruling: Ruling, gateway: Gateway, name: str) -> dict[st
         "gateways": chain_of,
         "tried_by": name,
         "look_ups": 0 if ruling.doubts else row["look_ups"],
+        "doubted_at": None if ruling.state is State.SENT else row["doubted_at"] or (at if ruling.doubts else None),
         "vendor_id": _given(receipt.vendor_id if receipt else None, row["vendor_id"]),
         "batch_id": _given(receipt.batch_id if receipt else None, row["batch_id"]),
         "cost": str(cost.amount) if cost is not None else row["cost"],

@@ -93,6 +93,16 @@ def _not_now(tries: int, detail: str | None, outcome: str, wait: timedelta | Non
     return Ruling(State.QUEUED, Reason.RETRY, detail, outcome, wait=wait or timedelta(0))
 
 
+def still_doubted(what: str, detail: str | None) -> dict[str, Any]:
+    """The state of a message that is tried no more, and of which an earlier try may have been taken."""
+    told = f"{what}: {detail}" if detail else what
+    return {
+        "state": State.IN_DOUBT,
+        "reason": Reason.NO_VERDICT,
+        "detail": f"{told}; whether an earlier try was taken is not known",
+    }
+
+
 def speaks(outcome: Any) -> bool | None:
     """Whether a gateway's vendor answered (True), or the try came to nothing (False); None says nothing about it."""
     if isinstance(outcome, Receipt | RefusedError):

@@ -14,7 +14,7 @@ from crmkit.store.bulk import Row
 
 _m = t.message.c
 #: What a verdict moves.
-_MOVED = ("state", "reason", "detail", "settled_at", "not_before", "gateway", "gateways", "look_ups")
+_MOVED = ("state", "reason", "detail", "settled_at", "not_before", "gateway", "gateways", "look_ups", "doubted_at")
 #: Not paused, as of the statement that asks.
 _IS_FREE = sa.not_(pauses.is_paused())
 #: States in which it is still open what became of a try.
@@ -97,12 +97,17 @@ def is_due(tx: Connection, gateway: str, now: datetime) -> bool:
     return tx.execute(statement.select_from(t.message).limit(1)).first() is not None
 
 
-def due(tx: Connection, gateway: str, now: datetime, limit: int) -> list[Row]:
-    """Queued messages of a gateway that may leave now, oldest first, locked; what another worker holds is left out."""
+def due(tx: Connection, gateway: str, now: datetime, limit: int, *, is_probe: bool = False) -> list[Row]:
+    """Queued messages of a gateway that may leave now, oldest first, locked; what another worker holds is left out.
+
+    Args:
+        is_probe: those that were tried least come first: one message does not use up its tries for all.
+    """
+    first = (_m.tries, _m.not_before, _m.id) if is_probe else (_m.not_before, _m.id)
     statement = (
         sa.select(t.message)
         .where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
-        .order_by(_m.not_before, _m.id)
+        .order_by(*first)
         .limit(limit)
     )
     return bulk.rows(tx, _locked(tx, statement))

@@ -7,16 +7,17 @@ from typing import Any
 
 import pytest
 
-from crmkit.core.errors import AuthError, DoubtError, RetryableError
+from crmkit.core.errors import AuthError, DoubtError, RefusedError, RetryableError
 from crmkit.core.message import Message, Reason, Receipt
 from crmkit.flow.claim import LEASE, claim, next_due, sweep
 from crmkit.flow.deliver import deliver
+from crmkit.flow.look_up import Fresh
 from crmkit.flow.verdict import TRIES
 from crmkit.store import outbox
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
 from tests.play import DAY, HOUR, NOON, Play, entry
-from tests.scripted import Scripted, accept, queue, send
+from tests.scripted import Deduplicating, Scripted, accept, queue, send
 
 
 class Telling(Scripted):
@@ -198,3 +199,56 @@ async def test_what_a_batch_did_not_yield_takes_what_it_raised(play: Play, error
     queue(play, 3)
     await send(play, Halfway(accept, concurrency=1))
     assert [row["state"] for row in play.rows(t.message)] == ["sent", state, state]
+
+
+async def test_in_a_simulated_run_it_is_not_believed_that_a_vendor_does_not_have_it_yet(play: Play) -> None:
+    # SEMANTICS 24
+    await doubted(play)
+    number = play.one(t.message)["id"]
+    gateway = Telling(answers=[None])
+    fresh = Fresh(NOON + DAY, {number})
+    await deliver(play.store.run, play.setup, "mail", gateway, lambda: SOON, fresh=fresh)
+    row = play.one(t.message)
+    assert (row["state"], row["look_ups"]) == ("in-doubt", 0)
+    assert row["not_before"] >= NOON + DAY
+    await send(play, gateway, NOON + 2 * DAY)
+    assert play.one(t.message)["state"] == "sent"
+
+
+async def test_what_another_message_is_known_to_be_settles_nothing(play: Play) -> None:
+    # SEMANTICS 24
+    await doubted(play, 2)
+    gateway = Telling(answers=[lambda m: m.accepted(vendor_id="one and the same")])
+    await send(play, gateway, SOON)
+    assert {row["state"] for row in play.rows(t.message)} == {"in-doubt"}
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        lambda m: m.rejected(Reason.CONTENT, "no"),
+        lambda m: m.rejected(Reason.BAD_ADDRESS, "unknown"),
+        RefusedError("HTTP 400"),
+    ],
+    ids=["rejected", "bounced", "refused"],
+)
+async def test_what_an_earlier_try_may_have_sent_is_never_said_to_have_failed(play: Play, later: Any) -> None:
+    # SEMANTICS 24
+    play.channels = {"email": [entry(Deduplicating, "mail")]}
+    queue(play)
+    await send(play, Deduplicating(DoubtError("timeout")))
+    assert play.one(t.message)["state"] == "queued"
+    await send(play, Deduplicating(later), NOON + HOUR)
+    row = play.one(t.message)
+    assert (row["state"], row["reason"]) == ("in-doubt", "no-verdict")
+    assert "whether an earlier try was taken is not known" in row["detail"]
+    assert play.count(t.suppression) == 0
+
+
+async def test_a_try_that_is_taken_ends_the_doubt(play: Play) -> None:
+    play.channels = {"email": [entry(Deduplicating, "mail")]}
+    queue(play)
+    await send(play, Deduplicating(DoubtError("timeout")))
+    await send(play, Deduplicating(accept), NOON + HOUR)
+    row = play.one(t.message)
+    assert (row["state"], row["doubted_at"]) == ("sent", None)

@@ -273,6 +273,7 @@ def upgrade() -> None:
         sa.Column("vendor_id", sa.String(), nullable=True),
         sa.Column("batch_id", sa.String(), nullable=True),
         sa.Column("look_ups", NUMBER, nullable=False),
+        sa.Column("doubted_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("cost", sa.String(), nullable=True),
         sa.Column("cost_currency", sa.String(), nullable=True),
         sa.Column("sent_at", sa.DateTime(timezone=True), nullable=True),
