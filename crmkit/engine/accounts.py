@@ -82,7 +82,7 @@ class Accounts:
             kind=entry.kind if isinstance(entry, ShopEntry) else "gateway",
             adapter=entry.adapter.name,
             vendor_account=vendor_account,
-            announce_from=given or now,
+            announce_from=given or (now if isinstance(entry, ShopEntry) else BEGINNING),
             now=now,
         )
         if given is not None and announce_from != given:

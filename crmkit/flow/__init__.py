@@ -23,6 +23,8 @@
 - `context`: the facts a template is rendered from
 - `sandbox`: Jinja, held in
 - `wording`: money and dates as a reader writes them
+- `post`: messages go into the outbox, nobody is told one thing twice
+- `wave`: what a round of decisions came to, written together
 - `verdict`: what each answer and each error of a gateway means
 - `chain`: who is next when a gateway is down, paused or configured no more
 - `pause`: what does not leave until it is resumed
@@ -30,8 +32,6 @@
 - `record`: what came of tries is stored
 - `look_up`: vendors are asked about messages in doubt
 - `hold`: one process at a time uses an exclusive gateway
-- `wave`: what a round of decisions came to, written together
-- `post`: messages go into the outbox, nobody is told one thing twice
 - `deliver`: claims, the mark before the wire, gateways, what came of it
 - `callback`: receipts move messages on
 - `consent`: what is entered by hand or from a file goes into the ledger

@@ -252,6 +252,7 @@ def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
     Returns:
         How many of each.
     """
+    forgotten.sweep(tx, now)
     again = outbox.lapse(tx, now)
     for name in sorted({row["gateway"] for row in again if setup.limits(row["gateway"] or "").any}):
         limits, entry, quota = setup.limits(name), setup.entry(name), quotas.lock(tx, name)

@@ -252,7 +252,6 @@ class _Reading:
             return address
         return f"sqlite:///{self.document.folder / file}{mark}{options}"
 
-
     def key(self, written: str | None) -> SecretStr | None:
         """The secret that what is remembered is encrypted with; it stands in the environment, or in a file."""
         at: Place = ("crm", "key")

@@ -193,7 +193,7 @@ def _erase_messages(tx: Connection, column: sa.ColumnElement[Any], values: Colle
         _set(tx, t.message, [theirs, m.state == state], stopped)
     numbers = sa.select(m.id).where(theirs, m.state != State.SENDING)
     _set(tx, t.attempt, [t.attempt.c.message_id.in_(numbers)], {"detail": None})
-    _set(tx, t.receipt, [t.receipt.c.message_id.in_(numbers)], {"detail": None})
+    _set(tx, t.receipt, [t.receipt.c.message_id.in_(numbers)], {"detail": None, "recipient": None})
     _set(tx, t.message, [theirs, m.state != State.SENDING], dict.fromkeys(_OF_MESSAGES))
 
 
