@@ -1,4 +1,4 @@
-"""Durations as configuration and templates write them: `30m`, `36h`, `7d`."""
+"""Durations as configuration and templates write them: `30m`, `36h`, `7d`; and how long to wait before a next try."""
 
 import re
 from datetime import timedelta
@@ -44,3 +44,19 @@ Duration = Annotated[
     PlainSerializer(write_duration, return_type=str, when_used="json"),
     WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,6} ?[smhdw]$", "examples": ["30m", "36h", "7d"]}),
 ]
+
+
+#: A failed try is repeated after about this long, doubling each time, up to a day.
+RETRY_FIRST = timedelta(minutes=1)
+RETRY_MOST = timedelta(hours=24)
+
+
+def backoff(tries: int, chance: float) -> timedelta:
+    """How long to wait after `tries` failed tries: doubling, with full jitter above the half.
+
+    Args:
+        tries: failed tries so far, from 1.
+        chance: a number in [0, 1), so that many messages do not come back at one moment.
+    """
+    longest: timedelta = min(RETRY_FIRST * 2 ** min(tries - 1, 20), RETRY_MOST)
+    return longest / 2 + longest / 2 * chance

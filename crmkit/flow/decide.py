@@ -21,6 +21,7 @@ from sqlalchemy.exc import DBAPIError
 from crmkit.core.account import Shop
 from crmkit.core.actions import Action, Send
 from crmkit.core.columns import storable
+from crmkit.core.duration import backoff
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.core.events import EVENTS, SUBJECTS, Event, subjects_of
 from crmkit.core.hooks import Handler
@@ -32,7 +33,7 @@ from crmkit.flow.compose import Composer, template_rows
 from crmkit.flow.crm import CrmView, Reading
 from crmkit.flow.effect import Effects
 from crmkit.flow.post import post
-from crmkit.flow.setup import Plugin, Setup, backoff
+from crmkit.flow.setup import Plugin, Setup
 from crmkit.flow.wave import Wave, Work
 from crmkit.store import broadcasts, bulk, customers, facts, log
 from crmkit.store.engine import UNSTORABLE, refusal

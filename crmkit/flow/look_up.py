@@ -12,11 +12,12 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.columns import storable
+from crmkit.core.duration import backoff
 from crmkit.core.errors import AdapterError, AuthError, DoubtError, RetryableError
 from crmkit.core.message import Reason, Receipt, State
 from crmkit.flow import callback, pause
 from crmkit.flow.claim import LEASE, message_of
-from crmkit.flow.setup import Setup, backoff
+from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run
 from crmkit.flow.verdict import TRIES, verdict_of
 from crmkit.store import customers, outbox

@@ -5,7 +5,7 @@ message is decided; deliver asks them once more before it leaves.
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import datetime, time
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,7 +13,7 @@ from crmkit.core.customer import consent_news
 from crmkit.core.hooks import Verdict
 from crmkit.core.message import Reason
 from crmkit.core.order import MILESTONES, RANK, Order
-from crmkit.flow.setup import Setup, in_hours
+from crmkit.flow.setup import Setup
 
 
 def suppress(reason: Reason, detail: str | None = None) -> Verdict:
@@ -103,3 +103,26 @@ def quiet_hours(leaves_at: datetime, hours: tuple[time, time] | None, zone: Zone
         return None
     until = in_hours(leaves_at, hours, zone)
     return None if until is None else defer(Reason.QUIET_HOURS, until)
+
+
+def in_hours(moment: datetime, hours: tuple[time, time], zone: ZoneInfo) -> datetime | None:
+    """The end of the quiet hours `moment` falls into, None if it falls into none.
+
+    Args:
+        moment: an aware time.
+        hours: local (from, to); may pass midnight.
+        zone: where the local times hold.
+    """
+    begin, end = hours
+    local = moment.astimezone(zone)
+    clock = local.time().replace(tzinfo=None)
+    inside = begin <= clock < end if begin <= end else (clock >= begin or clock < end)
+    if not inside:
+        return None
+    day = local.date()
+    if begin > end and clock >= begin:
+        day += timedelta(days=1)
+    until = datetime.combine(day, end, zone)
+    if until.astimezone(UTC) <= moment:  # the clock was put back, and the hours come a second time
+        until = until.replace(fold=1)
+    return until.astimezone(UTC)

@@ -12,11 +12,12 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.columns import storable
+from crmkit.core.duration import backoff
 from crmkit.core.errors import AuthError, RetryableError
 from crmkit.core.message import Receipt, State
 from crmkit.core.quota import Limits, Quota
 from crmkit.flow import callback, chain, pause
-from crmkit.flow.setup import Setup, backoff
+from crmkit.flow.setup import Setup
 from crmkit.flow.verdict import Ruling, speaks, still_doubted, verdict_of
 from crmkit.store import customers, outbox, quotas
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, time, timedelta
+from datetime import time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -137,41 +137,3 @@ class Setup:
 
 #: What the core itself decides.
 _INNER = frozenset(kind.name for kind in INNER)
-
-#: A failed try is repeated after about this long, doubling each time, up to a day.
-RETRY_FIRST = timedelta(minutes=1)
-RETRY_MOST = timedelta(hours=24)
-
-
-def backoff(tries: int, chance: float) -> timedelta:
-    """How long to wait after `tries` failed tries: doubling, with full jitter above the half.
-
-    Args:
-        tries: failed tries so far, from 1.
-        chance: a number in [0, 1), so that many messages do not come back at one moment.
-    """
-    longest: timedelta = min(RETRY_FIRST * 2 ** min(tries - 1, 20), RETRY_MOST)
-    return longest / 2 + longest / 2 * chance
-
-
-def in_hours(moment: datetime, hours: tuple[time, time], zone: ZoneInfo) -> datetime | None:
-    """The end of the quiet hours `moment` falls into, None if it falls into none.
-
-    Args:
-        moment: an aware time.
-        hours: local (from, to); may pass midnight.
-        zone: where the local times hold.
-    """
-    begin, end = hours
-    local = moment.astimezone(zone)
-    clock = local.time().replace(tzinfo=None)
-    inside = begin <= clock < end if begin <= end else (clock >= begin or clock < end)
-    if not inside:
-        return None
-    day = local.date()
-    if begin > end and clock >= begin:
-        day += timedelta(days=1)
-    until = datetime.combine(day, end, zone)
-    if until.astimezone(UTC) <= moment:  # the clock was put back, and the hours come a second time
-        until = until.replace(fold=1)
-    return until.astimezone(UTC)

@@ -15,7 +15,8 @@ from crmkit.core.hooks import Policy, Verdict, on
 from crmkit.core.message import Reason
 from crmkit.core.records import Address, Buyer
 from crmkit.flow.claim import claim, last_look
-from crmkit.flow.setup import Rules, StaffMember, in_hours
+from crmkit.flow.policy import in_hours
+from crmkit.flow.setup import Rules, StaffMember
 from crmkit.store import customers
 from crmkit.store import tables as t
 from tests.play import DAY, HOUR, MINUTE, NOON, START, Play, Text, buyer, entry, order
