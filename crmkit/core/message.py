@@ -88,6 +88,8 @@ BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
 
 #: What may leave when its time has come, in SQL: the condition of an index, which queries repeat word for word.
 WAITING = "state = 'queued' AND (reason IS NULL OR reason <> 'paused')"
+#: What a process has taken and whose try is not recorded, in SQL: the condition of an index too.
+LEASED = "lease_until IS NOT NULL"
 #: Refusals that are the gateway's own: another may take the message.
 OWN_REFUSALS = frozenset({Reason.SENDER, Reason.FUNDS, Reason.VENDOR_POLICY})
 
@@ -140,8 +142,8 @@ class MessageRow(SQLModel, table=True):
         Index(
             "message_sending",
             "lease_until",
-            sqlite_where=text("state = 'sending'"),
-            postgresql_where=text("state = 'sending'"),
+            sqlite_where=text(LEASED),
+            postgresql_where=text(LEASED),
         ),
         Index(
             "message_claim",

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from crmkit.core.message import WAITING, Reason, State
+from crmkit.core.message import LEASED, WAITING, Reason, State
 from crmkit.store import bulk, pauses
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
@@ -207,7 +207,7 @@ def lapse(tx: Connection, now: datetime) -> list[Row]:
     """Leases that lapsed before anything was started: due again. Returns `gateway` and `segments` of each."""
     statement = (
         sa.update(t.message)
-        .where(sa.text("state = 'sending'"), _m.lease_until <= now, _m.started_at.is_(None))
+        .where(sa.text(LEASED), _m.state == "sending", _m.lease_until <= now, _m.started_at.is_(None))
         .values(state=State.QUEUED, claim_id=None, lease_until=None)
         .returning(_m.gateway, _m.segments)
     )
@@ -215,10 +215,8 @@ def lapse(tx: Connection, now: datetime) -> list[Row]:
 
 
 def lost(tx: Connection, now: datetime) -> list[Row]:
-    """Messages whose lease lapsed after they were started, locked."""
-    statement = sa.select(t.message).where(
-        sa.text("state = 'sending'"), _m.lease_until <= now, _m.started_at.is_not(None)
-    )
+    """Messages whose lease lapsed after they were started, locked; those a receipt has moved on meanwhile too."""
+    statement = sa.select(t.message).where(sa.text(LEASED), _m.lease_until <= now, _m.started_at.is_not(None))
     return bulk.rows(tx, _locked(tx, statement))
 
 
@@ -244,7 +242,7 @@ def _locked(tx: Connection, statement: sa.Select[Any]) -> sa.Select[Any]:
 
 
 def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
-    """Store what came of tries: an attempt each, and the message's state where it is still this claim's.
+    """Store what came of tries: an attempt each, the end of the lease, and the state where it is still this claim's.
 
     A message that a receipt has moved on in the meantime keeps its state.
 
@@ -260,7 +258,8 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
         result if result["id"] in taken else {**result, **{name: known[result["id"]][name] for name in _MOVED}}
         for result in results
     ]
-    columns = (*_MOVED, "tries", "vendor_id", "batch_id", "cost", "cost_currency", "sent_at")
+    results = [{**result, "lease_until": None} for result in results]
+    columns = (*_MOVED, "tries", "vendor_id", "batch_id", "cost", "cost_currency", "sent_at", "lease_until")
     bulk.update(tx, t.message, ("id", "claim_id"), columns, results)
     attempts = [
         {

@@ -1,4 +1,8 @@
-"""A process that was frozen past its lease sends nothing when it wakes: what it had is another's by then."""
+"""A process that was frozen past its lease sends nothing when it wakes: what it had is another's by then.
+
+It is frozen the first time it comes to a place, when nothing is in flight yet. What freezes in the very moment of being
+written is written when it wakes: between the last look at the clock and the write nothing can stand.
+"""
 
 import time
 from collections import Counter
@@ -43,12 +47,11 @@ def freeze(game: Game, world: World, place: str) -> Found:
     began = time.time()
     order = {"folder": str(world.folder), "step": "dispatch", "flows": True, "began": began}
     now = DISPATCH.now
-    frozen = game.nursery.ask(**order, now=now.isoformat(), lease=LEASE, place=place, times=3, freezes=True)
+    frozen = game.nursery.ask(**order, now=now.isoformat(), lease=LEASE, place=place, freezes=True)
     assert frozen["status"] is None, f"it was done before it came to that place: {frozen}"
     time.sleep(LEASE + 0.1)
     other = game.nursery.ask(**order, now=now.isoformat())
     assert other["status"] == 0, other
-    game.vendors.ask(settle=str(world.folder))
     before = requests(world)
     woken = game.nursery.ask(resume=frozen["pid"])
     assert woken["status"] == 0, woken

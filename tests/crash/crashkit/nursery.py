@@ -57,7 +57,8 @@ def flow_on(now: datetime, began: float) -> None:
 
 
 def lease(seconds: float) -> None:
-    """How long claims hold."""
+    """How long claims hold, and a try may take: in the same proportion as ever."""
+    crmkit.flow.deliver.LONGEST_TRY *= seconds / crmkit.flow.deliver.LEASE.total_seconds()  # type: ignore[misc]
     for module in (crmkit.flow.claim, crmkit.flow.deliver, crmkit.flow.look_up):
         module.LEASE = timedelta(seconds=seconds)  # type: ignore[attr-defined]
 
@@ -177,6 +178,8 @@ def main() -> None:
                 told["beside"] = outcome(order["beside"], other)
         answer(json.dumps(told) + "\n")
         sys.stdout.flush()
+    for child in frozen.values():
+        os.kill(child.pid, signal.SIGKILL)
 
 
 if __name__ == "__main__":
