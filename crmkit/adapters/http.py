@@ -10,6 +10,7 @@ itself when a kept connection is lost, and what a vendor wrote unasked on an idl
 """
 
 import asyncio
+import logging
 import os
 import ssl
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any
 
 import aiohttp
@@ -40,6 +42,8 @@ READ_TRIES, READ_PAUSE = 3, 0.5
 LONGEST_PAUSE = timedelta(seconds=20)
 #: So much of an answer that was not understood is kept.
 EXCERPT = 1_000
+#: A larger answer, in bytes, is somebody else's.
+LARGEST_ANSWER = 16 * 2**20
 
 
 # --- the client -------------------------------------------------------------------------------------------------------
@@ -126,7 +130,24 @@ def client(
         max_connections=concurrency, max_keepalive_connections=concurrency, keepalive_expiry=KEEP_ALIVE
     )
     chosen = transport or _Transport(limits, resolver)
-    return httpx.AsyncClient(transport=chosen, timeout=TIMEOUT, follow_redirects=False, trust_env=False)
+    nothing = CookieJar(DefaultCookiePolicy(allowed_domains=()))  # one call's answer is nothing to the next
+    return httpx.AsyncClient(
+        transport=chosen, timeout=TIMEOUT, follow_redirects=False, trust_env=False, cookies=nothing
+    )
+
+
+class _Addresses(logging.Filter):
+    """httpx logs each address it asks; an address may hold secrets, numbers and texts, so only its host is told."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass, addresses cut."""
+        if isinstance(record.args, tuple):
+            shown = (f"{a.scheme}://{a.host}/..." if isinstance(a, httpx.URL) else a for a in record.args)
+            record.args = tuple(shown)
+        return True
+
+
+logging.getLogger("httpx").addFilter(_Addresses())
 
 
 # --- what became of a call --------------------------------------------------------------------------------------------
@@ -216,7 +237,8 @@ async def _once(call: Exchange) -> httpx.Response:
     token = _trace.set(trace)
     try:
         async with asyncio.timeout(call.within):
-            response = await call.client.request(call.method, call.url, **call.request)
+            async with call.client.stream(call.method, call.url, **call.request) as streamed:
+                response = await _whole(call, streamed)
     except TimeoutError as error:
         raise _lost(call, trace, f"no answer within {call.within:g} s", error) from error
     except (httpx.TransportError, httpx.DecodingError, aiohttp.ClientError, OSError) as error:
@@ -229,6 +251,23 @@ async def _once(call: Exchange) -> httpx.Response:
     if refusal is not None:
         raise refusal
     return response
+
+
+async def _whole(call: Exchange, response: httpx.Response) -> httpx.Response:
+    """The answer with its body, if that is of a size anybody would send."""
+    parts, size = [], 0
+    async for part in response.aiter_bytes():
+        size += len(part)
+        if size > LARGEST_ANSWER:
+            what = f"an answer of more than {LARGEST_ANSWER // 2**20} MB (HTTP {response.status_code})"
+            raise call.error(DoubtError if call.has_effects else PayloadError, what, "check its address in crmkit.toml")
+        parts.append(part)
+    headers = [(name, value) for name, value in response.headers.multi_items() if name not in _OF_THE_WAY]
+    return httpx.Response(response.status_code, headers=headers, content=b"".join(parts), request=response.request)
+
+
+#: Headers that tell how a body travelled.
+_OF_THE_WAY = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 def _told(error: BaseException) -> str:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from crmkit.cli import output
-from crmkit.cli.call import Call, with_call
+from crmkit.cli.call import Call, told, with_call
 from crmkit.core.duration import parse_duration
 
 if TYPE_CHECKING:
-    from crmkit.core.errors import CrmkitError
     from crmkit.engine.inward import ShopRun
     from crmkit.engine.local import DispatchRun
     from crmkit.engine.service import Service
@@ -80,8 +79,8 @@ class _Log:
     def heard(self, account: str, tally: "Tally") -> None:
         self._news(account, tally)
 
-    def failed(self, what: str, error: "CrmkitError") -> None:
-        self._down(what, str(error))
+    def failed(self, what: str, error: Exception) -> None:
+        self._down(what, told(error)[0])
 
     def _news(self, account: str, tally: "Tally") -> None:
         self._say(account, dict(sorted(tally.interactions.items())))

@@ -6,6 +6,8 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
+from sqlalchemy.exc import DBAPIError
+
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.stream import Page
 from crmkit.core.account import Shop
@@ -33,7 +35,7 @@ class Told(Protocol):
     def heard(self, account: str, tally: Tally) -> None:
         """Something came in over a standing connection."""
 
-    def failed(self, what: str, error: CrmkitError) -> None:
+    def failed(self, what: str, error: Exception) -> None:
         """A step or a connection failed; it is tried again."""
 
 
@@ -82,7 +84,7 @@ class Service:
             try:
                 self.told.synced(await self.local.sync())
                 self.told.dispatched(await self.local.dispatch())
-            except CrmkitError as error:
+            except (CrmkitError, DBAPIError) as error:
                 self.told.failed("round", error)
             try:  # what is heard is answered at once
                 await asyncio.wait_for(self._news.wait(), self.every.total_seconds())
@@ -105,7 +107,7 @@ class Service:
                         while (page := await self._next(pages, entry.name)) is not None:
                             self.told.heard(entry.name, await self._take(shop, page))
                             pause = FIRST_PAUSE
-            except CrmkitError as error:
+            except (CrmkitError, DBAPIError) as error:
                 self.told.failed(entry.name, error)
             await asyncio.sleep(pause.total_seconds())
             pause = min(2 * pause, LONGEST_PAUSE)

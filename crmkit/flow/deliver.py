@@ -29,7 +29,7 @@ from crmkit.flow.look_up import Fresh
 from crmkit.flow.record import Result, looks_up, record
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run
-from crmkit.flow.verdict import speaks
+from crmkit.flow.verdict import checked, speaks
 from crmkit.store import outbox
 
 #: A try without a verdict is given up, and in doubt, after so many seconds: before its lease lapses.
@@ -282,14 +282,18 @@ class _Lane:
                 self._note([self._result(rows[0], receipt, began)])
                 return
         except asyncio.CancelledError as error:
-            self._note([self._result(row, error, began) for row in waiting.values()])
-            raise
-        except Exception as error:  # a plugin's code: what it breaks is these messages only
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                self._note([self._result(row, error, began) for row in waiting.values()])
+                raise
+            raised = error  # nobody cancelled us: it is the plugin's own
+        except (Exception, SystemExit) as error:  # a plugin's code: what it breaks is these messages only
             raised = error
         self._note([self._result(row, raised, began) for row in waiting.values()])
 
     def _result(self, row: Mapping[str, Any], outcome: Receipt | BaseException, began: datetime) -> Result:
-        return Result(row, outcome, began, self.clock(), self.reserved.pop(row["id"], Decimal(0)))
+        said = checked(outcome, self.name)
+        return Result(row, said, began, self.clock(), self.reserved.pop(row["id"], Decimal(0)))
 
     def _note(self, results: Sequence[Result]) -> None:
         self.results.extend(results)

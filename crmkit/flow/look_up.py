@@ -19,7 +19,7 @@ from crmkit.flow import callback, pause
 from crmkit.flow.claim import LEASE, message_of
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run
-from crmkit.flow.verdict import TRIES, verdict_of
+from crmkit.flow.verdict import TRIES, checked, verdict_of
 from crmkit.store import customers, outbox
 
 #: Messages asked about together, and how long an answer may take, in seconds.
@@ -91,9 +91,14 @@ async def _ask(gateway: Gateway, row: Mapping[str, Any], setup: Setup, now: date
     try:
         async with asyncio.timeout(LONGEST):
             said: Any = await gateway.look_up(message_of(row, setup, now))
-    except Exception as error:  # a plugin's code: what it breaks is this answer only
-        return error
-    return said if said is None or isinstance(said, Receipt) else TypeError(f"answered {said!r}, which is no receipt")
+    except asyncio.CancelledError as error:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+        return error  # nobody cancelled us: it is the plugin's own
+    except (Exception, SystemExit) as error:  # a plugin's code: what it breaks is this answer only
+        return error if not isinstance(error, RetryableError) else checked(error, gateway.account.name)
+    return None if said is None else checked(said, gateway.account.name)
 
 
 def _begin(tx: Connection, name: str, claim_id: str, now: datetime) -> list[Mapping[str, Any]]:

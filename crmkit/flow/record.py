@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.columns import storable
 from crmkit.core.duration import backoff
-from crmkit.core.errors import AuthError, RetryableError
+from crmkit.core.errors import AdapterError, AuthError, RetryableError
 from crmkit.core.message import Receipt, State
 from crmkit.core.quota import Limits, Quota
 from crmkit.flow import callback, chain, pause
@@ -96,7 +96,7 @@ def _account(tx: Connection, results: Sequence[Result], limits: Limits, name: st
     for result in results:
         spoke = speaks(result.outcome)
         if spoke is False:
-            quota.failed(result.finished_at, storable(str(result.outcome) or type(result.outcome).__name__))
+            quota.failed(result.finished_at, storable(_trouble(result.outcome)))
         elif spoke:
             quota.answered()
     for result in asked:
@@ -105,6 +105,11 @@ def _account(tx: Connection, results: Sequence[Result], limits: Limits, name: st
             quota.blocked_until = until
     quota.probing_until = None
     return quota
+
+
+def _trouble(outcome: Any) -> str:
+    """What a gateway's trouble is called where others' messages wait for it: nothing of this one."""
+    return str(outcome) if isinstance(outcome, AdapterError) else type(outcome).__name__
 
 
 def _rule(result: Result, setup: Setup, gateway: Gateway, name: str, is_down: bool) -> Ruling:

@@ -5,15 +5,19 @@ refuses, or what cannot be expressed there, may go by the next of its chain: not
 """
 
 from asyncio import CancelledError
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
-from crmkit.core.errors import AdapterError, AuthError, RefusedError, RetryableError, UnsupportedError
+from crmkit.core.errors import AdapterError, AuthError, PluginError, RefusedError, RetryableError, UnsupportedError
 from crmkit.core.message import BOUNCES, OWN_REFUSALS, Reason, Receipt, State
+from crmkit.core.money import Money
 
 #: A message is tried this often before it fails, and its vendor asked this often what became of it.
 TRIES = 10
+#: No vendor makes us wait longer than this for another try.
+LONGEST_ASKED = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +105,54 @@ def still_doubted(what: str, detail: str | None) -> dict[str, Any]:
         "reason": Reason.NO_VERDICT,
         "detail": f"{told}; whether an earlier try was taken is not known",
     }
+
+
+def checked(outcome: Any, who: str) -> Any:
+    """What a gateway returned or raised, fit to be stored: an author's slip harms no other message.
+
+    Args:
+        outcome: a receipt, an exception, or whatever it gave instead.
+        who: the gateway.
+
+    Returns:
+        The receipt or exception, its parts of the types they should have; a PluginError where it is neither.
+    """
+    if isinstance(outcome, RetryableError):
+        outcome.retry_after = _wait(outcome.retry_after)
+    if isinstance(outcome, BaseException):
+        return outcome
+    if not isinstance(outcome, Receipt) or outcome.outcome not in {"accepted", "rejected", "deferred"}:
+        what = f"answered with {type(outcome).__name__}, which is no receipt"
+        return PluginError(what, who=who, operation="deliver", do="return message.accepted(...) or its kin")
+    return replace(
+        outcome,
+        vendor_id=_text(outcome.vendor_id),
+        batch_id=_text(outcome.batch_id),
+        reason=_reason(outcome.reason),
+        detail=_text(outcome.detail),
+        cost=outcome.cost if _is_amount(outcome.cost) else None,
+        retry_after=_wait(outcome.retry_after),
+    )
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None else str(value)
+
+
+def _reason(value: Any) -> Reason | None:
+    try:
+        return None if value is None else Reason(value)
+    except ValueError:
+        return Reason.OTHER
+
+
+def _is_amount(cost: Any) -> bool:
+    amount: object = cost.amount if isinstance(cost, Money) else None
+    return isinstance(amount, Decimal) and amount.is_finite()
+
+
+def _wait(asked: Any) -> timedelta | None:
+    return min(max(asked, timedelta(0)), LONGEST_ASKED) if isinstance(asked, timedelta) else None
 
 
 def speaks(outcome: Any) -> bool | None:

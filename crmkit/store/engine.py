@@ -123,8 +123,15 @@ class Store:
             raise
 
     def _in_transaction(self, step: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-        with self.begin() as connection:
-            return step(connection, *args, **kwargs)
+        tries = 1
+        while True:
+            try:
+                with self.begin() as connection:
+                    return step(connection, *args, **kwargs)
+            except DBAPIError as error:  # two that waited for each other: rolled back, it can simply be done again
+                if getattr(error.orig, "sqlstate", None) not in _AGAIN or tries >= TRIES:
+                    raise
+            tries += 1
 
     def _connect(self) -> Connection:
         try:
@@ -155,6 +162,8 @@ class Store:
         self.engine.dispose()
 
 
+#: A step that lost against another transaction is done again, so often in all.
+_AGAIN, TRIES = frozenset({"40001", "40P01"}), 4
 #: What is wrong with the database or the machine, and not with a row: SQLite's names, PostgreSQL's classes of errors.
 _OUT_OF_ORDER = ("BUSY", "CANTOPEN", "CORRUPT", "FULL", "INTERRUPT", "IOERR", "LOCKED", "NOMEM", "NOTADB", "READONLY")
 _OUT_OF_ORDER_STATES = ("08", "40", "53", "55P03", "57", "58", "F0", "XX")

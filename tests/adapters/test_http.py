@@ -1,6 +1,8 @@
 """The HTTP client adapters are handed, and what became of a call: on real sockets, to a vendor that fails."""
 
 import asyncio
+import gzip
+import logging
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -481,3 +483,45 @@ async def test_a_transport_that_is_not_watched_is_taken_at_its_word(
 
     async with calling(transport=httpx.MockTransport(fail)) as caller:
         assert type(await failure(caller.call("deliver", "POST", "https://vendor.example/", sends=True))) is kind
+
+
+async def test_an_answer_too_large_to_be_meant_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "LARGEST_ANSWER", 1000)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=b"x" * 5000))
+    async with client(transport=transport) as connections:
+        adapter = Adapter(None, Account("a", "UTC", None, None, Path()), connections)
+        with pytest.raises(PayloadError, match="an answer of more than"):
+            await adapter.call("read", "GET", "https://vendor.example/")
+        with pytest.raises(DoubtError, match="an answer of more than"):
+            await adapter.call("send", "POST", "https://vendor.example/", sends=True)
+
+
+async def test_what_was_compressed_is_read() -> None:
+    headers = {"content-encoding": "gzip", "x-more": "1"}
+    packed = gzip.compress(b'{"id": 7}')
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, content=packed, headers=headers))
+    async with client(transport=transport) as connections:
+        adapter = Adapter(None, Account("a", "UTC", None, None, Path()), connections)
+        response = await adapter.call("read", "GET", "https://vendor.example/")
+    assert (response.json(), response.headers["x-more"]) == ({"id": 7}, "1")
+
+
+async def test_no_cookie_of_one_answer_goes_with_the_next_call() -> None:
+    seen: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        seen.append(request.headers.get("cookie"))
+        return httpx.Response(200, headers={"set-cookie": "sid=of-first"})
+
+    async with client(transport=httpx.MockTransport(answer)) as connections:
+        await connections.get("https://vendor.example/")
+        await connections.get("https://vendor.example/")
+    assert seen == [None, None]
+
+
+async def test_no_address_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with client(transport=httpx.MockTransport(lambda request: httpx.Response(200))) as connections:
+        await connections.get("https://vendor.example/send/+491701234567?apikey=hush&text=secret")
+    assert "vendor.example/..." in caplog.text
+    assert not any(word in caplog.text for word in ("hush", "secret", "+4917"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from crmkit.adapters.stream import Page
 from crmkit.core.errors import RetryableError
@@ -97,6 +98,21 @@ def test_who_has_nothing_to_hear_is_not_listened_to(play: Play) -> None:
 
 
 PROGRAM = "from crmkit.cli import main; main()"
+
+
+def test_trouble_with_the_database_ends_no_service(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    rounds: list[int] = []
+
+    async def sync(self: Local, *_: Any) -> list[Any]:
+        rounds.append(1)
+        raise OperationalError("SELECT", {}, Exception("server closed the connection"))
+
+    monkeypatch.setattr(Local, "sync", sync)
+    log = Log()
+    served(play, log, lambda: len(rounds) >= 3, every=timedelta(milliseconds=1))
+    assert "server closed the connection" in log.failures[0]
+
+
 CONFIG = """\
 [crm]
 database = "sqlite:///crm.db"

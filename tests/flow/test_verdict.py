@@ -1,5 +1,7 @@
 """What each answer and each error of a gateway means for a message."""
 
+import asyncio
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +18,9 @@ from crmkit.core.errors import (
 )
 from crmkit.core.message import Message, Reason
 from crmkit.flow.verdict import TRIES, speaks, verdict_of
+from crmkit.store import tables as t
+from tests.play import Play
+from tests.scripted import Scripted, accept, queue, send
 
 MESSAGE = Message(1, "k", "email", "email", "a@example.com", "transactional", "news", "en", "text")
 HOUR = timedelta(hours=1)
@@ -80,3 +85,56 @@ def test_doubt_is_due_again_where_repeats_are_told_until_tries_are_used_up() -> 
     again = verdict_of(DoubtError("timeout"), tries=TRIES - 1, deduplicates=True, has_next=True)
     assert (again.state, again.doubts, again.strikes) == ("queued", True, False)
     assert verdict_of(DoubtError("timeout"), tries=TRIES, deduplicates=True).state == "in-doubt"
+
+
+# --- what a gateway gives, checked ------------------------------------------------------------------------------------
+
+
+ODD = {
+    "a number for an id": lambda m: m.accepted(vendor_id=12345),
+    "a float for a cost": lambda m: m.accepted(vendor_id="v", cost=0.05),
+    "a wait of ages": lambda m: m.deferred("later", retry_after=timedelta(days=10**7)),
+    "a wait of less than nothing": lambda m: m.deferred("later", retry_after=timedelta(days=-(10**7))),
+    "a reason nobody knows": lambda m: m.rejected("dreams", 7),
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+async def test_an_odd_receipt_harms_no_other_message(play: Play, what: str) -> None:
+    queue(play, 6)
+    outcomes = [accept, accept, ODD[what], accept, accept, accept]
+    await send(play, Scripted(*outcomes, concurrency=1))
+    states = Counter(row["state"] for row in play.rows(t.message))
+    assert states["sent"] >= 5
+    assert not states["in-doubt"] + states["sending"]
+
+
+@pytest.mark.parametrize("wait", [timedelta(days=10**7), timedelta(days=-(10**7))])
+async def test_an_odd_wait_harms_nothing(play: Play, wait: timedelta) -> None:
+    queue(play, 3)
+    await send(play, Scripted(RetryableError("busy", retry_after=wait), concurrency=1))
+    assert {row["state"] for row in play.rows(t.message)} == {"queued"}
+
+
+@pytest.mark.parametrize("answer", [None, "sent", 200])
+async def test_what_is_no_receipt_is_doubt_of_that_message_alone(play: Play, answer: Any) -> None:
+    queue(play, 3)
+    await send(play, Scripted(accept, lambda m: answer, accept, concurrency=1))
+    assert Counter(row["state"] for row in play.rows(t.message)) == {"sent": 2, "in-doubt": 1}
+
+
+@pytest.mark.parametrize("concurrency", [1, 8])
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), SystemExit(3)])
+async def test_what_a_gateway_lets_out_ends_no_worker(play: Play, concurrency: int, error: BaseException) -> None:
+    queue(play, 20)
+    async with asyncio.timeout(20):
+        await send(play, Scripted(accept, error, accept, concurrency=concurrency))
+    assert Counter(row["state"] for row in play.rows(t.message)) == {"sent": 19, "in-doubt": 1}
+
+
+async def test_anothers_trouble_is_told_without_what_is_this_ones(play: Play) -> None:
+    queue(play, 8)
+    await send(play, Scripted(ValueError("cannot format +491701234567"), concurrency=1))
+    told = [row["detail"] for row in play.rows(t.message) if row["state"] == "queued"]
+    assert told
+    assert not any("+49" in detail for detail in told)

@@ -1,11 +1,14 @@
 """A database is created and upgraded by command, and refused where it is of another version."""
 
+import asyncio
+import threading
 from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from sqlalchemy.engine import Connection
 
 from crmkit.core.errors import DatabaseError
 from crmkit.store import tables as t
@@ -180,3 +183,25 @@ def test_a_plugins_tables_have_a_history_of_their_own_and_are_left_alone_without
             assert [one.is_current for one in versions(tx, {"points": folder})] == [True, True]
     finally:
         store.close()
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_two_that_waited_for_each_other_are_both_done(migrated_url: str) -> None:
+    # SEMANTICS 34
+    one, other = Store(migrated_url), Store(migrated_url)
+    both = threading.Barrier(2)
+    tried: list[int] = []
+
+    def step(tx: Connection, first: int, second: int) -> None:
+        tried.append(first)
+        tx.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": first})
+        if len(tried) <= 2:
+            both.wait(5)
+        tx.execute(sa.text("SELECT pg_advisory_xact_lock(:n)"), {"n": second})
+
+    try:
+        await asyncio.gather(one.run(step, 1, 2), other.run(step, 2, 1))
+    finally:
+        one.close()
+        other.close()
+    assert len(tried) == 3

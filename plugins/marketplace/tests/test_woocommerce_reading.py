@@ -353,7 +353,7 @@ async def test_no_secret_is_logged(way: str, caplog: pytest.LogCaptureFixture) -
     shop.put(1)
     caplog.set_level(logging.DEBUG)
     assert (await orders(source(shop, auth=way))).ids() == [1]
-    assert "shop.example.com/wp-json/wc/v3/orders" in caplog.text
+    assert "shop.example.com/..." in caplog.text
     assert SECRET not in caplog.text and httpx.QueryParams({"s": SECRET}).__str__()[2:] not in caplog.text
     assert KEY not in caplog.text
 

@@ -7,8 +7,6 @@ request is signed anew, which is what httpx asks an `Auth` for.
 import base64
 import hashlib
 import hmac
-import logging
-import re
 import secrets
 import time
 from collections.abc import Callable, Generator, Iterable
@@ -81,27 +79,9 @@ class InQuery(httpx.Auth):
         yield request
 
 
-class _Masked(logging.Filter):
-    """httpx logs the address of every request, at a level somebody may switch on."""
-
-    _KEYS = re.compile(r"((?:consumer_(?:key|secret)|oauth_\w+)=)[^&\s\"']*")
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Take the keys out of what is logged."""
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                self._KEYS.sub(r"\1***", str(one)) if isinstance(one, httpx.URL) else one for one in record.args
-            )
-        return True
-
-
-_MASKED = _Masked()
-
-
 def auth_of(settings: WooSettings) -> httpx.Auth:
     """How this shop's requests are authenticated."""
     key, secret = settings.consumer_key.get_secret_value(), settings.consumer_secret.get_secret_value()
     if settings.way == "basic":
         return httpx.BasicAuth(key, secret)
-    logging.getLogger("httpx").addFilter(_MASKED)
     return OneLegged(key, secret) if settings.way == "oauth" else InQuery(key, secret)
