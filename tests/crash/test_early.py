@@ -13,8 +13,9 @@ pytestmark = pytest.mark.crash
 
 
 # SEMANTICS 24
-@pytest.mark.parametrize("sender", ["plain", "deduplicating", "asking"])
-@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+@pytest.mark.parametrize(
+    ("kind", "sender"), [("sqlite", "plain"), ("postgresql", "deduplicating"), ("sqlite", "asking")]
+)
 def test_a_try_whose_process_died_is_recorded_though_a_receipt_came_first(
     nursery: Any, vendors: Any, port: int, fast: Path, postgres_server: PostgresServer, kind: str, sender: str
 ) -> None:

@@ -103,6 +103,11 @@ def difference(expected: Dump, found: Dump) -> str:
     return "\n".join(lines[:40])
 
 
+def size(dump: Dump) -> dict[str, int]:
+    """How many rows of each table a dump has."""
+    return {name: len(rows) for name, rows in dump.items()}
+
+
 @dataclass
 class Offered:
     """What vendors said by webhooks that were answered: (account, id) of receipts and of replies."""
@@ -118,12 +123,15 @@ class Found:
     Attributes:
         dump, at_once: canonical; with and without times.
         wrong: what must not be, in words.
+        shop: the number the shop was stored under, which is part of every key. A server draws a new one for the second
+            try to store it; then two runs can only be compared by how much there is.
         counts: messages by what became of them; `lost`, `doubled`, `doubt`, `taken` (in doubt, and the vendor has it).
     """
 
     dump: Dump
     at_once: Dump
     wrong: list[str]
+    shop: int
     counts: Counter[str]
 
 
@@ -139,7 +147,8 @@ def check(url: str, ledgers: Mapping[str, Ledger], offered: Offered) -> Found:
     try:
         with store.read() as tx:
             world = World(tx)
-            found = Found(world.dump(), world.dump(is_timed=False), [], Counter())
+            shop = min(row["id"] for row in world.rows(t.account) if row["kind"] == "shop")
+            found = Found(world.dump(), world.dump(is_timed=False), [], shop, Counter())
             _messages(world, ledgers, found)
             _log(world, found)
             _inbox(world, offered, found)

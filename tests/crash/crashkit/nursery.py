@@ -3,7 +3,7 @@ goes out.
 
 Order: {"folder", "step": "sync" | "dispatch" | "accept", "now"}; with "calls" to accept; "flows": the clock runs on
 from `now`, which was at "began" (seconds since the epoch); "lease": seconds. To kill, {"place", "times"} or {"after":
-seconds}; to freeze, {"place", "times", "freezes": true}, and then the order {"resume": process id}. "beside" is the
+seconds since the first place}; to freeze, {"place", "times", "freezes": true}, and then the order {"resume": process id}. "beside" is the
 order of a second process that runs at the same time and is left alone.
 
 Answer: {"status": exit code, or minus the signal; None: frozen, "pid", "last": the last place passed, "passed": {place:
@@ -147,9 +147,12 @@ def fork(order: Order) -> Child:
 def outcome(order: Order, child: Child) -> dict[str, Any]:
     """Wait for a child: its end, the kill that is ordered, or its freezing."""
     if "after" in order:
-        while time.monotonic() - child.began < order["after"] and not os.waitid(
-            os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT
-        ):
+        until: float | None = None
+        while not os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            if until is None and not child.note[:].startswith(b"start"):
+                until = time.monotonic() + order["after"]
+            if until is not None and time.monotonic() >= until:
+                break
             time.sleep(0.001)
         os.kill(child.pid, signal.SIGKILL)  # our own child, not yet reaped: the id cannot be another's
     _, status = os.waitpid(child.pid, os.WUNTRACED)
