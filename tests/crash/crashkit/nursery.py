@@ -3,8 +3,8 @@ goes out.
 
 Order: {"folder", "step": "sync" | "dispatch" | "accept", "now"}; with "calls" to accept; "flows": the clock runs on
 from `now`, which was at "began" (seconds since the epoch); "lease": seconds. To kill, {"place", "times"} or {"after":
-seconds since the first place}; to freeze, {"place", "times", "freezes": true}, and then the order {"resume": process id}. "beside" is the
-order of a second process that runs at the same time and is left alone.
+seconds since the first place}; to freeze, {"place", "times", "freezes": true}, and then the order {"resume": process
+id}. "beside" is the order of a second process that runs at the same time and is left alone.
 
 Answer: {"status": exit code, or minus the signal; None: frozen, "pid", "last": the last place passed, "passed": {place:
 times}, "answered": webhooks that were, "seconds", "beside": the other's answer}.
