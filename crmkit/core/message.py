@@ -219,6 +219,9 @@ class MessageRow(SQLModel, table=True):
     claim_id: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=UtcTime)
     started_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    #: when it took its share of its gateway's quota, and what was set aside for its cost (a decimal)
+    claimed_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    reserved: str | None = None
     gateway: str | None = None
     vendor_id: str | None = None
     batch_id: str | None = None

@@ -54,6 +54,7 @@ class QuotaRow(SQLModel, table=True):
     open_until: datetime | None = Field(default=None, sa_type=UtcTime)
     #: somebody is sending the one message that tells whether it answers again
     probing_until: datetime | None = Field(default=None, sa_type=UtcTime)
+    probing_by: str | None = None
     error: str | None = None
     #: who alone may use an exclusive gateway, until when
     leased_by: str | None = None
@@ -154,6 +155,7 @@ class Quota:
     opened: int = 0
     open_until: datetime | None = None
     probing_until: datetime | None = None
+    probing_by: str | None = None
     error: str | None = None
     leased_by: str | None = None
     lease_until: datetime | None = None
