@@ -65,6 +65,8 @@ class InboxRow(SQLModel, table=True):
     headers: dict[str, str] | None = Field(default=None, sa_type=Json)
     query: str = ""
     body: bytes
+    #: what it was found to be about, `kind:id` each
+    refs: list[str] | None = Field(default=None, sa_type=Json)
     state: str = "waiting"
     error: str | None = None
     tries: int = 0
@@ -80,6 +82,7 @@ class HintRow(SQLModel, table=True):
     kind: str = Field(primary_key=True)
     external_id: str = Field(primary_key=True)
     seen_at: datetime = Field(sa_type=UtcTime)
+    tries: int = 0
 
 
 class MemoryRow(SQLModel, table=True):

@@ -122,7 +122,7 @@ def merge(tx: Connection, one: int, into: int, *, actor: str, listened: Collecti
     Raises:
         ConfigError: they were merged already, or one of them was forgotten.
     """
-    bulk.lock(tx, "crmkit ingest")
+    bulk.lock(tx, bulk.INGEST)
     pointing = _end_of_pointers(tx, one)
     if pointing == _end_of_pointers(tx, into):
         raise ConfigError(f"#{one} and #{into} were merged already", who="customers", operation="merge")
@@ -154,7 +154,7 @@ def unmerge(tx: Connection, profile: int, *, actor: str, listened: Collection[st
     Raises:
         ConfigError: it was not merged.
     """
-    bulk.lock(tx, "crmkit ingest")
+    bulk.lock(tx, bulk.INGEST)
     into = customers.ties_of(tx, [profile])[profile]["merged_into"]
     if into is None:
         raise ConfigError(f"profile {profile} was not merged into another", who="customers", operation="unmerge")
@@ -214,7 +214,7 @@ def leave_apart(tx: Connection, family: int, *, actor: str, listened: Collection
     Returns:
         What was settled; nothing if the customer is not on the list.
     """
-    bulk.lock(tx, "crmkit ingest")
+    bulk.lock(tx, bulk.INGEST)
     found = review(tx, family)
     marks = {member: contest.mark for contest in found for member in contest.members}
     rows = [{"id": member, "settled": mark} for member, mark in marks.items()]

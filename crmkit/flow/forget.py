@@ -83,7 +83,7 @@ def forget(tx: Connection, number: int, *, now: datetime) -> dict[str, int]:
     Raises:
         ConfigError: it was forgotten already, or the key people were forgotten under is not there.
     """
-    bulk.lock(tx, "crmkit ingest")
+    bulk.lock(tx, bulk.INGEST)
     forgotten.leave_no_trace(tx)
     members = customers.members(tx, [number])[number]
     _hold(tx, members)
@@ -164,6 +164,7 @@ class Sifted:
 
     records: list[Record]
     gone: list[str] = field(default_factory=list)
+    has_stripped: bool = False
 
 
 def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Sifted:
@@ -197,6 +198,7 @@ def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Si
         if meant.isdisjoint(found) or index in owned:
             sifted.records.append(record)
             continue
+        sifted.has_stripped = True
         left = without_person(record)
         if left is None:
             sifted.gone.append(record.kind)

@@ -16,9 +16,10 @@ from crmkit.adapters.stream import Page, Ref, Refused
 from crmkit.core.account import Shop
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.core.records import Record
+from crmkit.flow import forget
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.sync import Run
-from crmkit.store import inbox
+from crmkit.store import bulk, forgotten, inbox
 from crmkit.store.bulk import Row
 
 #: Webhooks taken in by one transaction.
@@ -96,6 +97,11 @@ class _Said:
     refused: list[Refused] = field(default_factory=list)
     rereads: list[tuple[str, str]] = field(default_factory=list)
 
+    def refs(self) -> list[str]:
+        """What it is about."""
+        named = [(one.kind, one.ref) for one in (*self.records, *self.refused) if one.ref]
+        return sorted({f"{kind}:{ref}" for kind, ref in (*named, *self.rereads)})
+
 
 def _read(adapter: Adapter, row: Row) -> _Said | str:
     """What a webhook says, or why it cannot be read; all of it, or nothing."""
@@ -122,11 +128,15 @@ def _take(
     tx: Connection, shop: Shop, read: dict[int, _Said | str], listened: Collection[str], now: datetime
 ) -> Tally | None:
     """Store what was read, and that it was. None: nothing of it was waiting any more."""
+    bulk.lock(tx, bulk.INGEST)  # before anything else, as whoever forgets a customer does
     errors = {number: one if isinstance(one, str) else None for number, one in read.items()}
-    mine = inbox.settle(tx, errors, now)
+    mine = inbox.settle(tx, errors, now, {n: one.refs() for n, one in read.items() if isinstance(one, _Said)})
     if not mine:
         return None
-    said = [one for number, one in read.items() if number in mine and isinstance(one, _Said)]
+    known = {number: one for number, one in read.items() if number in mine and isinstance(one, _Said)}
+    said = list(known.values())
+    if forgotten.key_of(tx) is not None:
+        inbox.blank(tx, [n for n, one in known.items() if forget.sift(tx, shop, one.records, now).has_stripped])
     inbox.hint(tx, shop.id, [ref for one in said for ref in one.rereads], now)
     page = Page(
         records=[record for one in said for record in one.records],

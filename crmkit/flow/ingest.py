@@ -87,7 +87,7 @@ def ingest(
     Returns:
         What was done.
     """
-    bulk.lock(tx, "crmkit ingest")
+    bulk.lock(tx, bulk.INGEST)
     known, places, strange = _sorted_out(page, stream)
     unread = forget.sift_refused(tx, shop, page.refused)
     tally = _isolated(tx, shop, known, places, stream, listened, now)

@@ -283,6 +283,10 @@ def _lock_number(name: str) -> int:
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
 
+#: The lock of who takes records in, or changes who is who: one at a time.
+INGEST = "crmkit ingest"
+
+
 def lock(tx: Connection, name: str) -> None:
     """Wait until nobody else holds this name, and hold it to the end of the transaction.
 

@@ -52,8 +52,15 @@ def waiting(tx: Connection, account: int, limit: int) -> list[Row]:
     return bulk.rows(tx, statement)
 
 
-def settle(tx: Connection, errors: Mapping[int, str | None], now: datetime) -> set[int]:
-    """Webhooks are taken in, or could not be read for the error given. Returns those that were still waiting."""
+def settle(
+    tx: Connection, errors: Mapping[int, str | None], now: datetime, refs: Mapping[int, Sequence[str]] | None = None
+) -> set[int]:
+    """Webhooks are taken in, or could not be read for the error given. Returns those that were still waiting.
+
+    Args:
+        refs: what each was found to be about.
+    """
+    about = refs or {}
     still = sa.select(_i.id).where(bulk.one_of(tx, _i.id, errors), _i.state == "waiting")
     if tx.dialect.name != "sqlite":
         still = still.with_for_update(skip_locked=True)
@@ -64,11 +71,12 @@ def settle(tx: Connection, errors: Mapping[int, str | None], now: datetime) -> s
             "state": "done" if error is None else "failed",
             "error": None if error is None else storable(error),
             "settled_at": now,
+            "refs": [storable(ref) for ref in about[number]] if number in about else None,
         }
         for number, error in errors.items()
         if number in mine
     ]
-    bulk.update(tx, t.inbox, ("id",), ("state", "error", "settled_at"), rows)
+    bulk.update(tx, t.inbox, ("id",), ("state", "error", "settled_at", "refs"), rows)
     tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, mine)).values(tries=_i.tries + 1))
     return mine
 
@@ -102,7 +110,7 @@ def hint(tx: Connection, account: int, refs: Sequence[tuple[str, str]], now: dat
     """These records, as (kind, id), are to be read again."""
     rows = [
         {"account_id": account, "kind": kind, "external_id": storable(external_id), "seen_at": now}
-        for kind, external_id in dict.fromkeys(refs)
+        for kind, external_id in sorted(set(refs))
     ]
     bulk.upsert(tx, t.hint, ("account_id", "kind", "external_id"), rows)
 
@@ -110,6 +118,17 @@ def hint(tx: Connection, account: int, refs: Sequence[tuple[str, str]], now: dat
 def hints(tx: Connection, account: int, limit: int) -> list[Row]:
     """What is to be read again, the longest known first."""
     return bulk.rows(tx, sa.select(t.hint).where(_h.account_id == account).order_by(_h.seen_at).limit(limit))
+
+
+def blank(tx: Connection, ids: Sequence[int]) -> None:
+    """Empty the bodies of these webhooks: they were about somebody who was forgotten."""
+    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(body=b"", query=""))
+
+
+def tried_hints(tx: Connection, rows: Sequence[Row]) -> None:
+    """These could not be read."""
+    tried = [{**row, "tries": row["tries"] + 1} for row in rows]
+    bulk.update(tx, t.hint, ("account_id", "kind", "external_id"), ("tries",), tried)
 
 
 def drop_hints(tx: Connection, rows: Sequence[Row]) -> None:

@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("headers", JSON, nullable=True),
         sa.Column("query", sa.String(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("refs", JSON, nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("tries", NUMBER, nullable=False),
@@ -86,6 +87,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("external_id", sa.String(), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", NUMBER, nullable=False),
         sa.PrimaryKeyConstraint("account_id", "kind", "external_id"),
     )
     op.create_table(
