@@ -15,7 +15,7 @@ from crmkit.core.quota import Limits, Quota
 from crmkit.flow import callback, chain, pause, policy
 from crmkit.flow.compose import zone_of
 from crmkit.flow.pause import Pauses
-from crmkit.flow.setup import Setup
+from crmkit.flow.setup import Entry, Setup
 from crmkit.flow.verdict import TRIES, still_doubted
 from crmkit.store import bulk, facts, forgotten, outbox, pauses, quotas
 
@@ -277,7 +277,7 @@ def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
             "attempted_at": row["started_at"],
             "tried_by": row["gateway"],
             "gateways": [row["gateway"]],
-            "not_before": now,
+            "not_before": max(now, row["started_at"] + _asked_after(setup.entry(row["gateway"]))),
             "look_ups": 0,
             "doubted_at": row["doubted_at"] or row["started_at"],
         }
@@ -287,6 +287,11 @@ def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
     callback.sweep(tx, setup.listened, now)
     pause.lift_mended(tx, setup, now)
     return len(again), len(lost)
+
+
+def _asked_after(entry: Entry | None) -> timedelta:
+    """How long after a try its vendor can be asked what became of it; nothing waits where it tells repeats."""
+    return timedelta(0) if entry is None or entry.deduplicates else entry.adapter.look_up_after
 
 
 def turned_away(tx: Connection, setup: Setup, gateway: str, now: datetime) -> int | None:

@@ -132,6 +132,24 @@ async def test_what_a_crash_left_in_doubt_is_asked_about_before_anything_leaves(
     assert {row["state"] for row in play.rows(t.message)} == {"sent"}
 
 
+async def test_after_a_crash_too_a_vendor_is_asked_when_it_can_know(play: Play) -> None:
+    # SEMANTICS 24
+    class Slow(Telling):
+        look_up_after = 3 * LEASE
+
+    play.channels = {"email": [entry(Slow, "mail")]}
+    queue(play)
+    with play.store.begin() as tx:
+        ids = [row["id"] for row in claim(tx, play.setup, "mail", "gone", NOON, 10).rows]
+    await play.store.run(outbox.mark, ids, "gone", NOON, NOON + LEASE)
+    await play.store.run(sweep, play.setup, NOON + LEASE)
+    gateway = Slow(accept, answers=[None])
+    await send(play, gateway, NOON + 2 * LEASE)
+    assert gateway.looked_up == []
+    await send(play, gateway, NOON + 3 * LEASE)
+    assert (len(gateway.looked_up), len(gateway.asked), play.one(t.message)["state"]) == (1, 1, "sent")
+
+
 async def test_two_processes_do_not_both_ask_and_send(play: Play) -> None:
     play.channels = {"email": [entry(Telling, "mail")]}
     queue(play, 30)
