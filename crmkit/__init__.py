@@ -37,7 +37,7 @@ _HOME = {
         " RefusedError PayloadError DoubtError"
     ),
     "crmkit.core.columns": "UtcTime Json",
-    "crmkit.adapters.http": "answered_at",
+    "crmkit.adapters.http": "answered_at retry_after",
     "crmkit.adapters.door": "Call Hmac Reply SecretPath Signature Verified fingerprint same secrets_of",
     "crmkit.adapters.stream": "Page Ref Refused Reread Start stream window",
     "crmkit.adapters.adapter": "Account Ask",
@@ -104,6 +104,9 @@ if TYPE_CHECKING:
     )
     from crmkit.adapters.http import (
         answered_at as answered_at,
+    )
+    from crmkit.adapters.http import (
+        retry_after as retry_after,
     )
     from crmkit.adapters.source import (
         Source as Source,
