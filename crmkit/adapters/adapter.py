@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -69,6 +70,8 @@ class Adapter:
         self.account = account
         self.http = http
         self.memory = Memory()
+        #: when its vendor answered first since this was last emptied, by the vendor's own clock
+        self.answered_at: datetime | None = None
         self._renewal = wire.Renewal()
 
     @classmethod
@@ -183,6 +186,7 @@ class Adapter:
             within=within,
         )
         response = await wire.exchange(what, self.renew, self._renewal)
+        self.answered_at = self.answered_at or wire.answered_at(response)
         if read is None or response.status_code in what.answers:
             return response
         return wire.parse(what, response, read)

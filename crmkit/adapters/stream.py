@@ -110,11 +110,13 @@ class Window:
             now: the run's clock.
             since: read from there instead.
         """
+        last = now - self.end_lag
+        if until is not None and until > now:
+            until = last  # some clock ran ahead
+        elif until is not None and since is None and last <= until:
+            return []
         first = BEGINNING if self.history is None else now - self.history
         start = since if since is not None else first if until is None else until - self.overlap
-        last = now - self.end_lag
-        if until is not None and since is None and last <= until:
-            return []
         found = []
         while start < last:
             end = last if self.max_span is None else min(last, start + self.max_span)

@@ -58,7 +58,7 @@ def doctor(call: Call, offline: bool, as_json: bool) -> None:
     except CrmkitError:
         is_unusable = True  # said above
     if not offline:
-        found += asyncio.run(_adapters(call, host, has_database=has_database))
+        found += asyncio.run(_adapters(host, has_database=has_database))
     if as_json:
         output.lines({"part": one.part, "level": one.level, "text": one.text} for one in found)
     else:
@@ -175,16 +175,17 @@ def _runs(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Findi
 # --- adapters ---------------------------------------------------------------------------------------------------------
 
 
-async def _adapters(call: Call, host: "Host", *, has_database: bool) -> list[Finding]:
+async def _adapters(host: "Host", *, has_database: bool) -> list[Finding]:
     """What shops and gateways say of themselves, asked all at once."""
     from crmkit.engine.accounts import Accounts
 
-    accounts = Accounts(host)
+    store = host.store()
+    accounts = Accounts(host, store)
 
     def made(entry: Any) -> Any:
         adapter = accounts.made(entry)
         if has_database:
-            with call.reading() as tx:
+            with store.read() as tx:
                 accounts.reminded(adapter, entry.name, tx)
         return adapter
 
@@ -192,7 +193,10 @@ async def _adapters(call: Call, host: "Host", *, has_database: bool) -> list[Fin
         _checked(f"{getattr(entry, 'kind', 'gateway')} {entry.name}", partial(made, entry))
         for entry in accounts.named().values()
     ]
-    return [finding for found in await asyncio.gather(*checks) for finding in found]
+    try:
+        return [finding for found in await asyncio.gather(*checks) for finding in found]
+    finally:
+        store.close()
 
 
 async def _checked(part: str, make: Callable[[], Any]) -> list[Finding]:

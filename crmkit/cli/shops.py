@@ -1,4 +1,4 @@
-"""`crmkit shops`: the shops and sources a database knows, and what becomes of one whose section is renamed."""
+"""`crmkit shops`: the shops and sources a database knows, and what becomes of one that is renamed or has moved."""
 
 from typing import Any
 
@@ -83,3 +83,19 @@ def rename(call: Call, old: str, new: str, as_json: bool) -> None:
         output.document({"account": number, "old": old, "new": new})
     else:
         output.say(f"{old} is {new} from now on; what was read of it, and what was told, stays as it is")
+
+
+@shops.command()
+@click.argument("shop")
+@output.json_option
+@with_call
+def moved(call: Call, shop: str, as_json: bool) -> None:
+    """Take what SHOP reads now for the same shop as before, though its vendor calls it otherwise."""
+    from crmkit.store import accounts
+
+    with call.writing() as tx:
+        number = accounts.moved(tx, shop)
+    if as_json:
+        output.document({"account": number, "shop": shop})
+    else:
+        output.say(f"the next sync learns what {shop} is called now")

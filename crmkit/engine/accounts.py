@@ -19,6 +19,7 @@ from crmkit.host.host import Host
 from crmkit.host.opening import ShopEntry
 from crmkit.host.vault import Vault
 from crmkit.store import accounts, inbox
+from crmkit.store.engine import Store
 
 
 class Accounts:
@@ -26,10 +27,11 @@ class Accounts:
 
     Args:
         host: the configuration with its plugins.
+        store: the open database.
     """
 
-    def __init__(self, host: Host) -> None:
-        self.host = host
+    def __init__(self, host: Host, store: Store) -> None:
+        self.host, self.store = host, store
 
     @property
     def vault(self) -> Vault:
@@ -54,17 +56,16 @@ class Accounts:
             closing.push_async_callback(lambda: guarded(adapter.close(), who=entry.name, operation="close"))
             if isinstance(entry, Entry):  # a shop may only be met once it can say which account of the vendor it is
                 number, _ = await self.meet(entry, None, run, now)
-                await self.recall(adapter, entry.name, number, run)
+                await self.recall(adapter, entry, number, run)
             else:
                 known = await run(accounts.find, entry.name)
-                if known is not None:
-                    await self.recall(adapter, entry.name, known["id"], run)
+                await self.recall(adapter, entry, known["id"] if known is not None else None, run)
             await guarded(adapter.open(), who=entry.name, operation="open")
             vendor = None
             if isinstance(adapter, Source):
                 vendor = await guarded(adapter.vendor_account(), who=entry.name, operation="ask for the account")
             number, announce_from = await self.meet(entry, vendor, run, now)
-            await self.recall(adapter, entry.name, number, run)
+            await self.recall(adapter, entry, number, run)
             yield adapter, self.shop(entry, number, announce_from)
 
     def made(self, entry: ShopEntry | Entry) -> Adapter:
@@ -90,13 +91,17 @@ class Accounts:
             announce_from = given
         return number, announce_from
 
-    async def recall(self, adapter: Adapter, name: str, number: int, run: Run) -> None:
-        """Give the adapter of this account its memory."""
-        locked = await run(inbox.remembered, number)
+    async def recall(self, adapter: Adapter, entry: ShopEntry | Entry, number: int | None, run: Run) -> None:
+        """Give an account's adapter its memory; `number` is None where it was never met."""
+        name = entry.name
+        locked = await run(inbox.remembered, number) if number is not None else {}
         values = self.vault.unlock(name, locked) if locked else {}
 
         async def keep(news: Mapping[str, Any]) -> None:
-            await run(inbox.remember, number, self.vault.lock(name, news), datetime.now(UTC))
+            # For good, also where the rest is a plan: what a vendor exchanged a token for is not exchanged twice.
+            at = datetime.now(UTC)
+            kept, _ = await self.meet(entry, None, self.store.run, at)
+            await self.store.run(inbox.remember, kept, self.vault.lock(name, news), at)
 
         adapter.memory = Memory(values, keep)
 

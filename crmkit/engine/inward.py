@@ -49,7 +49,7 @@ class Inward:
 
     def __init__(self, host: Host, store: Store) -> None:
         self.host, self.store = host, store
-        self.accounts = Accounts(host)
+        self.accounts = Accounts(host, store)
         self._doors: dict[str, tuple[Adapter, Shop]] = {}
 
     def prepare(self) -> None:
@@ -191,7 +191,9 @@ class Inward:
                     taken = await door.take(adapter, shop, run, listened=listened, now=now)
                     self._add(result, taken)
                 told = None if progress is None else lambda *at: progress(entry.name, *at)
-                tally, errors = await pull(adapter, shop, run, listened=listened, now=now, since=since, progress=told)
+                tally, errors = await pull(
+                    adapter, shop, run, listened=listened, now=now, since=since, progress=told, latest=datetime.now(UTC)
+                )
                 result.tally.add(tally)
                 result.errors.extend(errors)
         except CrmkitError as error:
@@ -240,7 +242,7 @@ class Inward:
             adapter = self.accounts.made(entry)
             await adapter.http.aclose()
             number, announce_from = await self.accounts.meet(entry, None, self.store.run, now)
-            await self.accounts.recall(adapter, entry.name, number, self.store.run)
+            await self.accounts.recall(adapter, entry, number, self.store.run)
             self._doors[entry.name] = (adapter, self.accounts.shop(entry, number, announce_from))
         return self._doors[entry.name]
 
@@ -296,7 +298,7 @@ class Inward:
             if type(adapter).connect is Adapter.connect:
                 raise ConfigError(f"{account} needs no connecting", who="connect", do="`crmkit doctor` says how it is")
             number, _ = await self.accounts.meet(entry, None, self.store.run, moment)
-            await self.accounts.recall(adapter, entry.name, number, self.store.run)
+            await self.accounts.recall(adapter, entry, number, self.store.run)
             await guarded(adapter.connect(ask), who=account, operation="connect")
         finally:
             await adapter.http.aclose()

@@ -343,7 +343,7 @@ class _Gateways:
                 return None
             gateway = self.accounts.host.gateway(entry)
             number, _ = await self.accounts.meet(entry, None, self.run, self.now)
-            await self.accounts.recall(gateway, name, number, self.run)
+            await self.accounts.recall(gateway, entry, number, self.run)
             await guarded(gateway.open(), who=name, operation="open")
             self.opened[name] = gateway
         return self.opened[name]

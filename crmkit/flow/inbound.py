@@ -89,13 +89,16 @@ def hear(
                 "key": f"{shop.id}:{record.kind}:{record.external_id}",
             }
         )
+    entries: list[dict[str, Any]] = []
     for index, one in consents.items():
-        entries = [{**_entry(one, shop), "address": addresses[index].value}] if index in addresses else []
+        said_by = {**_entry(one, shop), "record": index}
+        if index in addresses:
+            entries.append({**said_by, "address": addresses[index].value})
         profile = profiles.get(index, senders.get(index))
         if profile is not None:
-            entries.append({**_entry(one, shop), "profile_id": profile})
-        news = consent.enter(tx, entries, listened=listened, now=now)
-        heard.counts.append((one.kind, "created" if news else "unchanged"))
+            entries.append({**said_by, "profile_id": profile})
+    news = {row["record"] for row in consent.enter(tx, entries, listened=listened, now=now)} if entries else set()
+    heard.counts += [(one.kind, "created" if index in news else "unchanged") for index, one in consents.items()]
     return heard
 
 

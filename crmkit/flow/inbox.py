@@ -99,7 +99,8 @@ class _Said:
 
     def refs(self) -> list[str]:
         """What it is about."""
-        named = [(one.kind, one.ref) for one in (*self.records, *self.refused) if one.ref]
+        named = [(record.kind, record.ref) for record in self.records]
+        named += [(one.kind, one.ref) for one in self.refused if one.ref is not None]
         return sorted({f"{kind}:{ref}" for kind, ref in (*named, *self.rereads)})
 
 

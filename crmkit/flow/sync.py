@@ -1,25 +1,34 @@
 """Sync: pull what a source has into ingest, page by page: hints, each stream, and the open orders on a rolling scan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar
+
+from sqlalchemy.engine import Connection
 
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.source import Source
-from crmkit.adapters.stream import Page, Ref, Start
+from crmkit.adapters.stream import Page, Ref, Refused, Start
 from crmkit.core.account import Shop
-from crmkit.core.errors import AuthError, CrmkitError, PluginError
+from crmkit.core.errors import AuthError, CrmkitError, PluginError, RetryableError
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import accounts, inbox, orders
 
 T = TypeVar("T")
 
-#: Records read again by id in one go, and open orders in one sync.
-REREAD = 100
+#: Records read again by id in one go, and open orders in one sync; hints in one sync.
+REREAD, HINTS = 100, 1_000
+#: A hint that cannot be read so often is refused.
+HINT_TRIES = 5
+#: If this many records fail before one can be read, it is not theirs.
+OUTAGE = 3
+#: A vendor's clock that is farther from ours than this is no clock.
+SKEW = timedelta(days=1)
 #: Where the round of the open orders stands, beside the streams' cursors.
 RESCAN = ":open orders"
 
@@ -38,8 +47,9 @@ async def pull(
     now: datetime,
     since: datetime | None = None,
     progress: Progress | None = None,
+    latest: datetime | None = None,
 ) -> tuple[Tally, list[CrmkitError]]:
-    """Read what webhooks hinted at, every stream from where it stopped, and a few of the orders that are still open.
+    """Read every stream from where it stopped, what webhooks hinted at, and a few of the orders that are still open.
 
     Args:
         adapter: an open source, or a gateway with streams.
@@ -49,19 +59,19 @@ async def pull(
         now: the run's clock.
         since: read the streams' changes since then instead; the live cursors stay where they are.
         progress: told after every page.
+        latest: what no live watermark moves past, whatever the run's clock says: the wall clock.
 
     Returns:
         What was done, and what stopped a stream before its end. Streams are apart: one that stops does not stop the
         next, unless the credentials were refused.
     """
-    reading = _Reading(adapter, shop, run, listened, now, since, progress)
-    steps: list[Callable[[], Awaitable[None]]] = []
-    if isinstance(adapter, Source) and since is None:
+    reading = _Reading(adapter, shop, run, listened, now, since, progress, latest or now)
+    errors = reading.errors
+    steps: list[Callable[[], Awaitable[None]]] = [partial(reading.stream, name) for name in adapter.streams()]
+    if isinstance(adapter, Source) and since is None:  # once it is known that the account can be read at all
         steps.append(reading.hinted)
-    steps += [partial(reading.stream, name) for name in adapter.streams()]
-    if isinstance(adapter, Source) and since is None and adapter.rescans is not None:
-        steps.append(partial(reading.rescan, adapter.rescans))
-    errors: list[CrmkitError] = []
+        if adapter.rescans is not None:
+            steps.append(partial(reading.rescan, adapter.rescans))
     for step in steps:
         try:
             await step()
@@ -93,7 +103,9 @@ class _Reading:
     now: datetime
     since: datetime | None = None
     progress: Progress | None = None
+    latest: datetime | None = None
     tally: Tally = field(default_factory=Tally)
+    errors: list[CrmkitError] = field(default_factory=list)
 
     async def stream(self, name: str) -> None:
         """Read one stream to its end."""
@@ -103,28 +115,78 @@ class _Reading:
             await self._store(method(Start(cursor=cursor, since=self.since)), name, live=self.since is None)
             return
         until = None if cursor is None else datetime.fromisoformat(cursor["until"])
-        for start, end in spans.spans(until, self.now, self.since):
+        now = min(self.now, self.latest or self.now)
+        for start, end in spans.spans(until, now, self.since):
+            self.adapter.answered_at = None
             await self._store(method(start, end), name, live=False)
             if self.since is None:  # the watermark moves once the span is exhausted
-                moved = {"until": end.isoformat()}
+                moved = {"until": self._until(end, spans.end_lag, now).isoformat()}
                 await self.run(accounts.move_cursor, self.shop.id, name, moved, self.now)
+
+    def _until(self, end: datetime, lag: timedelta, now: datetime) -> datetime:
+        """How far a span was read: not past the moment at which its vendor, by its own clock, began to answer."""
+        began = self.adapter.answered_at
+        if began is None or abs(now - began) > SKEW:
+            return end
+        return min(end, began - lag)
 
     async def hinted(self) -> None:
         """Read again what webhooks hinted at; what cannot be read now stays hinted at."""
-        while hints := await self.run(inbox.hints, self.shop.id, REREAD):
-            await self.again([Ref(row["kind"], row["external_id"]) for row in hints])
-            await self.run(inbox.drop_hints, hints)
-            if len(hints) < REREAD:
-                break
+        hints = await self.run(inbox.hints, self.shop.id, HINTS)
+        for first in range(0, len(hints), REREAD):
+            some = {Ref(row["kind"], row["external_id"]): row for row in hints[first : first + REREAD]}
+            failed = await self._each(list(some))
+            left = [ref for ref in failed if some[ref]["tries"] + 1 < HINT_TRIES]
+            given_up = [ref for ref in failed if ref not in left]
+            await self.run(self._refuse, {ref: failed[ref] for ref in given_up})
+            await self.run(inbox.tried_hints, [some[ref] for ref in left])
+            await self.run(inbox.drop_hints, [row for ref, row in some.items() if ref not in left])
+
+    def _refuse(self, tx: Connection, failed: Mapping[Ref, CrmkitError]) -> None:
+        """What cannot be read however often it is asked for goes into quarantine, to be retried by hand."""
+        refused = []
+        for ref, error in failed.items():
+            place = f"{ref.kind} {ref.external_id}"
+            refused.append(Refused(ref.kind, place, str(error), place, ref.external_id))
+        if refused:
+            page = Page(refused=refused)
+            ingest(tx, self.shop, page, stream="hint", listened=self.listened, now=self.now, live=False)
 
     async def rescan(self, back: timedelta) -> None:
         """Read some of the open orders again, the next ones each time, round and round."""
         cursor = await self.run(accounts.cursor, self.shop.id, RESCAN) or {"after": 0}
         rows = await self.run(orders.open_after, self.shop.id, cursor["after"], self.now - back, REREAD)
         if rows:
-            await self.again([Ref("order", row["external_id"]) for row in rows])
+            await self._each([Ref("order", row["external_id"]) for row in rows])
         after = rows[-1]["id"] if len(rows) == REREAD else 0
         await self.run(accounts.move_cursor, self.shop.id, RESCAN, {"after": after}, self.now)
+
+    async def _each(self, refs: Sequence[Ref]) -> dict[Ref, CrmkitError]:
+        """Read these records by id; if that fails, one by one, so that who cannot be read keeps no other from it.
+
+        Returns:
+            What could not be read; told in `errors` too.
+
+        Raises:
+            RetryableError, AuthError: none of them can be: it is not theirs.
+        """
+        try:
+            await self.again(refs)
+            return {}
+        except CrmkitError as error:
+            if len(refs) == 1:
+                self.errors.append(error)
+                return {refs[0]: error}
+        failed: dict[Ref, CrmkitError] = {}
+        for number, ref in enumerate(refs):
+            try:
+                await self.again([ref])
+            except CrmkitError as error:
+                failed[ref] = error
+                if len(failed) == number + 1 == OUTAGE and isinstance(error, RetryableError | AuthError):
+                    raise
+        self.errors.extend(list(failed.values())[:1])
+        return failed
 
     async def again(self, refs: Sequence[Ref]) -> None:
         """Read these records by id."""
@@ -167,5 +229,15 @@ async def guarded(call: Awaitable[T], *, who: str, operation: str) -> T:
     except CrmkitError:
         raise
     except Exception as error:  # a plugin's code: what it breaks is its own account only
-        what = f"{type(error).__name__}: {error}"
-        raise PluginError(what, who=who, operation=operation, do="its author has to mend that") from error
+        raise PluginError(_at(error), who=who, operation=operation, do="its author has to mend that") from error
+
+
+def _at(error: Exception) -> str:
+    """What kind of error it is and where it was raised: its text may hold what somebody bought, or who."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None:
+        return type(error).__name__
+    code = place.tb_frame.f_code
+    return f"{type(error).__name__} at {Path(code.co_filename).name}:{place.tb_lineno} ({code.co_name})"

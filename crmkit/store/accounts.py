@@ -56,6 +56,12 @@ def meet(
                 do=f"remove one; where only the name changed, run `crmkit shops rename {twin['name']} {name}`",
             )
     if row is not None:
+        if vendor_account is not None and row["vendor_account"] not in {None, vendor_account}:
+            raise ConfigError(
+                f"it reads {vendor_account} now, and read {row['vendor_account']} before",
+                who=f"shops.{name}",
+                do=f"give another shop a section of its own; where this one moved, run `crmkit shops moved {name}`",
+            )
         if row["vendor_account"] is None and vendor_account is not None:
             c = t.account.c
             tx.execute(sa.update(t.account).where(c.id == row["id"]).values(vendor_account=vendor_account))
@@ -92,6 +98,20 @@ def rename(tx: Connection, old: str, new: str) -> int:
             do="take another name",
         )
     tx.execute(sa.update(t.account).where(t.account.c.id == row["id"]).values(name=new))
+    number: int = row["id"]
+    return number
+
+
+def moved(tx: Connection, name: str) -> int:
+    """The vendor calls an account otherwise from now on; what it is called is learnt when it is next read.
+
+    Raises:
+        ConfigError: there is no such shop.
+    """
+    row = find(tx, name)
+    if row is None:
+        raise ConfigError(f"no shop {name!r} was ever synced", who="shops", operation="moved", do="see `shops list`")
+    tx.execute(sa.update(t.account).where(t.account.c.id == row["id"]).values(vendor_account=None))
     number: int = row["id"]
     return number
 

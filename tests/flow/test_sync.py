@@ -1,5 +1,6 @@
 """A stream that breaks stops itself; the others, and the records before it, are in."""
 
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ async def test_a_stream_that_breaks_stops_only_itself(play: Play, error: Excepti
 
 async def test_a_bug_is_told_with_its_place(play: Play) -> None:
     (found,) = await read(play, KeyError("total"))
-    assert str(found) == f"{play.shops[1].name} read orders: KeyError: 'total'; its author has to mend that"
+    # where, not what: the text of an error may hold what somebody bought, or who
+    assert re.fullmatch(
+        rf"{play.shops[1].name} read orders: KeyError at test_sync.py:\d+ \(orders\); its author has to mend that",
+        str(found),
+    )
 
 
 async def test_refused_credentials_stop_the_account(play: Play) -> None:

@@ -46,7 +46,7 @@ class OrderReader:
         try:
             order = WooOrder.model_validate(row)
             record = to_order(order, self._settings, at)
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             return [refused("order", "orders", row, error)]
         if record is None:
             return []
@@ -73,7 +73,7 @@ class OrderReader:
                 found: list[Record | Refused] = [*tracking.in_fields(order, place, self._settings, at)]
                 if not found and self._asks(order, place):
                     found = await (self._fulfillments if place == "fulfillments" else self._trackings)(order, at)
-            except ValueError as error:
+            except (ValueError, ArithmeticError) as error:
                 return [refused("parcel", f"orders/{order.id}", order.model_dump(mode="json"), error, str(order.id))]
             if found:
                 return found
@@ -140,7 +140,7 @@ class OrderReader:
             order = WooOrder.model_validate(row)
             record = to_order(order, self._settings, at)
             parcels, places = self._parcels_told(order, at)
-        except ValueError as error:
+        except (ValueError, ArithmeticError) as error:
             yield refused("order", "orders", row, error)
             return
         if record is None:
