@@ -7,6 +7,7 @@ when that gets an answer; each pause is twice the one before.
 
 import math
 import re
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
@@ -16,15 +17,26 @@ from zoneinfo import ZoneInfo
 from sqlmodel import Field, SQLModel
 
 from crmkit.core.columns import UtcTime
+from crmkit.core.money import Money
 
 #: So many tries in a row without an answer open a circuit.
 OPEN_AFTER = 5
 #: It stays open this long, twice as long each time its probe fails, up to the most.
 PAUSE_FIRST, PAUSE_MOST = timedelta(minutes=1), timedelta(hours=1)
+#: The clocks of a fleet may differ by so much. What is dated further ahead than this and its own longest length was
+#: written by a run ahead of time, and counts as over.
+SKEW = timedelta(minutes=5)
+#: A vendor is left alone for no longer than this, whatever it asks for.
+BLOCK_MOST = timedelta(days=1)
+#: A message that is being sent, and so a probe, is somebody's no longer than this.
+CLAIM_MOST = timedelta(minutes=5)
+#: The holder of an exclusive gateway that does not renew its lease loses it after this long.
+HOLD_MOST = timedelta(minutes=1)
 #: While nothing is known of what a message costs, so many at once are claimed against a budget.
 UNPRICED = 10
 _SECONDS = {"s": 1, "m": 60, "h": 3600}
 _RATE = re.compile(r"([0-9]{1,9}) ?/ ?([smh])")
+_PRICE = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,9})?) ?([A-Z]{3})")
 _BUDGET = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?) ?([A-Z]{3}) ?/ ?(day|month)")
 
 
@@ -100,6 +112,20 @@ class Budget:
         return cls(Decimal(found[1]), found[2], found[3])
 
 
+def read_price(written: Any) -> Money:
+    """A price written as `0.05 EUR`.
+
+    Raises:
+        ValueError: it is not written so.
+    """
+    if isinstance(written, Money):
+        return written
+    found = _PRICE.fullmatch(written.strip()) if isinstance(written, str) else None
+    if found is None:
+        raise ValueError('should be an amount of money, like "0.05 EUR"')
+    return Money(Decimal(found[1]), found[2])
+
+
 def read_rate(written: Any) -> float:
     """Messages per second, written as `50/s`, `600/m` or `1000/h`.
 
@@ -122,11 +148,13 @@ class Limits:
         rate: messages per second.
         daily: messages in a day of the installation's zone.
         budget: money in a day or month of the installation's zone.
+        price: what a segment costs until the vendor says, in the budget's currency.
     """
 
     rate: float | None = None
     daily: int | None = None
     budget: Budget | None = None
+    price: Decimal | None = None
 
     @property
     def any(self) -> bool:
@@ -136,6 +164,14 @@ class Limits:
 
 #: As much as there is.
 UNLIMITED = Limits()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What a message took of its account as it was claimed, and when."""
+
+    taken_at: datetime | None
+    reserved: Decimal = Decimal(0)
 
 
 @dataclass(slots=True)
@@ -171,13 +207,15 @@ class Quota:
             elif now > self.refilled_at:
                 grown = (now - self.refilled_at).total_seconds() * limits.rate
                 self.tokens, self.refilled_at = min(most, self.tokens + grown), now
-        today = now.astimezone(zone).date().isoformat()
-        if self.day is None or today > self.day:
+            elif self.refilled_at > now + SKEW:
+                self.refilled_at = now
+        today, latest = _day(now, zone), _day(now + SKEW, zone)
+        if self.day is None or not today <= self.day <= latest:
             self.day, self.day_count = today, 0
         if limits.budget is not None:
-            period = today if limits.budget.period == "day" else today[:7]
-            if self.period is None or len(self.period) != len(period) or period > self.period:
-                self.period, self.spent = period, None
+            size = len(_period(limits.budget, today))
+            if self.period is None or len(self.period) != size or not today[:size] <= self.period <= latest[:size]:
+                self.period, self.spent = today[:size], None
 
     def room(self, limits: Limits, wanted: int) -> tuple[int, str | None]:
         """How many of `wanted` messages may leave, and by what they are held up: `rate`, `daily` or `budget`."""
@@ -188,9 +226,10 @@ class Quota:
             room, why = _less(room, why, limits.daily - self.day_count, "daily")
         if limits.budget is not None:
             left = self.left(limits)
-            if left <= 0 or left < money(self.unit_cost):
+            unit = self.unit(limits)
+            if left <= 0 or (unit is not None and left < unit):
                 return 0, "budget"
-            if self.unit_cost is None:
+            if unit is None:
                 room, why = _less(room, why, UNPRICED, None)
         return max(0, room), why
 
@@ -198,9 +237,13 @@ class Quota:
         """What is left of the budget; nothing where there is none."""
         return limits.budget.amount - money(self.spent) if limits.budget is not None else Decimal(0)
 
-    def price(self, segments: int | None) -> Decimal:
+    def unit(self, limits: Limits) -> Decimal | None:
+        """What a segment costs: as it cost last, else as its entry says; None where neither is known."""
+        return limits.price if self.unit_cost is None else money(self.unit_cost)
+
+    def price(self, limits: Limits, segments: int | None) -> Decimal:
         """What a message will cost, so far as can be told."""
-        return money(self.unit_cost) * max(1, segments or 1)
+        return (self.unit(limits) or Decimal(0)) * max(1, segments or 1)
 
     def take(self, limits: Limits, count: int, cost: Decimal) -> None:
         """So many messages are on their way, and will cost about so much."""
@@ -209,24 +252,50 @@ class Quota:
         self.day_count += count
         self.spend(limits, cost)
 
-    def give_back(self, limits: Limits, count: int, cost: Decimal, batch: int = 1) -> None:
-        """So many did not leave after all."""
+    def give_back(self, limits: Limits, shares: Sequence[Share], zone: ZoneInfo, batch: int = 1) -> None:
+        """These were not tried after all. What was taken on another day is no part of what is counted now."""
         if self.tokens is not None and limits.rate is not None:
-            self.tokens = min(_bucket(limits.rate, batch), self.tokens + count)
-        self.day_count = max(0, self.day_count - count)
-        self.spend(limits, -cost)
+            self.tokens = min(_bucket(limits.rate, batch), self.tokens + len(shares))
+        for share in shares:
+            self.free(limits, share, zone)
+
+    def free(self, limits: Limits, share: Share, zone: ZoneInfo, *, counts: bool = False) -> None:
+        """One was tried and cost nothing; nor does it count for its day, unless `counts`."""
+        if not counts and self._is_of_day(share, zone):
+            self.day_count = max(0, self.day_count - 1)
+        if self._is_of_period(limits, share, zone):
+            self.spend(limits, -share.reserved)
+
+    def settle(self, limits: Limits, share: Share, cost: Money, segments: int | None, zone: ZoneInfo) -> bool:
+        """One cost so much; whether that says anything about the budget: another currency does not."""
+        if limits.budget is None or cost.currency != limits.budget.currency:
+            return False
+        more = cost.amount - share.reserved
+        if more > 0 or self._is_of_period(limits, share, zone):
+            self.spend(limits, more)
+        self.unit_cost = str(cost.amount / max(1, segments or 1))
+        return True
 
     def spend(self, limits: Limits, cost: Decimal) -> None:
         """More was spent, or less than was thought."""
         if limits.budget is not None and cost:
             self.spent = str(max(Decimal(0), money(self.spent) + cost))
 
+    def _is_of_day(self, share: Share, zone: ZoneInfo) -> bool:
+        return share.taken_at is not None and self.day == _day(share.taken_at, zone)
+
+    def _is_of_period(self, limits: Limits, share: Share, zone: ZoneInfo) -> bool:
+        if share.taken_at is None or limits.budget is None:
+            return False
+        return self.period == _period(limits.budget, _day(share.taken_at, zone))
+
     def again_at(self, limits: Limits, why: str, now: datetime, zone: ZoneInfo, batch: int = 1) -> datetime:
         """When there is room again, held up as `room` says."""
         if why == "rate" and limits.rate is not None:
             wanted = float(batch) if batch > 1 else max(1.0, _bucket(limits.rate) / 2)
             lacking = max(0.0, wanted - (self.tokens or 0.0)) / limits.rate
-            return max(now, self.refilled_at or now) + timedelta(microseconds=math.ceil(lacking * 1e6))
+            since = max(now, _near(self.refilled_at, now, timedelta(0)) or now)
+            return since + timedelta(microseconds=math.ceil(lacking * 1e6))
         day = now.astimezone(zone).date()
         month = limits.budget is not None and limits.budget.period == "month" and why == "budget"
         first = (day.replace(day=28) + timedelta(days=4)).replace(day=1) if month else day + timedelta(days=1)
@@ -237,7 +306,8 @@ class Quota:
 
     def is_open(self, now: datetime) -> bool:
         """Whether nothing may be sent because the last tries came to nothing."""
-        return self.open_until is not None and now < self.open_until
+        until = _near(self.open_until, now, PAUSE_MOST)
+        return until is not None and now < until
 
     def may_probe(self, now: datetime) -> bool:
         """Whether one message may be sent to see if it answers again."""
@@ -245,8 +315,24 @@ class Quota:
 
     def waits_until(self, now: datetime) -> datetime | None:
         """Until when nobody claims anything: the vendor asked to wait, or somebody is probing."""
-        times = [at for at in (self.blocked_until, self.probing_until) if at is not None and at > now]
-        return max(times, default=None)
+        times = (_near(self.blocked_until, now, BLOCK_MOST), _near(self.probing_until, now, CLAIM_MOST))
+        return max((at for at in times if at is not None and at > now), default=None)
+
+    def block(self, until: datetime, now: datetime) -> None:
+        """The vendor asked to be left alone until then."""
+        known = _near(self.blocked_until, now, BLOCK_MOST)
+        self.blocked_until = max(min(until, now + BLOCK_MOST), known or now)
+
+    def probe(self, claim_id: str, until: datetime) -> None:
+        """This claim sends the one message that tells whether it answers again."""
+        self.probing_until, self.probing_by = until, claim_id
+
+    def end_probe(self, claim_ids: Collection[str]) -> bool:
+        """What one of these claims sent to see if it answers is known, or did not leave; whether one of them did so."""
+        if self.probing_by is None or self.probing_by not in claim_ids:
+            return False
+        self.probing_until = self.probing_by = None
+        return True
 
     def failed(self, now: datetime, error: str) -> None:
         """A try came to nothing; several in a row, or one that was a probe, open the circuit."""
@@ -262,12 +348,32 @@ class Quota:
         pause: timedelta = min(PAUSE_FIRST * 2 ** min(self.opened, 20), PAUSE_MOST)
         self.opened += 1
         self.failures_in_a_row = max(self.failures_in_a_row, OPEN_AFTER)
-        self.open_until, self.probing_until, self.error = now + pause, None, error
+        self.open_until, self.probing_until, self.probing_by, self.error = now + pause, None, None, error
 
     def answered(self) -> None:
         """The vendor spoke: the circuit is closed."""
         self.failures_in_a_row = self.opened = 0
-        self.open_until = self.probing_until = self.error = None
+        self.open_until = self.probing_until = self.probing_by = self.error = None
+
+    # who alone may use it
+
+    def held_by(self, now: datetime) -> str | None:
+        """Who alone may use an exclusive gateway by the real clock; None: whoever takes it."""
+        until = _near(self.lease_until, now, HOLD_MOST)
+        return self.leased_by if until is not None and until > now else None
+
+
+def _near(at: datetime | None, now: datetime, longest: timedelta) -> datetime | None:
+    """A time, unless it is so far ahead that a run ahead of time must have written it."""
+    return None if at is None or at > now + longest + SKEW else at
+
+
+def _day(at: datetime, zone: ZoneInfo) -> str:
+    return at.astimezone(zone).date().isoformat()
+
+
+def _period(budget: Budget, day: str) -> str:
+    return day if budget.period == "day" else day[:7]
 
 
 def _bucket(rate: float, batch: int = 1) -> float:

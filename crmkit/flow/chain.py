@@ -18,6 +18,8 @@ from crmkit.store import bulk, outbox, pauses, quotas
 
 #: Held by who moves many queued messages at once, so that two of them do not wait crosswise.
 LOCK = "chains"
+#: So many messages move in one transaction: others wait for it.
+SLICE = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,10 +71,13 @@ class Standing:
         return {"reason": Reason.NO_GATEWAY, "detail": f"{' and '.join(chain)} not configured any more"}
 
 
-def move_on(tx: Connection, setup: Setup, name: str, now: datetime, *, only_label: bool = False) -> int:
+def move_on(
+    tx: Connection, setup: Setup, name: str, now: datetime, *, only_label: bool = False, most: int | None = SLICE
+) -> int:
     """Send what is due over a gateway that cannot take it on its way: to the next of its chain, or to wait.
 
     Args:
+        most: so many at once; a run comes back until nothing moves.
         only_label: move nothing, only say where a pause keeps it.
 
     Returns:
@@ -82,9 +87,12 @@ def move_on(tx: Connection, setup: Setup, name: str, now: datetime, *, only_labe
     standing = Standing.of(tx, setup, now)
     count = 0
     for chain in outbox.chains_due(tx, name, now):
+        left = None if most is None else most - count
+        if left is not None and left <= 0:
+            break
         values = standing.route(chain, name)
         if values is None or (only_label and values["reason"] != Reason.PAUSED):
             continue
         unless = Reason.NO_GATEWAY if values["reason"] == Reason.NO_GATEWAY else None
-        count += outbox.move_chain(tx, name, chain, now, values, unless=unless)
+        count += outbox.move_chain(tx, name, chain, now, values, unless=unless, most=left)
     return count

@@ -1,7 +1,7 @@
 """A claim takes due messages for one process: after a last look, and no more than their gateway's account allows."""
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -11,7 +11,7 @@ from sqlalchemy.engine import Connection
 from crmkit.core.columns import storable
 from crmkit.core.hooks import Verdict
 from crmkit.core.message import Message, Reason, State
-from crmkit.core.quota import Limits, Quota
+from crmkit.core.quota import CLAIM_MOST, SKEW, Limits, Quota, Share, money
 from crmkit.flow import callback, chain, pause, policy
 from crmkit.flow.compose import zone_of
 from crmkit.flow.pause import Pauses
@@ -20,7 +20,7 @@ from crmkit.flow.verdict import TRIES, still_doubted
 from crmkit.store import bulk, facts, forgotten, outbox, pauses, quotas
 
 #: A claim lapses after this long, counted again from the mark.
-LEASE = timedelta(minutes=5)
+LEASE = CLAIM_MOST
 #: Why messages over a limit wait.
 _OVER = {
     "daily": (Reason.CAPPED, "its messages of today are used up"),
@@ -86,30 +86,32 @@ def claim(
     batch = entry.adapter.batch
     if limits.any:
         quota.refill(limits, now, setup.zone, batch)
-        limits = limits if is_paced else Limits(None, limits.daily, limits.budget)
+        limits = limits if is_paced else replace(limits, rate=None)
         room, why = quota.room(limits, room)
-    found = Claimed(is_trial=probes or (limits.budget is not None and quota.unit_cost is None))
+    found = Claimed(is_trial=probes or (limits.budget is not None and quota.unit(limits) is None))
+    if limits.budget is not None:
+        bulk.lock(tx, chain.LOCK)  # before messages: the budget may turn out to pay for none of them
     if room > 0:
         forgotten.sweep(tx, now)  # what was on the wire then, and came back to be tried again
         rows = outbox.due(tx, gateway, now, room, is_probe=probes)
         found.kept = _keep_back(tx, setup, rows, paused, now)
         kept = {row["id"] for row in found.kept}
         wanted = [row for row in rows if row["id"] not in kept]
-        found.rows, found.reserved = _within(wanted, quota, limits)
+        found.rows, found.reserved = _within(wanted, quota, limits, now)
         if wanted and not found.rows:
             why, room = "budget", 0
-        outbox.claim(tx, [row["id"] for row in found.rows], claim_id, now + LEASE)
+        outbox.claim(tx, [row["id"] for row in found.rows], claim_id, now, now + LEASE, found.reserved)
     if room == 0 and why == "rate":
         found.again_at = quota.again_at(limits, why, now, setup.zone, batch)
     elif room == 0 and why is not None:
         reason, detail = _OVER[why]
         until = quota.again_at(limits, why, now, setup.zone, batch)
         bulk.lock(tx, chain.LOCK)
-        found.moved = outbox.defer(tx, gateway, now, until, reason, f"gateway {gateway}: {detail}")
+        found.moved = outbox.defer(tx, gateway, now, until, reason, f"gateway {gateway}: {detail}", most=chain.SLICE)
     if limits.any:
         quota.take(limits, len(found.rows), sum(found.reserved.values(), Decimal(0)))
     if probes and found.rows:
-        quota.probing_until = now + LEASE
+        quota.probe(claim_id, now + LEASE)
     if limits.any or (probes and found.rows):
         quotas.save(tx, quota)
     found.is_unwell = quota.failures_in_a_row > 0 or probes
@@ -117,16 +119,17 @@ def claim(
 
 
 def _within(
-    rows: Sequence[Mapping[str, Any]], quota: Quota, limits: Limits
+    rows: Sequence[Mapping[str, Any]], quota: Quota, limits: Limits, now: datetime
 ) -> tuple[list[Mapping[str, Any]], dict[int, Decimal]]:
     """As many of these as the budget pays for, and what each will cost."""
+    rows = [{**row, "claimed_at": now} for row in rows]
     if limits.budget is None:
-        return list(rows), {}
+        return rows, {}
     left = quota.left(limits)
     taken: list[Mapping[str, Any]] = []
     reserved: dict[int, Decimal] = {}
     for row in rows:
-        price = quota.price(row["segments"])
+        price = quota.price(limits, row["segments"])
         if price > left:
             break
         left -= price
@@ -225,15 +228,14 @@ def give_back(
     entry, limits = setup.entry(gateway), setup.limits(gateway)
     quota = quotas.lock(tx, gateway) if limits.any else None
     released = outbox.release(tx, claim_id, unsent)
-    if quota is not None and released and entry is not None:
-        cost = sum((reserved.get(number, Decimal(0)) for number in released), Decimal(0))
-        quota.give_back(limits, len(released), cost, entry.adapter.batch)
-        quota.probing_until = None
+    if quota is not None and entry is not None and (released or quota.probing_by == claim_id):
+        quota.give_back(limits, _shares(released), setup.zone, entry.adapter.batch)
+        quota.end_probe({claim_id})
         quotas.save(tx, quota)
     standing = quota or quotas.read(tx, gateway)
-    if released and quota is None and standing.probing_until is not None:
+    if quota is None and standing.probing_by == claim_id:
         standing = quotas.lock(tx, gateway)
-        standing.probing_until = None
+        standing.end_probe({claim_id})
         quotas.save(tx, standing)
     paused = Pauses.standing(tx)
     if released and paused.rows:
@@ -244,23 +246,34 @@ def give_back(
     return len(released)
 
 
-def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
+def _shares(rows: Sequence[Mapping[str, Any]]) -> list[Share]:
+    return [Share(row["claimed_at"], money(row["reserved"])) for row in rows]
+
+
+def sweep(tx: Connection, setup: Setup, now: datetime, real: datetime | None = None) -> tuple[int, int]:
     """What is put in order before a run: leases that lapsed, receipts that wait, pauses that have no reason any more.
 
     What was not started is due again; what was started is in doubt, or due again where its gateway tells repeats.
 
+    Args:
+        real: the wall clock, where `now` is a simulated run's: leases farther ahead of both than a lease is long were
+            taken by a run ahead of time, and lapsed.
+
     Returns:
         How many of each.
     """
+    latest = max(now, real or now) + LEASE + SKEW
+    # Accounts before messages, as everywhere; what moves many messages at once before any single one.
+    limited = [name for name in sorted(outbox.lapsed(tx, now, latest)) if setup.limits(name).any]
+    accounts = {name: quotas.lock(tx, name) for name in limited}
+    pause.lift_mended(tx, setup, now)
     forgotten.sweep(tx, now)
-    again = outbox.lapse(tx, now)
-    for name in sorted({row["gateway"] for row in again if setup.limits(row["gateway"] or "").any}):
-        limits, entry, quota = setup.limits(name), setup.entry(name), quotas.lock(tx, name)
-        back = [row["segments"] for row in again if row["gateway"] == name]
-        cost = sum((quota.price(segments) for segments in back), Decimal(0))
-        quota.give_back(limits, len(back), cost, entry.adapter.batch if entry else 1)
+    again = outbox.lapse(tx, now, latest)
+    for name, quota in accounts.items():
+        entry, back = setup.entry(name), [row for row in again if row["gateway"] == name]
+        quota.give_back(setup.limits(name), _shares(back), setup.zone, entry.adapter.batch if entry else 1)
         quotas.save(tx, quota)
-    lost = outbox.lost(tx, now)
+    lost = outbox.lost(tx, now, latest)
     told = {
         "reason": Reason.NO_VERDICT,
         "detail": "the process that was sending it ended without a verdict",
@@ -277,7 +290,8 @@ def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
             "attempted_at": row["started_at"],
             "tried_by": row["gateway"],
             "gateways": [row["gateway"]],
-            "not_before": max(now, row["started_at"] + _asked_after(setup.entry(row["gateway"]))),
+            # It may have left as late as its lease ended.
+            "not_before": max(now, min(row["lease_until"], now) + _asked_after(setup.entry(row["gateway"]))),
             "look_ups": 0,
             "doubted_at": row["doubted_at"] or row["started_at"],
         }
@@ -285,7 +299,6 @@ def sweep(tx: Connection, setup: Setup, now: datetime) -> tuple[int, int]:
     ]
     outbox.record(tx, rows)
     callback.sweep(tx, setup.listened, now)
-    pause.lift_mended(tx, setup, now)
     return len(again), len(lost)
 
 
@@ -317,13 +330,11 @@ def next_due(tx: Connection, setup: Setup, gateways: Collection[str]) -> datetim
     known, paused = quotas.every(tx), Pauses.standing(tx).gateways
     times = []
     for name, at in outbox.next_doubt(tx, (setup.looking_up & frozenset(gateways)).difference(paused), TRIES).items():
-        quota = known.get(name)
-        waits = (quota.open_until, quota.blocked_until) if quota is not None else ()
-        times.append(max((at, *(moment for moment in waits if moment is not None))))
+        times.append(_answers_at(known.get(name), at))
     for name, at in outbox.next_due(tx, gateways).items():
         quota, limits, entry = known.get(name), setup.limits(name), setup.entry(name)
         if quota is not None and entry is not None:
-            at = max(at, *(t for t in (quota.blocked_until, quota.probing_until) if t is not None), at)
+            at = quota.waits_until(at) or at
             if limits.rate is not None and quota.tokens is not None and quota.refilled_at is not None:
                 rate = Limits(rate=limits.rate)
                 quota.refill(rate, at, setup.zone, entry.adapter.batch)
@@ -331,6 +342,14 @@ def next_due(tx: Connection, setup: Setup, gateways: Collection[str]) -> datetim
                     at = max(at, quota.again_at(rate, "rate", at, setup.zone, entry.adapter.batch))
         times.append(at)
     return min(times, default=None)
+
+
+def _answers_at(quota: Quota | None, at: datetime) -> datetime:
+    """When a vendor may be asked that is to be asked at this time."""
+    if quota is None:
+        return at
+    opens = quota.open_until if quota.is_open(at) else None
+    return max(opens or at, quota.waits_until(at) or at)
 
 
 def message_of(row: Mapping[str, Any], setup: Setup, now: datetime) -> Message:

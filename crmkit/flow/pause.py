@@ -63,8 +63,12 @@ def pause(
     reason: str | None = None,
     actor: str,
     fingerprint: str | None = None,
+    most: int | None = None,
 ) -> int:
     """Let nothing of this leave until it is resumed. A gateway's messages go by the next of their chain, if any.
+
+    Args:
+        most: so many of a gateway's messages move at once; a run moves the rest.
 
     Returns:
         How many queued messages wait for it, or have moved on.
@@ -79,7 +83,7 @@ def pause(
         "fingerprint": fingerprint,
     }
     pauses.put(tx, row)
-    return pauses.label(tx, [row]) if scope != "gateway" else chain.move_on(tx, setup, name, now)
+    return pauses.label(tx, [row]) if scope != "gateway" else chain.move_on(tx, setup, name, now, most=most)
 
 
 def resume(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -> int | None:
@@ -101,7 +105,7 @@ def relabel(tx: Connection, setup: Setup, now: datetime) -> int:
     count = pauses.label(tx, rows)
     for row in rows:
         if row["scope"] == "gateway":
-            count += chain.move_on(tx, setup, row["name"], now, only_label=True)
+            count += chain.move_on(tx, setup, row["name"], now, only_label=True, most=None)
     return count
 
 
@@ -113,7 +117,7 @@ def refuse(tx: Connection, setup: Setup, name: str, error: str, now: datetime) -
     entry = setup.entry(name)
     printed = fingerprint(entry, os.urandom(8)) if entry is not None else None
     reason = f"credentials refused: {error}"
-    pause(tx, setup, "gateway", name, now, reason=reason, actor=CRMKIT, fingerprint=printed)
+    pause(tx, setup, "gateway", name, now, reason=reason, actor=CRMKIT, fingerprint=printed, most=chain.SLICE)
 
 
 def lift_mended(tx: Connection, setup: Setup, now: datetime) -> list[str]:

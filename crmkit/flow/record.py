@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Connection
 
@@ -15,7 +16,7 @@ from crmkit.core.columns import storable
 from crmkit.core.duration import backoff
 from crmkit.core.errors import AdapterError, AuthError, RetryableError
 from crmkit.core.message import Receipt, State
-from crmkit.core.quota import Limits, Quota
+from crmkit.core.quota import Limits, Quota, Share
 from crmkit.flow import callback, chain, pause
 from crmkit.flow.setup import Setup
 from crmkit.flow.verdict import Ruling, speaks, still_doubted, verdict_of
@@ -76,7 +77,7 @@ def record(
         ],
     )
     if quota is not None:
-        _settle(quota, ruled, limits)
+        _settle(quota, ruled, limits, setup.zone)
         quotas.save(tx, quota)
     if is_down or refused is not None:
         chain.move_on(tx, setup, name, now)
@@ -101,9 +102,8 @@ def _account(tx: Connection, results: Sequence[Result], limits: Limits, name: st
             quota.answered()
     for result in asked:
         until = result.finished_at + (result.outcome.retry_after or timedelta(0))  # type: ignore[union-attr]
-        if quota.blocked_until is None or until > quota.blocked_until:
-            quota.blocked_until = until
-    quota.probing_until = None
+        quota.block(until, result.finished_at)
+    quota.end_probe({result.row["claim_id"] for result in results})
     return quota
 
 
@@ -175,15 +175,12 @@ def _given(said: str | None, known: str | None) -> str | None:
     return storable(said) if said else known
 
 
-def _settle(quota: Quota, ruled: Sequence[tuple[Result, Ruling]], limits: Limits) -> None:
+def _settle(quota: Quota, ruled: Sequence[tuple[Result, Ruling]], limits: Limits, zone: ZoneInfo) -> None:
     """What was set aside for these tries is what they cost, so far as the vendor says; what did not leave is free."""
     for result, ruling in ruled:
         cost = result.outcome.cost if isinstance(result.outcome, Receipt) else None
-        if cost is not None and limits.budget is not None and cost.currency == limits.budget.currency:
-            quota.spend(limits, cost.amount - result.reserved)
-            quota.unit_cost = str(cost.amount / max(1, result.row["segments"] or 1))
-        elif ruling.outcome in {"refused", "deferred"}:
-            quota.day_count = max(0, quota.day_count - 1)
-            quota.spend(limits, -result.reserved)
-        elif ruling.outcome == "rejected":
-            quota.spend(limits, -result.reserved)
+        share = Share(result.row["claimed_at"], result.reserved)
+        if cost is not None and quota.settle(limits, share, cost, result.row["segments"], zone):
+            continue
+        if ruling.outcome in {"refused", "deferred", "rejected"}:
+            quota.free(limits, share, zone, counts=ruling.outcome == "rejected")

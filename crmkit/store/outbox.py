@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 
 import sqlalchemy as sa
@@ -127,33 +128,60 @@ def move_chain(
     values: Mapping[str, Any],
     *,
     unless: Reason | None = None,
+    most: int | None = None,
 ) -> int:
     """Set these columns of a gateway's messages with this chain that may leave now. Returns how many.
 
     Args:
         unless: those that wait for this reason stay as they are.
+        most: so many at once, the oldest first.
     """
     about = sa.and_(_m.gateway == gateway, _m.not_before <= now, _m.gateways == list(chain))
     if unless is not None:
         about = sa.and_(about, _m.reason.is_distinct_from(unless))
-    return tx.execute(sa.update(t.message).where(sa.text(WAITING), about).values(**values)).rowcount
+    return _set_oldest(tx, about, values, most)
 
 
-def defer(tx: Connection, gateway: str, now: datetime, until: datetime, reason: Reason, detail: str) -> int:
-    """Put off all messages of a gateway that may leave now. Returns how many."""
-    about = (sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
-    values = {"not_before": until, "reason": reason, "detail": detail}
-    return tx.execute(sa.update(t.message).where(*about).values(**values)).rowcount
+def defer(
+    tx: Connection,
+    gateway: str,
+    now: datetime,
+    until: datetime,
+    reason: Reason,
+    detail: str,
+    *,
+    most: int | None = None,
+) -> int:
+    """Put off a gateway's messages that may leave now: all, or so many, the oldest first. Returns how many."""
+    about = sa.and_(_m.gateway == gateway, _m.not_before <= now)
+    return _set_oldest(tx, about, {"not_before": until, "reason": reason, "detail": detail}, most)
 
 
-def claim(tx: Connection, ids: Sequence[int], claim_id: str, lease_until: datetime) -> None:
-    """These messages are ours until the lease ends."""
+def _set_oldest(tx: Connection, about: sa.ColumnElement[bool], values: Mapping[str, Any], most: int | None) -> int:
+    statement = sa.update(t.message).where(sa.text(WAITING), about).values(**values)
+    if most is not None:
+        first = sa.select(_m.id).where(sa.text(WAITING), about).order_by(_m.not_before, _m.id).limit(most)
+        statement = statement.where(_m.id.in_(first))
+    return tx.execute(statement).rowcount
+
+
+def claim(
+    tx: Connection,
+    ids: Sequence[int],
+    claim_id: str,
+    now: datetime,
+    lease_until: datetime,
+    reserved: Mapping[int, Decimal],
+) -> None:
+    """These messages are ours until the lease ends; `reserved` is set aside for what some of them will cost."""
+    ours = {"state": State.SENDING, "claim_id": claim_id, "lease_until": lease_until, "claimed_at": now}
+    kept = {number: str(cost) for number, cost in reserved.items()}
     bulk.update(
         tx,
         t.message,
         ("id",),
-        ("state", "reason", "detail", "claim_id", "lease_until", "started_at"),
-        [{"id": n, "state": State.SENDING, "claim_id": claim_id, "lease_until": lease_until} for n in ids],
+        ("state", "reason", "detail", "claim_id", "lease_until", "started_at", "claimed_at", "reserved"),
+        [{**ours, "id": number, "reserved": kept.get(number)} for number in ids],
     )
 
 
@@ -187,37 +215,54 @@ def mark(
     return set(tx.execute(statement).scalars())
 
 
-def release(tx: Connection, claim_id: str, unsent: Sequence[int]) -> list[int]:
+def release(tx: Connection, claim_id: str, unsent: Sequence[int]) -> list[Row]:
     """Give back what was claimed and not started, and what was marked and known not to have been sent.
 
     Returns:
-        The messages that are due again.
+        `claimed_at` and `reserved` of the messages that are due again.
     """
     untouched = sa.or_(_m.started_at.is_(None), bulk.one_of(tx, _m.id, unsent))
     statement = (
         sa.update(t.message)
         .where(_m.claim_id == claim_id, _m.state == "sending", untouched)
         .values(state=State.QUEUED, claim_id=None, lease_until=None, started_at=None)
-        .returning(_m.id)
-    )
-    return list(tx.execute(statement).scalars())
-
-
-def lapse(tx: Connection, now: datetime) -> list[Row]:
-    """Leases that lapsed before anything was started: due again. Returns `gateway` and `segments` of each."""
-    statement = (
-        sa.update(t.message)
-        .where(sa.text(LEASED), _m.state == "sending", _m.lease_until <= now, _m.started_at.is_(None))
-        .values(state=State.QUEUED, claim_id=None, lease_until=None)
-        .returning(_m.gateway, _m.segments)
+        .returning(_m.claimed_at, _m.reserved)
     )
     return [dict(row) for row in tx.execute(statement).mappings()]
 
 
-def lost(tx: Connection, now: datetime) -> list[Row]:
+def lapsed(tx: Connection, now: datetime, latest: datetime) -> set[str]:
+    """Gateways at which leases lapsed before anything was started."""
+    found = tx.execute(sa.select(_m.gateway).distinct().where(*_lapsed(now, latest), _m.started_at.is_(None)))
+    return {name for name in found.scalars() if name is not None}
+
+
+def lapse(tx: Connection, now: datetime, latest: datetime) -> list[Row]:
+    """Leases that lapsed before anything was started: due again.
+
+    Args:
+        latest: when the last lease that anybody can have taken by now ends: what ends later lapsed too.
+
+    Returns:
+        `gateway`, `claimed_at` and `reserved` of each.
+    """
+    statement = (
+        sa.update(t.message)
+        .where(*_lapsed(now, latest), _m.state == "sending", _m.started_at.is_(None))
+        .values(state=State.QUEUED, claim_id=None, lease_until=None)
+        .returning(_m.gateway, _m.claimed_at, _m.reserved)
+    )
+    return [dict(row) for row in tx.execute(statement).mappings()]
+
+
+def lost(tx: Connection, now: datetime, latest: datetime) -> list[Row]:
     """Messages whose lease lapsed after they were started, locked; those a receipt has moved on meanwhile too."""
-    statement = sa.select(t.message).where(sa.text(LEASED), _m.lease_until <= now, _m.started_at.is_not(None))
+    statement = sa.select(t.message).where(*_lapsed(now, latest), _m.started_at.is_not(None))
     return bulk.rows(tx, _locked(tx, statement))
+
+
+def _lapsed(now: datetime, latest: datetime) -> tuple[sa.TextClause, sa.ColumnElement[bool]]:
+    return sa.text(LEASED), sa.or_(_m.lease_until <= now, _m.lease_until > latest)
 
 
 def doubted(tx: Connection, gateway: str, now: datetime, most: int, limit: int) -> list[Row]:
