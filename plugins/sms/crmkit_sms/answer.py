@@ -62,10 +62,3 @@ def parsed(body: bytes, form: Format = "json", query: str = "") -> Any:
         return json.loads(body)
     text = query if form == "query" else body.decode("utf-8")
     return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=1000, errors="strict"))
-
-
-def shown(text: str, recipient: str) -> str:
-    """What a vendor says, as it may be shown and stored: one line, not too long, without the recipient's number."""
-    for number in (recipient, recipient.removeprefix("+")):
-        text = text.replace(number, "recipient") if number else text
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:300]

@@ -29,14 +29,17 @@ from crmkit import (
     Record,
     Refused,
     Reply,
+    RetryableError,
     UnsupportedError,
     Verified,
     fingerprint,
     hookimpl,
     opt_out,
+    retry_after,
     secrets_of,
 )
-from crmkit_sms.answer import find, parsed, said, shown
+from crmkit_sms.answer import find, parsed, said
+from crmkit_sms.echo import leaves, secrets_in, shown, signed_in
 from crmkit_sms.filling import Filling, Tree, escape_for, in_address
 from crmkit_sms.http_settings import CREDENTIALS, HttpSettings
 
@@ -44,6 +47,8 @@ from crmkit_sms.http_settings import CREDENTIALS, HttpSettings
 _EVERYWHERE = frozenset({408, 425, 429})
 _STATES = frozenset({"sent", "delivered", "bounced", "failed"})
 _BOUNCES = frozenset({"bad-address", "not-capable"})
+#: Headers that hold no secret.
+_OPEN_HEADERS = frozenset({"accept", "content-type", "user-agent"})
 
 
 class HttpGateway(Gateway):
@@ -67,6 +72,9 @@ class HttpGateway(Gateway):
         self._body = Tree.of(settings.body, settings.secrets) if isinstance(settings.body, dict) else None
         self._text = Filling.of(settings.body, settings.secrets) if isinstance(settings.body, str) else None
         self._secrets = {f"secrets.{name}": one.get_secret_value() for name, one in settings.secrets.items()}
+        self._hidden = set(secrets_in(settings))
+        if settings.username is not None and settings.password is not None:
+            self._hidden.add(signed_in(settings.username, settings.password.get_secret_value()))
 
     async def check(self) -> Iterable[str]:
         """Calls nobody: what could be asked without sending is not known."""
@@ -85,7 +93,7 @@ class HttpGateway(Gateway):
 
         Raises:
             UnsupportedError: it cannot be written as the configuration wants it.
-            RetryableError: nothing left, or the vendor said "not now".
+            RetryableError: nothing left, or the vendor said "not now" and for how long.
             AuthError: credentials refused.
             DoubtError: it left, and nobody said what the answer means.
         """
@@ -99,9 +107,14 @@ class HttpGateway(Gateway):
                 return message.accepted(vendor_id, detail=None if vendor_id or not self._has_id else "without an id")
         found = self.settings.refusals.of(status, text, document)
         words = said(document, self.settings.refusals.detail) or said(document, self.settings.refusals.path) or ""
-        detail = shown(f"HTTP {status} {words}", message.address)
+        sent = request["headers"].items()
+        lines = {line for name, line in sent if len(line) >= 8 and name.lower() not in _OPEN_HEADERS}
+        detail = f"HTTP {status} {self._shown(words, message, lines)}".strip()
         if found == "retry":
-            return message.deferred(detail)
+            wait = retry_after(response)
+            if wait is None:
+                return message.deferred(detail)
+            raise RetryableError(f"not now ({detail})", who=self.account.name, operation="deliver", retry_after=wait)
         if found == "auth" or (found is None and status in CREDENTIALS):
             do = f"check the credentials of {self.account.name} in crmkit.toml, and the account at the vendor"
             raise AuthError(
@@ -118,6 +131,11 @@ class HttpGateway(Gateway):
                 do=f"see at the vendor whether it was sent, and say in refusals of {self.account.name} what it means",
             )
         return message.rejected(Reason(found), detail)
+
+    def _shown(self, words: str, message: Message, lines: set[str]) -> str:
+        """What the vendor says of a message, without what it repeats of it; `lines` are the headers it was sent."""
+        ours = {message.text, *leaves(message.params)} - {""}
+        return shown(words, number=message.address, texts=ours, secrets=self._hidden | lines)
 
     @property
     def _read(self) -> frozenset[int]:
@@ -255,16 +273,21 @@ class HttpGateway(Gateway):
             if outcome == "ignore":
                 return
             if outcome is None or (vendor_id is None and key is None):
-                why = (
-                    f'status "{status}" is not in receipts.statuses' if outcome is None else "it has neither id nor key"
-                )
+                why = "it has neither id nor key"
+                if outcome is None:
+                    why = f'status "{self._told(status)}" is not in receipts.statuses'
                 yield Refused("receipt", place, why[:300], json.dumps(item, ensure_ascii=False))
                 return
-            yield _receipt(call, outcome, status, vendor_id, key, said(item, receipts.detail))
+            detail = self._told(said(item, receipts.detail) or status)
+            yield _receipt(call, outcome, status, vendor_id, key, detail)
         elif replies is not None and (sender := said(item, replies.sender)):
             yield from self._reply(call, sender, said(item, replies.text) or "", said(item, replies.id))
         else:
             yield Refused("receipt", place, "neither a receipt nor a reply", raw)
+
+    def _told(self, words: str) -> str:
+        """What a webhook says, as it may be stored; whose number could be in it is not known here."""
+        return shown(words, secrets=self._hidden)
 
     def _reply(self, call: Call, sender: str, text: str, number: str | None) -> Iterator[Record]:
         known = number or fingerprint(call.query, call.body, sender, text)
@@ -280,7 +303,7 @@ class HttpGateway(Gateway):
 
 
 def _receipt(
-    call: Call, outcome: str, status: str, vendor_id: str | None, key: str | None, detail: str | None
+    call: Call, outcome: str, status: str, vendor_id: str | None, key: str | None, detail: str
 ) -> ReceiptRecord:
     known = f"{vendor_id or key}:{status}"
     fallen = cast(
@@ -293,7 +316,7 @@ def _receipt(
         key=key,
         vendor_id=vendor_id,
         reason=None if outcome in _STATES else outcome,
-        detail=(detail or status)[:300] if fallen in {"bounced", "failed"} else None,
+        detail=detail if fallen in {"bounced", "failed"} else None,
         occurred_at=call.received_at,
     )
 

@@ -10,9 +10,8 @@ it: the status callback carries our key in its address, which Twilio signs, so t
 import math
 import re
 import time
-import unicodedata
 from collections.abc import AsyncIterator, Iterable, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote
 
@@ -36,16 +35,18 @@ from crmkit import (
     Record,
     Reply,
     Verified,
+    answered_at,
     fingerprint,
     hookimpl,
     opt_out,
     secrets_of,
 )
 from crmkit_sms import twilio_signature
-from crmkit_sms.answer import shown
+from crmkit_sms.echo import secrets_in, shown, signed_in
 from crmkit_sms.twilio_code import NOT_NOW, OURS, reason_of
+from crmkit_sms.twilio_likeness import NUMBER, is_masked, likeness
 from crmkit_sms.twilio_settings import TwilioSettings
-from crmkit_sms.twilio_shape import TwilioError, TwilioMessage, TwilioMessages
+from crmkit_sms.twilio_shape import TwilioError, TwilioListed, TwilioMessage, TwilioMessages
 
 BODY_LIMIT = 1_600
 #: Twilio gives up after as many seconds as it is told, at the most.
@@ -56,6 +57,10 @@ LONGEST_KEY = 500
 PAGES, PAGE_SIZE = 20, 1_000
 #: Our clock and Twilio's may differ by this much.
 SKEW = timedelta(minutes=5)
+#: What was decided longer ago may have been taken out of Twilio's log.
+KEPT = timedelta(days=30)
+#: So many of the account's newest messages tell whether its log shows numbers and texts as they are.
+NEWEST = 200
 #: Every 4xx but those that mean the same for all vendors: credentials, time, rate.
 REFUSED = frozenset(range(400, 500)) - {401, 408, 425, 429}
 #: {Twilio's status: where the message is}; what is not here says nothing.
@@ -65,7 +70,6 @@ STATES: dict[str, Literal["sent", "delivered", "failed"]] = {
     **dict.fromkeys(("failed", "undelivered", "canceled"), "failed"),
 }
 _BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
-_NUMBER = re.compile(r"\+[1-9][0-9]{4,14}")
 
 
 class TwilioGateway(Gateway):
@@ -86,8 +90,9 @@ class TwilioGateway(Gateway):
     def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
         secret = settings.api_secret.get_secret_value() if settings.api_secret else None
-        signed_in = (settings.api_key, secret) if secret else (settings.account_sid, self._tokens[0])
-        self._auth = httpx.BasicAuth(*signed_in)
+        user = (settings.api_key or "", secret) if secret else (settings.account_sid, self._tokens[0])
+        self._auth = httpx.BasicAuth(*user)
+        self._hidden = {*secrets_in(settings), signed_in(*user)}
         #: {key: when a try began that did not come to an end, by this machine's own clock}
         self._tried: dict[str, float] = {}
         self._messages = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
@@ -119,7 +124,7 @@ class TwilioGateway(Gateway):
             RetryableError, DoubtError: as `call` says.
             AuthError: credentials, account or sender refused.
         """
-        if not _NUMBER.fullmatch(message.address):
+        if not NUMBER.fullmatch(message.address):
             return message.rejected(Reason.BAD_ADDRESS, "not an international phone number (+ and digits)")
         if not message.text.strip() or len(message.text) > BODY_LIMIT:
             what = f"the text has {len(message.text)} characters; Twilio takes 1 to {BODY_LIMIT}"
@@ -161,7 +166,7 @@ class TwilioGateway(Gateway):
             said = TwilioError.model_validate_json(answer.content)
         except ValueError:
             said = TwilioError()
-        detail = _coded(said.code, said.message or f"HTTP {answer.status_code}", message.address)
+        detail = self._coded(said.code, said.message or f"HTTP {answer.status_code}", message.address, message.text)
         if said.code in NOT_NOW:
             return message.deferred(detail)
         # 403 and 404 without a code we know are about the account, not about this message
@@ -174,84 +179,135 @@ class TwilioGateway(Gateway):
             )
         return message.rejected(reason_of(said.code), detail)
 
-    def _became(self, message: Message, found: TwilioMessage) -> Receipt:
+    def _became(self, message: Message, found: TwilioListed) -> Receipt:
         """What a message's status says of the try that made it."""
-        if STATES.get(found.status) == "failed":
+        if STATES.get(found.status or "") == "failed":
             why = found.error_message or f"status {found.status}"
-            return message.rejected(reason_of(found.error_code), _coded(found.error_code, why, message.address))
+            detail = self._coded(found.error_code, why, message.address, message.text)
+            return message.rejected(reason_of(found.error_code), detail)
         return message.accepted(vendor_id=found.sid, cost=found.cost, detail=found.status)
+
+    def _coded(self, code: int | None, words: str, number: str, *texts: str) -> str:
+        """A refusal as it may be shown and stored, with its code where it has one."""
+        told = shown(words, number=number, texts=filter(None, texts), secrets=self._hidden)
+        return told if code is None else f"{code} {told}"
 
     # doubt
 
     async def look_up(self, message: Message) -> Receipt | None:
-        """Look for a message among all that were sent to its recipient since it was decided.
+        """Look for a message among all that were sent to its recipient.
 
         Neither the sender (a service chooses it) nor the day sent (a message that still queues has none) narrows the
-        list: what it leaves out would be sent twice.
+        list: what it leaves out would be sent twice. When it was made only tells it from others that read alike: our
+        clock may have been wrong, or simulated.
 
         Raises:
-            DoubtError: several could be it, or the list has no end.
+            DoubtError: several could be it, or it is not certain that Twilio does not have it.
             AdapterError: Twilio could not be asked.
         """
+        if not NUMBER.fullmatch(message.address or "") or not message.text:
+            raise self._doubt("what is to be looked for is not known any more")
         since = message.decided_at - SKEW if message.decided_at is not None else None
-        same_text, unclear = [], 0
+        same, unclear, older = [], 0, 0
         async for found in self._sent_to(message.address):
-            created_at = found.created_at
-            if since is not None and created_at is not None and created_at < since:
+            alike = likeness(found, message, rewrites=self._rewrites)
+            if alike == "other":
                 continue
-            if found.body == message.text:
-                same_text.append(found)
-            elif not found.body or self._may_be(found.body, message.text):
-                unclear += 1  # its text was deleted, or written otherwise than we did
-        if unclear or len(same_text) > 1:
-            raise DoubtError(
-                f"{unclear + len(same_text)} messages to this number could be it",
-                who=self.account.name,
-                operation="look up",
-                do="see which in Twilio's message log",
-            )
-        if same_text:
-            return self._became(message, same_text[0])
+            if since is not None and found.created_at is not None and found.created_at < since:
+                older += 1
+            elif alike == "same":
+                same.append(found)
+            else:
+                unclear += 1
+        if unclear or len(same) > 1:
+            raise self._doubt(f"{unclear + len(same)} messages to this number could be it")
+        if same:
+            return self._became(message, same[0])
+        if older:
+            raise self._doubt("an older message to this number could be it, if a clock was wrong")
+        await self._make_certain(message)
+        return None
+
+    async def _make_certain(self, message: Message) -> None:
+        """That a message is not in the list means that Twilio does not have it.
+
+        Raises:
+            DoubtError: it may not mean that.
+        """
         # the run's clock may be ahead of the one by which Twilio's list fills up
         passed = time.monotonic() - self._tried.get(message.key, -math.inf)
         if passed < self.look_up_after.total_seconds():
-            raise DoubtError(
-                "not in Twilio's list, which may be behind",
-                who=self.account.name,
-                operation="look up",
-                do=f"look again {self.look_up_after.total_seconds() / 60:g} minutes after the try",
+            minutes = self.look_up_after.total_seconds() / 60
+            raise self._doubt(
+                "not in Twilio's list, which may be behind", f"look again {minutes:g} minutes after the try"
             )
-        return None
+        page, theirs = await self._page(self._messages, {"PageSize": NEWEST}, operation="look up")
+        ours = message.leaves_at
+        if ours is None or theirs is None or abs(ours - theirs) > SKEW:
+            raise self._doubt(
+                "not in Twilio's list, and by Twilio's clock it is another time", "set the clock of this machine"
+            )
+        if message.decided_at is None or not -SKEW <= ours - message.decided_at <= KEPT:
+            raise self._doubt(f"not in Twilio's list, and not decided within the last {KEPT.days} days")
+        # a list that is asked for a number leaves out what is kept under the same number written otherwise
+        for found in page.messages:
+            if found.direction == "inbound":
+                continue
+            if is_masked(found.to) or likeness(found, message, rewrites=self._rewrites) != "other":
+                raise self._doubt("Twilio's log shows numbers or texts otherwise than they were sent")
 
-    def _may_be(self, body: str, text: str) -> bool:
-        """Whether one could be the other, rewritten: smart encoding replaces whatever is not ASCII by what is."""
-        if not self.settings.smart_encoded:
-            return _letters(body) == _letters(text)
-        rest = (char for char in body if char.isalnum())
-        return all(char in rest for char in text if char.isascii() and char.isalnum())
+    def _doubt(self, what: str, do: str = "see in Twilio's message log, and decide") -> DoubtError:
+        return DoubtError(what, who=self.account.name, operation="look up", do=do)
 
-    async def _sent_to(self, address: str) -> AsyncIterator[TwilioMessage]:
-        """Everything Twilio has that was sent to a number."""
-        url, params, seen = self._messages, {"To": address, "PageSize": PAGE_SIZE}, set[str]()
-        while True:
-            page = await self._page(url, params, operation="look up")
-            for found in page.messages:
-                if found.direction.startswith("outbound") and found.to in {address, None}:
+    @property
+    def _rewrites(self) -> bool:
+        """Whether Twilio may replace characters: a service does where it is not told otherwise."""
+        return self.settings.smart_encoded or self.settings.messaging_service is not None
+
+    async def _sent_to(self, address: str) -> AsyncIterator[TwilioListed]:
+        """Everything Twilio has that was sent to a number, each message once."""
+        # a service may prefer a channel of its own, under which the message is then listed
+        names = [address, f"rcs:{address}"] if self.settings.messaging_service is not None else [address]
+        known = set[str]()
+        for name in names:
+            async for found in self._listed({"To": name, "PageSize": PAGE_SIZE}):
+                if found.sid is None or found.sid not in known:
                     yield found
+                known.add(found.sid or "")
+
+    async def _listed(self, params: dict[str, Any]) -> AsyncIterator[TwilioListed]:
+        """All pages of a list.
+
+        Raises:
+            DoubtError: it does not end, or does not say that it does.
+        """
+        url, seen = self._messages, set[str]()
+        while True:
+            page, _ = await self._page(url, params, operation="look up")
+            for found in page.messages:
+                yield found
             onward = page.next_page_uri
             if not onward:
+                if not page.is_last or len(page.messages) >= PAGE_SIZE:
+                    raise self._doubt("the list of messages to this number is cut short")
                 return
             if onward in seen or len(seen) >= PAGES - 1 or not onward.startswith("/"):
-                raise DoubtError(
-                    "the list of messages to this number does not end", who=self.account.name, operation="look up"
-                )
+                raise self._doubt("the list of messages to this number does not end")
             seen.add(onward)
             url, params = f"{self.settings.base_url}{onward}", {}
 
-    async def _page(self, url: str, params: dict[str, Any], *, operation: str) -> TwilioMessages:
+    async def _page(
+        self, url: str, params: dict[str, Any], *, operation: str
+    ) -> tuple[TwilioMessages, datetime | None]:
+        """A page, and when Twilio wrote it by its own clock."""
         # httpx drops the query of an address that is also given params
         options = {"params": params} if params else {}
-        return await self.call(operation, "GET", url, auth=self._auth, sends=False, read=TwilioMessages, **options)
+        response = await self.call(operation, "GET", url, auth=self._auth, sends=False, **options)
+        try:
+            return TwilioMessages.model_validate_json(response.content), answered_at(response)
+        except ValueError:
+            what, do = "an answer that is no list of messages", "look at base_url, and at what stands between"
+            raise PayloadError(what, who=self.account.name, operation=operation, do=do) from None
 
     # in
 
@@ -307,14 +363,16 @@ class TwilioGateway(Gateway):
             key=parse_qs(call.query).get("key", [None])[0],
             vendor_id=sid,
             reason=reason,
-            detail=_coded(code, form.get("ErrorMessage") or status, form.get("To", "")) if state == "failed" else None,
+            detail=self._coded(code, form.get("ErrorMessage") or status, form.get("To", ""))
+            if state == "failed"
+            else None,
             occurred_at=call.received_at,
         )
 
     def _reply(self, call: Call, sid: str, form: dict[str, str]) -> Iterator[Record]:
         sender = form["From"]
         text = form["Body"].replace("\x00", "")
-        address = Address(kind="phone" if _NUMBER.fullmatch(sender) else "sms_sender", value=sender)
+        address = Address(kind="phone" if NUMBER.fullmatch(sender) else "sms_sender", value=sender)
         media = [form[name] for name in sorted(form) if re.fullmatch(r"MediaUrl[0-9]+", name)]
         extras: dict[str, Any] = {"to": form.get("To", "")} | ({"media": media} if media else {})
         yield InboundRecord(
@@ -340,13 +398,3 @@ class TwilioGateway(Gateway):
 @hookimpl
 def crmkit_gateways() -> Iterator[type[Gateway]]:
     yield TwilioGateway
-
-
-def _coded(code: int | None, text: str, recipient: str) -> str:
-    """A refusal as it may be shown and stored, with its code where it has one."""
-    return shown(text if code is None else f"{code} {text}", recipient)
-
-
-def _letters(text: str) -> str:
-    """What is left of a text where punctuation, spaces and look-alikes were replaced."""
-    return "".join(char for char in unicodedata.normalize("NFKC", text).casefold() if char.isalnum())

@@ -8,7 +8,15 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    Field,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
 
 from crmkit import Money
 
@@ -24,14 +32,14 @@ def _or_none(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
 Lenient = WrapValidator(_or_none)
 
 
-class TwilioMessage(BaseModel):
-    """A message as Twilio shows it."""
+class TwilioListed(BaseModel):
+    """A message as Twilio lists it: what cannot be read is not there, and nothing is told by that."""
 
-    sid: Annotated[str, StringConstraints(min_length=1, max_length=64)]
-    status: str
-    to: str | None = None
-    body: str | None = None
-    direction: str = "outbound-api"
+    sid: Annotated[str | None, StringConstraints(max_length=64), Lenient] = None
+    status: Annotated[str | None, Lenient] = None
+    to: Annotated[str | None, Lenient] = None
+    body: Annotated[str | None, Lenient] = None
+    direction: Annotated[str | None, Lenient] = None
     error_code: Annotated[int | None, Lenient] = None
     error_message: Annotated[str | None, Lenient] = None
     price: Annotated[Decimal | None, Field(allow_inf_nan=False), Lenient] = None
@@ -48,20 +56,35 @@ class TwilioMessage(BaseModel):
         """When Twilio took it; None if that cannot be read."""
         try:
             moment = parsedate_to_datetime(self.date_created or "")
-        except ValueError:
+        except (ValueError, TypeError, IndexError, OverflowError):
             return None
         return moment if moment.tzinfo is not None else None
 
 
-class TwilioMessages(BaseModel):
-    """A page of messages."""
+class TwilioMessage(TwilioListed):
+    """A message as Twilio answers that it was taken: with an id, or it is no such answer."""
 
-    messages: list[TwilioMessage]
+    sid: Annotated[str, StringConstraints(min_length=1, max_length=64)]
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, dict) else {}
+
+
+class TwilioMessages(BaseModel):
+    """A page of messages; only where it says so (`next_page_uri` is null) is it the last."""
+
+    messages: list[Annotated[TwilioListed, BeforeValidator(_listed)]]
     next_page_uri: str | None = None
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it says that no other follows."""
+        return not self.next_page_uri and "next_page_uri" in self.model_fields_set
 
 
 class TwilioError(BaseModel):
     """What Twilio writes when it refuses."""
 
-    code: int | None = None
-    message: str = ""
+    code: Annotated[int | None, Lenient] = None
+    message: Annotated[str | None, Lenient] = None

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -48,13 +49,17 @@ class Request:
 
 @dataclass
 class Vendor:
-    """Answers what it was told to, in turn, the last one for ever: (status, document or text, headers) or CLOSE."""
+    """Answers what it was told to, in turn, the last one for ever: (status, document or text, headers) or CLOSE.
+
+    What `now` is by its own clock, it says with every answer; None: it does not say.
+    """
 
     answers: list[Any] = field(default_factory=list)
     #: {method: what it is always answered}, before `answers`
     always: dict[str, Any] = field(default_factory=dict)
     requests: list[Request] = field(default_factory=list)
     url: str = ""
+    now: datetime | None = NOW
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(ConnectionError, asyncio.IncompleteReadError):
@@ -76,7 +81,8 @@ class Vendor:
     def _written(self, status: int, said: Any, headers: dict[str, str] | None = None) -> bytes:
         body = said.encode() if isinstance(said, str) else json.dumps(said).encode()
         lines = [f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}"]
-        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        dated = {"Date": format_datetime(self.now, usegmt=True)} if self.now is not None else {}
+        lines += [f"{name}: {value}" for name, value in (dated | (headers or {})).items()]
         return "\r\n".join([*lines, "", ""]).encode() + body
 
 

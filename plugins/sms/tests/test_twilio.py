@@ -115,11 +115,11 @@ async def test_no_callback_is_asked_for_that_could_not_be_verified(vendor, gatew
 
 @pytest.mark.parametrize(("code", "reason"), [item for item in REASONS.items() if item[0] not in OURS])
 async def test_a_refusal_has_the_reason_of_its_code(vendor, gateway, message, code, reason) -> None:
-    said = "The number +8613800138000 (8613800138000) is\nnot good"
+    said = "The number +8613800138000 is\nnot good (8613800138000)"
     vendor.answers = [(400, {"code": code, "message": said, "status": 400})]
     receipt = await gateway().deliver(message())
     assert (receipt.outcome, receipt.reason) == ("rejected", reason)
-    assert receipt.detail == f"{code} The number recipient (recipient) is not good"
+    assert receipt.detail == f"{code} The number recipient is not good (recipient)"
 
 
 @pytest.mark.parametrize("code", sorted(OURS))
@@ -154,6 +154,30 @@ async def test_an_unknown_refusal_is_one_with_twilios_words(vendor, gateway, mes
     vendor.answers = [(status, said)]
     receipt = await gateway().deliver(message())
     assert (receipt.outcome, receipt.reason, receipt.detail) == ("rejected", Reason.OTHER, detail)
+
+
+@pytest.mark.parametrize("words", [None, 7, ["no"], {}])
+async def test_a_code_counts_whatever_stands_beside_it(vendor, gateway, message, words) -> None:
+    vendor.answers = [(400, {"code": 21610, "message": words, "more_info": None, "status": "400"})]
+    receipt = await gateway().deliver(message())
+    assert (receipt.outcome, receipt.reason, receipt.detail) == ("rejected", Reason.OPTED_OUT, "21610 HTTP 400")
+
+
+async def test_words_are_told_where_the_code_cannot_be_read(vendor, gateway, message) -> None:
+    vendor.answers = [(400, {"code": "none", "message": "something new"})]
+    assert (await gateway().deliver(message())).detail == "something new"
+
+
+async def test_what_twilio_repeats_of_ours_is_not_told(vendor, gateway, message) -> None:
+    said = f"{TOKEN}3cret +86 138 0013 8000 008613800138000 Your order has shipped. {basic(SID, TOKEN + '3cret')}"
+    one = gateway(auth_token=TOKEN + "3cret")
+    vendor.answers = [(400, {"code": 21610, "message": said})]
+    assert (await one.deliver(message())).detail == "21610 secret recipient recipient text. Basic secret"
+    vendor.answers = [(401, {"code": 20003, "message": said}), (400, {"code": 21603, "message": said})]
+    for _ in range(2):
+        with pytest.raises(AuthError) as caught:
+            await one.deliver(message())
+        assert not [part for part in (TOKEN, "8000", "shipped", basic(SID, TOKEN)) if part in str(caught.value)]
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
@@ -211,7 +235,14 @@ async def test_a_message_that_failed_at_once_was_refused(vendor, gateway, messag
 
 
 async def test_a_price_or_code_that_cannot_be_read_puts_nothing_in_doubt(vendor, gateway, message) -> None:
-    odd = {"price": "$0.01", "price_unit": 7, "error_code": "none", "error_message": [], "date_created": 0}
+    odd = {
+        "price": "$0.01",
+        "price_unit": 7,
+        "error_code": "none",
+        "error_message": [],
+        "date_created": 0,
+        "status": None,
+    }
     vendor.answers = [(201, TAKEN | odd)]
     receipt = await gateway().deliver(message())
     assert (receipt.outcome, receipt.vendor_id, receipt.cost) == ("accepted", "SM1", None)
@@ -244,6 +275,10 @@ def listed(number: int, message: Message, **changes) -> dict:
     } | changes
 
 
+def page(*messages, onward: str | None = None) -> tuple[int, dict]:
+    return 200, {"messages": list(messages), "next_page_uri": onward}
+
+
 BEFORE = "Thu, 07 May 2026 09:20:00 +0000"
 
 
@@ -256,7 +291,7 @@ async def test_a_message_in_doubt_is_found_by_number_text_and_time(vendor, gatew
         listed(4, one, to="+14155550100"),
         listed(5, one, date_created=BEFORE),
     ]
-    vendor.answers = [(200, {"messages": [*others, listed(1, one, price="-0.05", price_unit="USD")]})]
+    vendor.answers = [page(*others, listed(1, one, price="-0.05", price_unit="USD"))]
     receipt = await gateway().look_up(one)
     assert (receipt.outcome, receipt.vendor_id, receipt.cost) == ("accepted", "SM1", Money(Decimal("0.05"), "USD"))
     [request] = vendor.requests
@@ -265,21 +300,29 @@ async def test_a_message_in_doubt_is_found_by_number_text_and_time(vendor, gatew
 
 @pytest.mark.parametrize(("status", "code"), [("failed", 30005), ("undelivered", 30005)])
 async def test_what_was_found_refused_is_refused(vendor, gateway, message, status, code) -> None:
-    vendor.answers = [(200, {"messages": [listed(1, message(), status=status, error_code=code)]})]
+    vendor.answers = [page(listed(1, message(), status=status, error_code=code))]
     assert (await gateway().look_up(message())).reason is Reason.BAD_ADDRESS
 
 
 async def test_a_message_that_waits_in_twilios_queue_is_found(vendor, gateway, message) -> None:
-    vendor.answers = [(200, {"messages": [listed(1, message(), status="queued", date_sent=None)]})]
+    vendor.answers = [page(listed(1, message(), status="queued", date_sent=None))]
     assert (await gateway().look_up(message())).vendor_id == "SM1"
 
 
 # SEMANTICS 24
 @pytest.mark.parametrize(
-    "others", [[], [{"body": "Another text"}], [{"date_created": BEFORE}], [{"direction": "inbound"}]]
+    "others",
+    [
+        [],
+        [{"body": "Another text"}],
+        [{"body": "Your order has been packed."}],
+        [{"direction": "inbound"}],
+        [{"to": "+14155550100"}],
+        [{"body": "Another text", "sid": None, "status": 7, "price": "free", "date_created": {}}],
+    ],
 )
 async def test_what_is_surely_not_there_may_be_sent_again(vendor, gateway, message, others) -> None:
-    vendor.answers = [(200, {"messages": [listed(n, message(), **one) for n, one in enumerate(others)]})]
+    vendor.answers = [page(*(listed(n, message(), **one) for n, one in enumerate(others)))]
     assert await gateway().look_up(message()) is None
 
 
@@ -287,7 +330,7 @@ async def test_what_is_surely_not_there_may_be_sent_again(vendor, gateway, messa
 async def test_what_is_not_there_yet_may_come(vendor, gateway, message, monkeypatch) -> None:
     """A run with a clock of its own asks as soon as it likes; Twilio's list fills up by the real one."""
     one = gateway()
-    vendor.always = {"POST": "close", "GET": (200, {"messages": []})}
+    vendor.always = {"POST": "close", "GET": page()}
     with pytest.raises(DoubtError):
         await one.deliver(message())
     with pytest.raises(DoubtError, match="which may be behind"):
@@ -297,6 +340,7 @@ async def test_what_is_not_there_yet_may_come(vendor, gateway, message, monkeypa
     assert await one.look_up(message()) is None
 
 
+# SEMANTICS 24
 @pytest.mark.parametrize(
     "others",
     [
@@ -307,30 +351,127 @@ async def test_what_is_not_there_yet_may_come(vendor, gateway, message, monkeypa
         [{"body": "Your order has shipped"}],
         [{"date_created": None}, {}],
         [{"date_created": "yesterday", "body": ""}],
+        [{"body": "Sent from your Twilio trial account - Your order has shipped."}],
+        [{"body": "Your order has shipped.\nReply STOP to unsubscribe"}],
+        [{"body": "Your order has"}],
+        [{"body": "Your order *** shipped."}],
+        [{"body": "Your order has shipped to XXXX."}],
+        [{"body": "[REDACTED]"}],
+        [{"body": ["Your order has shipped."]}],
+        [{"to": "+86138XXXX"}],
+        [{"to": "whatsapp:+8613800138000"}],
+        [{"to": "+8601380013 8000"}],
+        [{"to": "+85213800138000"}],
+        [{"direction": None, "body": ""}],
+        [{"sid": None}],
+        [7],
     ],
 )
 async def test_what_could_be_it_leaves_it_in_doubt(vendor, gateway, message, others) -> None:
-    vendor.answers = [(200, {"messages": [listed(n, message(), **one) for n, one in enumerate(others)]})]
+    vendor.answers = [
+        page(*(listed(n, message(), **one) if isinstance(one, dict) else one for n, one in enumerate(others)))
+    ]
     with pytest.raises(DoubtError, match="could be it"):
         await gateway().look_up(message())
+
+
+@pytest.mark.parametrize("to", ["+861380013XXXX", "+861380013****", None, ""])
+async def test_a_number_that_is_not_shown_in_full_is_the_one_that_was_asked_for(vendor, gateway, message, to) -> None:
+    vendor.answers = [page(listed(1, message(), to=to), listed(2, message(), body="Another text", to="+861380013XXXX"))]
+    assert (await gateway().look_up(message())).vendor_id == "SM1"
+
+
+# SEMANTICS 24
+@pytest.mark.parametrize("older", [{}, {"body": ""}, {"body": "Trial - Your order has shipped."}])
+async def test_an_older_one_could_be_it_if_a_clock_was_wrong(vendor, gateway, message, older) -> None:
+    vendor.answers = [page(listed(2, message(), date_created=BEFORE, **older))]
+    with pytest.raises(DoubtError, match="an older message to this number could be it"):
+        await gateway().look_up(message())
+
+
+async def test_what_was_decided_by_a_clock_that_is_ahead_is_not_missed(vendor, gateway, message) -> None:
+    ahead = message(decided_at=message().decided_at + timedelta(days=3))
+    vendor.answers = [page(listed(1, message()))]
+    with pytest.raises(DoubtError):
+        await gateway().look_up(ahead)
+
+
+# SEMANTICS 24
+@pytest.mark.parametrize(
+    ("clock", "told"),
+    [
+        ({"leaves_at": timedelta(minutes=6)}, "it is another time"),
+        ({"leaves_at": timedelta(minutes=-6)}, "it is another time"),
+        ({"leaves_at": None}, "it is another time"),
+        ({"decided_at": timedelta(days=3)}, "not decided within the last 30 days"),
+        ({"decided_at": timedelta(days=-31)}, "not decided within the last 30 days"),
+        ({"decided_at": None}, "not decided within the last 30 days"),
+    ],
+)
+async def test_a_clock_that_is_not_twilios_proves_no_absence(vendor, gateway, message, clock, told) -> None:
+    [(name, shift)] = clock.items()
+    vendor.answers = [page()]
+    with pytest.raises(DoubtError, match=told):
+        await gateway().look_up(message(**{name: message().leaves_at + shift if shift is not None else None}))
+
+
+async def test_a_list_without_a_time_proves_no_absence(vendor, gateway, message) -> None:
+    vendor.answers, vendor.now = [page()], None
+    with pytest.raises(DoubtError, match="it is another time"):
+        await gateway().look_up(message())
+
+
+# SEMANTICS 24
+@pytest.mark.parametrize(
+    "newest",
+    [
+        {"to": "+491511234XXXX", "body": "Another text"},
+        {"to": "+491511234****", "body": ""},
+        {"to": None},
+        {"to": "+86013800138000"},
+        {"to": "rcs:+8613800138000"},
+        {},
+    ],
+)
+async def test_a_log_that_shows_numbers_otherwise_proves_no_absence(vendor, gateway, message, newest) -> None:
+    """Asked for one number, Twilio leaves out what it keeps under another form of it."""
+    vendor.answers = [page(), page(listed(1, message(), **newest))]
+    with pytest.raises(DoubtError, match="otherwise than they were sent"):
+        await gateway().look_up(message())
+    assert vendor.requests[1].query == {"PageSize": "200"}
+
+
+async def test_what_a_service_sent_by_its_own_channel_could_be_it(vendor, gateway, message) -> None:
+    one = gateway(sender=None, messaging_service="MG" + "b" * 32)
+    vendor.answers = [page(), page(listed(1, message(), to="rcs:+8613800138000"))]
+    with pytest.raises(DoubtError, match="could be it"):
+        await one.look_up(message())
+    assert [request.query["To"] for request in vendor.requests] == ["+8613800138000", "rcs:+8613800138000"]
+
+
+@pytest.mark.parametrize("gone", [{"text": ""}, {"text": None}, {"address": ""}, {"address": None}])
+async def test_what_was_erased_cannot_be_looked_for(vendor, gateway, message, gone) -> None:
+    with pytest.raises(DoubtError, match="not known any more"):
+        await gateway().look_up(message(**gone))
+    assert vendor.requests == []
 
 
 async def test_a_text_that_twilio_may_rewrite_could_be_any_that_keeps_its_plain_characters(
     vendor, gateway, message
 ) -> None:
     one = message(text="„Tea“ – 5 € …")
-    vendor.answers = [(200, {"messages": [listed(1, one, body='"Tea" - 5 EUR ...')]})]
+    vendor.answers = [page(listed(1, one, body='"Tea" - 5 EUR ...'))]
     with pytest.raises(DoubtError):
         await gateway(smart_encoded=True).look_up(one)
-    vendor.answers = [(200, {"messages": [listed(1, one, body="Coffee")]})]
+    vendor.answers = [page(listed(1, one, body="Coffee"))]
     assert await gateway(smart_encoded=True).look_up(one) is None
 
 
 async def test_all_pages_are_read(vendor, gateway, message) -> None:
     onward = f"{PATH}?To=%2B8613800138000&Page=1&PageToken=PA%2B1"
     vendor.answers = [
-        (200, {"messages": [listed(2, message(), body="Another")], "next_page_uri": onward}),
-        (200, {"messages": [listed(1, message())], "next_page_uri": None}),
+        page(listed(2, message(), body="Another"), onward=onward),
+        page(listed(1, message())),
     ]
     assert (await gateway().look_up(message())).vendor_id == "SM1"
     assert vendor.requests[1].target == onward
@@ -338,13 +479,23 @@ async def test_all_pages_are_read(vendor, gateway, message) -> None:
 
 @pytest.mark.parametrize("onward", [[f"{PATH}?Page=1"], [f"{PATH}?Page={n}" for n in range(30)], ["http://elsewhere/"]])
 async def test_a_list_that_does_not_end_proves_nothing(vendor, gateway, message, onward) -> None:
-    vendor.answers = [(200, {"messages": [], "next_page_uri": one}) for one in onward]
+    vendor.answers = [page(onward=one) for one in onward]
     with pytest.raises(DoubtError, match="does not end"):
         await gateway().look_up(message())
     assert len(vendor.requests) <= 20
 
 
-@pytest.mark.parametrize(("answer", "error"), [((401, ""), AuthError), ((200, {"items": []}), PayloadError)])
+@pytest.mark.parametrize("cut", [{"messages": []}, {"messages": [{}] * 1000, "next_page_uri": None}])
+async def test_a_list_that_is_cut_short_proves_nothing(vendor, gateway, message, cut) -> None:
+    vendor.answers = [(200, cut)]
+    with pytest.raises(DoubtError, match="is cut short"):
+        await gateway().look_up(message())
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [((401, ""), AuthError), ((200, {"items": []}), PayloadError), ((200, "<html>"), PayloadError)],
+)
 async def test_a_list_that_cannot_be_read_proves_nothing(vendor, gateway, message, answer, error) -> None:
     vendor.answers = [answer]
     with pytest.raises(error):
@@ -514,7 +665,7 @@ def test_a_sender_is_a_number_a_short_code_or_a_name(sender) -> None:
 
 
 async def test_the_doctor_is_told_what_is_missing(vendor, gateway) -> None:
-    vendor.answers = [(200, {"messages": []})]
+    vendor.answers = [page()]
     assert list(await gateway(HOOK).check()) == []
     assert vendor.requests[0].method == "GET"
     [no_address] = await gateway().check()
