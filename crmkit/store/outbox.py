@@ -20,6 +20,8 @@ _MOVED = ("state", "reason", "detail", "settled_at", "not_before", "gateway", "g
 _IS_FREE = sa.not_(pauses.is_paused())
 #: States in which it is still open what became of a try.
 _UNDECIDED = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT})
+#: Of a message that was sent again, when the vendor's late answer says that it has the first as well.
+_TWICE = "an earlier try was accepted too, late: it may have gone out twice"
 
 
 def keys_known(tx: Connection, keys: Iterable[str]) -> set[str]:
@@ -289,20 +291,30 @@ def _locked(tx: Connection, statement: sa.Select[Any]) -> sa.Select[Any]:
 def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
     """Store what came of tries: an attempt each, the end of the lease, and the state where it is still this claim's.
 
-    A message that a receipt has moved on in the meantime keeps its state.
+    A message that a receipt has moved on in the meantime keeps its state. One that others took over since counts as
+    accepted late, where nobody has sent it again; where somebody has, it may have gone out twice, and says so.
 
     Returns:
         The messages whose state is now the one given.
     """
     if not results:
         return set()
-    known = held(tx, [result["id"] for result in results], ("id", "claim_id", *_MOVED))
+    known = held(tx, [result["id"] for result in results], ("id", "claim_id", "started_at", "tries", *_MOVED))
+    results = [_late(result, known[result["id"]]) for result in results]
     claims = {result["id"]: result["claim_id"] for result in results}
     taken = {n for n, row in known.items() if row["claim_id"] == claims[n] and row["state"] in _UNDECIDED}
+    twice = [result for result in results if result["detail"] == _TWICE]
+    told = {result["id"] for result in twice}
     results = [
-        result if result["id"] in taken else {**result, **{name: known[result["id"]][name] for name in _MOVED}}
+        result
+        if result["id"] in taken
+        else {
+            **result,
+            **{name: known[result["id"]][name] for name in _MOVED if name != "detail" or result["id"] not in told},
+        }
         for result in results
     ]
+    bulk.update(tx, t.message, ("id",), ("detail",), twice)
     results = [{**result, "lease_until": None} for result in results]
     columns = (*_MOVED, "tries", "vendor_id", "batch_id", "cost", "cost_currency", "sent_at", "lease_until")
     bulk.update(tx, t.message, ("id", "claim_id"), columns, results)
@@ -323,6 +335,18 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
     ]
     bulk.insert(tx, t.attempt, attempts)
     return taken
+
+
+def _late(result: Mapping[str, Any], row: Row) -> Mapping[str, Any]:
+    """A result as it counts for its message as that is now: an accept may come when others have taken it over."""
+    if result["outcome"] != "accepted" or row["claim_id"] is None:
+        return result
+    if result["claim_id"] == row["claim_id"]:
+        return {**result, "detail": _TWICE} if row["detail"] == _TWICE else result
+    sent_again = row["started_at"] is not None and row["started_at"] > result["attempted_at"]
+    if row["state"] in _UNDECIDED and not (sent_again and row["state"] == State.SENDING):
+        return {**result, "claim_id": row["claim_id"], "tries": max(result["tries"], row["tries"])}
+    return {**result, "detail": _TWICE} if sent_again else result
 
 
 def last_to(tx: Connection, gateway: str, profiles: Collection[int]) -> list[Row]:

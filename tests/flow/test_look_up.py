@@ -127,7 +127,7 @@ async def test_what_a_crash_left_in_doubt_is_asked_about_before_anything_leaves(
     await play.store.run(outbox.mark, ids, "gone", NOON, NOON + LEASE)
     assert await play.store.run(sweep, play.setup, NOON + LEASE) == (0, 2)
     gateway = Telling(answers=[accept, None])
-    await send(play, gateway, NOON + LEASE)
+    await send(play, gateway, SOON + LEASE)
     assert (len(gateway.looked_up), len(gateway.asked)) == (2, 1)
     assert {row["state"] for row in play.rows(t.message)} == {"sent"}
 
@@ -160,7 +160,7 @@ async def test_two_processes_do_not_both_ask_and_send(play: Play) -> None:
     other = Store(play.store.engine.url.render_as_string(hide_password=False))
     gateways = [Telling(accept, answers=[None], concurrency=4) for _ in range(2)]
     pairs = zip((play.store, other), gateways, strict=True)
-    await asyncio.gather(*(deliver(s.run, play.setup, "mail", g, lambda: NOON + LEASE) for s, g in pairs))
+    await asyncio.gather(*(deliver(s.run, play.setup, "mail", g, lambda: SOON + LEASE) for s, g in pairs))
     other.close()
     assert sorted(key for g in gateways for key in g.looked_up) == sorted(row["key"] for row in play.rows(t.message))
     asked = [key for gateway in gateways for key in gateway.asked]
