@@ -267,6 +267,72 @@ async def test_not_now_waits_as_long_as_the_vendor_says(vendor, gateway, message
     assert caught.value.retry_after == timedelta(seconds=9)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_not_now_waits_as_long_as_the_vendor_says_where_it_is_described_too(
+    vendor, gateway, message, status
+) -> None:
+    one = gateway(refusals__status={"429": "retry", "503": "retry"})
+    vendor.answers = [(status, {"code": 1, "error": "slow down"}, {"Retry-After": "3600"})]
+    with pytest.raises(RetryableError, match=rf"texts deliver: not now \(HTTP {status} slow down\)") as caught:
+        await one.deliver(message())
+    assert caught.value.retry_after == timedelta(hours=1)
+    vendor.answers = [(200, {"code": 50, "error": "busy"}, {"Retry-After": "7"})]
+    with pytest.raises(RetryableError) as caught:
+        await one.deliver(message())
+    assert caught.value.retry_after == timedelta(seconds=7)
+    vendor.answers = [(status, {"code": 1, "error": "slow down"})]
+    receipt = await one.deliver(message())
+    assert (receipt.outcome, receipt.detail) == ("deferred", f"HTTP {status} slow down")
+
+
+async def test_what_a_vendor_repeats_of_ours_is_not_told(vendor, gateway, message) -> None:
+    """It answers with everything it was sent, as it was sent, whatever it says about it."""
+    one = gateway(
+        bearer=None,
+        username="tea",
+        password="pa55word-of-ours",
+        query={"apikey": "{secrets.k}", "national": "{to_national}"},
+        headers={"X-Token": "literal-t0ken-of-ours"},
+        secrets={"k": "sk_live_SECRET"},
+        country_code="86",
+        body__name="{params.name}",
+        refusals__contains={"refused": "content"},
+    )
+    sent = message(params={"name": "Anneliese"})
+    vendor.answers = [(400, {"code": 99, "error": ""})]
+    with pytest.raises(DoubtError):
+        await one.deliver(sent)
+    [request] = vendor.requests
+    spaced = "+86 138 0013 8000, 0086-138-0013-8000"
+    echo = f"{spaced} {request.target} {request.body.decode()} {' '.join(request.headers.values())} {request.query}"
+    parts = [echo[at : at + 150] for at in range(0, len(echo), 100)] + ["pa55word-of-ours new-secret"]
+    for words in parts:
+        for status, code, more in (
+            (400, 99, ""),
+            (401, 99, ""),
+            (200, 60, ""),
+            (200, 21, ""),
+            (400, 50, ""),
+            (418, 99, "refused"),
+        ):
+            vendor.answers = [(status, {"code": code, "error": f"{more} {words}"})]
+            try:
+                shown = (await one.deliver(sent)).detail
+            except (AuthError, DoubtError) as error:
+                shown = str(error)
+            known = ("sk_live", "SECRET", "8001380", "0013 8000", "0013-8000", "has shipped", "Anneliese", "pa55word")
+            known += ("literal-t0ken", "new-secret", base64.b64encode(b"tea:pa55word-of-ours").decode()[:12])
+            assert [one for one in known if one in shown] == []
+
+
+async def test_what_a_receipt_repeats_of_ours_is_not_kept(gateway, call) -> None:
+    item = {"msg": {"id": 77}, "state": "UNDELIV", "why": "new-secret: +86 138 0013 8000 is off"}
+    odd = item | {"state": "OFF 13800138000"}
+    receipt, refused = gateway().records(posted(call, {"reports": [item, odd]}))
+    assert receipt.detail == "secret: recipient is off"
+    assert refused.reason == 'status "OFF recipient" is not in receipts.statuses'
+
+
 async def test_refusals_are_found_by_text_and_by_class_of_status(vendor, gateway, message) -> None:
     one = gateway(refusals={"contains": {"no credit": "funds"}, "status": {"4xx": "other", "404": "auth"}})
     for answer, reason in (((200, "ERR no credit"), Reason.FUNDS), ((418, "teapot"), Reason.OTHER)):

@@ -1,7 +1,7 @@
 """From an export to a text message and back, through the whole of crmkit and a Twilio on this machine."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -59,13 +59,13 @@ TAKEN = {"sid": "SM1", "status": "queued"}
 class Place:
     """An installation in a folder, and its engine."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, config: str = CONFIG) -> None:
         (folder / "exports").mkdir()
         (folder / "exports" / "orders.csv").write_text(ORDERS)
         (folder / "templates").mkdir()
         text = '---\npurpose = "transactional"\n---\nOrder {{ order.number }} is on its way 📦\n'
         (folder / "templates" / "order-shipped.en.sms.txt").write_text(text, "utf-8")
-        (folder / "crmkit.toml").write_text(CONFIG.replace("{url}", url))
+        (folder / "crmkit.toml").write_text(config.replace("{url}", url))
         self.host = Host.open(folder / "crmkit.toml")
         self.store = self.host.store()
         self.engine = Local(self.host, self.store)
@@ -75,6 +75,13 @@ class Place:
         table = t.table_of(MessageRow)
         with self.store.read() as tx:
             return [(row.state, row.vendor_id) for row in tx.execute(table.select().order_by(table.c.id))]
+
+    def kill(self) -> None:
+        """What a process leaves that is killed with everything that was decided on the wire."""
+        left = {"claim_id": "gone", "claimed_at": NOW, "started_at": NOW, "lease_until": NOW + timedelta(minutes=5)}
+        table = t.table_of(MessageRow)
+        with self.store.begin() as tx:
+            tx.execute(table.update().where(table.c.state == "queued").values(state="sending", **left))
 
     async def called_back(self, query: str = "", **form: str) -> int:
         """Twilio calls, well signed; what it said is taken in."""
@@ -141,3 +148,41 @@ async def test_a_forged_callback_changes_nothing(place, vendor) -> None:
     assert (await place.engine.accept("twilio", headers, body, now=NOW)).status == 401
     assert await place.engine.take_in(now=NOW) == []
     assert place.messages == before
+
+
+DESCRIBED = """\
+[[channels.sms]]
+use = "http"
+name = "pigeon"
+url = "{url}/send"
+deduplicates = TELLS
+success = { status = [200] }
+[channels.sms.body]
+to = "{to}"
+text = "{text}"
+reference = "{key}"
+
+"""
+
+
+# SEMANTICS 22, 24
+@pytest.mark.parametrize("tells_repeats", [True, False])
+async def test_after_a_crash_only_a_vendor_that_is_said_to_tell_repeats_is_sent_it_again(
+    tmp_path, monkeypatch, vendor, tells_repeats
+) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    before, after = CONFIG[: CONFIG.index("[[channels.sms]]")], CONFIG[CONFIG.index("[[care.rules]]") :]
+    described = DESCRIBED.replace("TELLS", str(tells_repeats).lower())
+    place = Place(tmp_path, vendor.url, before + described + after)
+    vendor.answers = [(429, "", {"Retry-After": "1"})]
+    await place.engine.sync(now=NOW)
+    await place.engine.dispatch(now=NOW)
+    assert {state for state, _ in place.messages} == {"queued"}
+    place.kill()
+    vendor.answers = [(200, {})]
+    vendor.requests.clear()
+    await place.engine.dispatch(now=NOW + timedelta(minutes=6))
+    place.store.close()
+    keys = [request.json["reference"] for request in vendor.requests]
+    assert len(keys) == len(set(keys)) == (2 if tells_repeats else 0)
+    assert [state for state, _ in place.messages] == (["sent"] * 2 if tells_repeats else ["in-doubt"] * 2)
