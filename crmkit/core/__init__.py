@@ -9,6 +9,7 @@ In the order data flows:
 - `version`: how two versions of one record become one row, whatever order they came in
 - `customer`: profiles, identities, addresses, consent; who is who
 - `forgotten`: whom nothing is kept of: keyed hashes, and what is left of records about them
+- `trace`: by what somebody is told in a raw body
 - `order`: orders, lines, parcels, payments, refunds, returns, reviews
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers

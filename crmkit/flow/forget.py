@@ -4,7 +4,8 @@ Ingest asks here before anything else (`sift`): a record about somebody who was 
 without the person, and an order of theirs is known again by its number whatever is said of it later.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -19,12 +20,16 @@ from crmkit.core.errors import ConfigError
 from crmkit.core.forgotten import hash_of, without_person
 from crmkit.core.message import State
 from crmkit.core.records import ConsentRecord, CustomerRecord, InboundRecord, OrderRecord, Record
+from crmkit.core.trace import Traces
 from crmkit.flow import family
-from crmkit.store import bulk, customers, forgotten, log, orders
+from crmkit.store import bodies, bulk, customers, forgotten, log, orders
 from crmkit.store import tables as t
 
 #: Kinds of address that are of one person for good.
 _LASTING = frozenset({"email", "phone"})
+#: Kinds of records that are told by the order they belong to, and of what customers said.
+_OF_ORDERS = ("order", "parcel", "payment", "refund", "return")
+_SAID = frozenset({"inbound", "answer"})
 
 
 # --- by a person's word -----------------------------------------------------------------------------------------------
@@ -74,8 +79,24 @@ def preview(tx: Connection, number: int) -> Preview:
     return Preview(number, counts, families, forgotten.unreached(tx))
 
 
-def forget(tx: Connection, number: int, *, now: datetime) -> dict[str, int]:
+def look_through(read: Callable[[], AbstractContextManager[Connection]], number: int) -> bodies.Looked:
+    """Find the raw bodies about the customer of this number: what takes long is done before anything is held.
+
+    Args:
+        read: begins a read transaction.
+    """
+    with read() as tx:
+        members = customers.members(tx, [number])[number]
+        identities, _ = _identities(tx, members)
+        traces = _traces(tx, members, identities, forgotten.orders_of(tx, members))
+    return bodies.look_through(read, traces)
+
+
+def forget(tx: Connection, number: int, *, now: datetime, looked: bodies.Looked | None = None) -> dict[str, int]:
     """Forget the customer of this number. What is on the wire ends its try; `forgotten.sweep` erases it then.
+
+    Args:
+        looked: the raw bodies about them that were found before (`look_through`); without it all are read here.
 
     Returns:
         How many rows went, by what they are.
@@ -86,31 +107,37 @@ def forget(tx: Connection, number: int, *, now: datetime) -> dict[str, int]:
     bulk.lock(tx, bulk.INGEST)
     forgotten.leave_no_trace(tx)
     members = customers.members(tx, [number])[number]
-    _hold(tx, members)
+    theirs = forgotten.orders_of(tx, members)
+    forgotten.hold(tx, members, [order for order, _, _ in theirs])
     rows = customers.by_id(tx, members)
     if all(row["forgotten_at"] is not None for row in rows.values()):
         raise ConfigError(f"#{number} was forgotten already", who="customers", operation="forget")
     before = preview(tx, number)
     identities, others = _identities(tx, members)
-    theirs = forgotten.orders_of(tx, members)
-    values, refs = _looked_for(tx, rows.values(), identities, theirs)
+    traces = _traces(tx, members, identities, theirs)
     key = forgotten.make_key(tx, now)
     tokens = [order_token(f"{shop}:{external}") for _, shop, external in theirs]
     forgotten.remember(tx, [*identities, *tokens, *_reviews(tx, members)], key, now)
     forgotten.erase_orders(tx, theirs, now)
     forgotten.erase_profiles(tx, members, now)
-    bodies = forgotten.erase_bodies(tx, values, refs, now)
+    emptied = bodies.erase(tx, traces, now, looked)
     plugins = forgotten.erase_in_plugins(tx, members)
-    told = family.place(tx, family.regroup(tx, others), shop=None, now=now)
-    log.append(tx, told, (), now)
-    return {**before.counts, "raw bodies": bodies, **plugins}
+    _place_again(tx, others, (), None, now)
+    return {**before.counts, "raw bodies": emptied, **plugins}
 
 
-def _hold(tx: Connection, members: Sequence[int]) -> None:
-    """Wait until nobody decides about these profiles, and keep others from it; SQLite has one writer."""
-    if tx.dialect.name != "sqlite":
-        p = t.profile.c
-        tx.execute(sa.select(p.id).where(bulk.one_of(tx, p.id, members)).order_by(p.id).with_for_update())
+def _place_again(
+    tx: Connection, related: Iterable[int], ordered_for: Iterable[int], shop: int | None, now: datetime
+) -> None:
+    """Who somebody is that a forgotten one had something to do with, and where they stand, is told anew.
+
+    Args:
+        related: profiles that shared evidence with them, or a family.
+        ordered_for: profiles an order was recorded for that is nobody's now.
+        shop: where that was.
+    """
+    moved = family.regroup(tx, related)
+    log.append(tx, family.place(tx, {*moved, *ordered_for}, shop=shop, now=now), (), now)
 
 
 def _identities(tx: Connection, members: Collection[int]) -> tuple[set[Identity], set[int]]:
@@ -128,31 +155,43 @@ def _identities(tx: Connection, members: Collection[int]) -> tuple[set[Identity]
     return held - crowded, others
 
 
-def _reviews(tx: Connection, members: Collection[int]) -> list[Identity]:
+def _reviews_of(tx: Connection, members: Collection[int]) -> list[bulk.Row]:
     r = t.review.c
-    rows = bulk.select_in(tx, (r.shop_id, r.external_id), r.profile_id, members)
-    return [_review_token(row["shop_id"], row["external_id"]) for row in rows]
+    return bulk.select_in(tx, (r.shop_id, r.external_id), r.profile_id, members)
+
+
+def _reviews(tx: Connection, members: Collection[int]) -> list[Identity]:
+    return [_review_token(row["shop_id"], row["external_id"]) for row in _reviews_of(tx, members)]
 
 
 def _review_token(shop: int, external_id: str) -> Identity:
     return Identity("review", "", f"{shop}:{external_id}")
 
 
-def _looked_for(
-    tx: Connection, rows: Iterable[bulk.Row], identities: Iterable[Identity], theirs: Sequence[tuple[int, int, str]]
-) -> tuple[set[str], dict[int, set[str]]]:
-    """What raw bodies about these profiles are told by: values in them, and ids of orders and buyers by account."""
+def _traces(
+    tx: Connection, members: Collection[int], identities: Iterable[Identity], theirs: Sequence[tuple[int, int, str]]
+) -> Traces:
+    """What raw bodies about these profiles are told by: addresses in them, records of theirs they are about."""
     values = {one.value for one in identities if one.kind in _LASTING}
-    values |= {row["name"] for row in rows if row["name"] and " " in row["name"]}
-    values |= {row["value"] for row in customers.addresses_of(tx, [row["id"] for row in rows])}
-    refs: dict[int, set[str]] = {}
-    for _, shop, external in theirs:
-        refs.setdefault(shop, set()).add(external)
+    values |= {row["value"] for row in customers.addresses_of(tx, members)}
+    shops = {shop for _, shop, _ in theirs}
+    refs = {(shop, ref) for _, shop, external in theirs for ref in _order_refs(external)}
     for one in identities:
-        number = one.scope.removeprefix("shop:")
-        if one.is_strong and number.isdigit():
-            refs.setdefault(int(number), set()).add(one.value)
-    return values, refs
+        if one.is_strong:
+            number = one.scope.removeprefix("shop:")
+            refs |= {(shop, f"customer:{one.value}") for shop in ({int(number)} if number.isdigit() else shops)}
+    refs |= {(row["shop_id"], f"review:{row['external_id']}") for row in _reviews_of(tx, members)}
+    i = t.interaction.c
+    for row in bulk.select_in(tx, (i.key,), i.profile_id, members, i.key.is_not(None)):
+        account, _, ref = row["key"].partition(":")
+        if account.isdigit() and ref.partition(":")[0] in _SAID:
+            refs.add((int(account), ref))
+    return Traces(frozenset(values), frozenset(refs))
+
+
+def _order_refs(external: str) -> list[str]:
+    """What a webhook about an order, or about something that belongs to one, is kept as being about."""
+    return [f"{kind}:{external}" for kind in _OF_ORDERS]
 
 
 # --- within ingest ----------------------------------------------------------------------------------------------------
@@ -207,6 +246,33 @@ def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Si
     return sifted
 
 
+def about_forgotten(
+    tx: Connection,
+    shop: Shop,
+    said: Mapping[int, Sequence[Record]],
+    hinted: Mapping[int, Sequence[tuple[str, str]]] = {},
+) -> set[int]:
+    """Which of these webhooks are about somebody who was forgotten; asked after their records were taken in.
+
+    Args:
+        said: {webhook: its records}.
+        hinted: {webhook: records that are to be read again, as (kind, id)}.
+    """
+    key = forgotten.key_of(tx)
+    if key is None:
+        return set()
+    told = {
+        number: {hash_of(one, key) for record in records for one in _told_by(record, shop)}
+        for number, records in said.items()
+    }
+    for number, refs in hinted.items():
+        told.setdefault(number, set()).update(
+            hash_of(_buyer(shop, ref) if kind == "customer" else _token(shop, ref), key) for kind, ref in refs
+        )
+    meant = forgotten.known(tx, {one for found in told.values() for one in found})
+    return {number for number, found in told.items() if not meant.isdisjoint(found)}
+
+
 def sift_refused(tx: Connection, shop: Shop, refused: Sequence[Refused]) -> list[Refused]:
     """Take the raw body from what could not be read of orders of somebody who was forgotten."""
     key = forgotten.key_of(tx) if refused else None
@@ -257,10 +323,17 @@ def _forget_orders(tx: Connection, shop: Shop, tokens: Sequence[Identity], key: 
     external = [token.value.partition(":")[2] for token in tokens]
     stored = orders.ids_of(tx, shop.id, external)
     theirs = [(stored[number]["id"] if number in stored else None, shop.id, number) for number in external]
-    forgotten.erase_orders(tx, theirs, now)
     guests = [row["id"] for row in customers.by_key(tx, (f"order:{token.value}" for token in tokens)).values()]
+    _, others = _identities(tx, guests)
+    families = customers.family_of(tx, guests)
+    others |= {one for found in customers.members(tx, families.values()).values() for one in found}
+    ordered_for = {row["profile_id"] for row in stored.values() if row["profile_id"] is not None}
+    forgotten.erase_orders(tx, theirs, now)
     if guests:
         forgotten.erase_profiles(tx, guests, now)
+        forgotten.erase_in_plugins(tx, guests)
+    bodies.erase(tx, Traces(refs=frozenset((shop.id, ref) for one in external for ref in _order_refs(one))), now)
+    _place_again(tx, others, ordered_for, shop.id, now)
 
 
 def _still_owned(tx: Connection, shop: Shop, records: Sequence[Record]) -> set[int]:

@@ -8,6 +8,7 @@
 - `inbox`: webhooks that were kept, what they hint at, what adapters remember
 - `customers`: profiles, identities, addresses, families, consent
 - `forgotten`: every place where something of a person is kept, and how it is erased
+- `bodies`: raw bodies that were kept, and which of them are about somebody
 - `orders`: orders and what belongs to them
 - `log`: interactions, pending work and timers
 - `facts`: what handlers, policies and templates are shown, loaded for a whole batch

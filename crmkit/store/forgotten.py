@@ -3,13 +3,14 @@
 A table with something personal in it belongs in one of the lists here.
 """
 
-import re
 import secrets
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
@@ -33,13 +34,8 @@ _OF_ORDERS: Mapping[sa.Table, tuple[str, ...]] = {
     t.review: ("profile_id", "title", "text", "extras"),
 }
 _OF_MESSAGES = ("address", "params", "subject", "text", "html", "headers", "content_hash", "detail")
-#: Raw bodies: their columns to look in, and what they become. A row that names somebody who is forgotten is emptied.
-_BODIES: Mapping[sa.Table, tuple[tuple[str, ...], Mapping[str, Any]]] = {
-    t.quarantine: (("raw", "reason", "place", "ref"), {"raw": None, "reason": "forgotten", "place": "forgotten"}),
-    t.inbox: (("body", "query", "headers", "error"), {"body": b"", "query": "", "headers": None, "error": None}),
-}
 #: Messages that nobody has in hand: what becomes of them.
-_STOPPED = {
+_STOPPED: Mapping[str, State] = {
     State.QUEUED: State.SUPPRESSED,
     State.HELD: State.SUPPRESSED,
     State.IN_DOUBT: State.CANCELLED,
@@ -137,14 +133,16 @@ def erase_orders(tx: Connection, orders: Sequence[tuple[int | None, int, str]], 
         for table, columns in _OF_ORDERS.items():
             where = [table.c.shop_id == shop, bulk.one_of(tx, table.c.order_external_id, external)]
             _set(tx, table, where, dict.fromkeys(columns))
-    _erase_told(tx, t.interaction.c.order_id, numbers)
-    _erase_messages(tx, t.message.c.order_id, numbers, now)
+    told = _erase_told(tx, [bulk.one_of(tx, t.interaction.c.order_id, numbers)])
+    _erase_messages(tx, sa.or_(bulk.one_of(tx, t.message.c.order_id, numbers), _to_staff_of(tx, told)), now)
     tx.execute(sa.delete(t.timer).where(bulk.one_of(tx, t.timer.c.order_id, numbers)))
 
 
 def erase_profiles(tx: Connection, profiles: Collection[int], now: datetime) -> None:
     """Leave of these profiles their numbers, which other rows point at; what is of their orders see `erase_orders`."""
     held = {row["value"] for row in customers.addresses_of(tx, profiles)}
+    if held:
+        _recognise_told(tx, held, min(profiles))
     for table in (t.identity, t.address, t.timer):
         tx.execute(sa.delete(table).where(bulk.one_of(tx, table.c.profile_id, profiles)))
     elsewhere = {row["value"] for row in bulk.select_in(tx, (t.address.c.value,), t.address.c.value, held)}
@@ -157,8 +155,10 @@ def erase_profiles(tx: Connection, profiles: Collection[int], now: datetime) -> 
     r = t.review.c
     emptied = dict.fromkeys(_OF_ORDERS[t.review])
     _set(tx, t.review, [bulk.one_of(tx, r.profile_id, profiles)], emptied)
-    _erase_told(tx, t.interaction.c.profile_id, profiles)
-    _erase_messages(tx, t.message.c.profile_id, profiles, now)
+    told = _erase_told(tx, [bulk.one_of(tx, t.interaction.c.profile_id, profiles)])
+    _erase_messages(tx, sa.or_(bulk.one_of(tx, t.message.c.profile_id, profiles), _to_staff_of(tx, told)), now)
+    orphans = [t.receipt.c.message_id.is_(None), bulk.one_of(tx, t.receipt.c.recipient, gone)]
+    _set(tx, t.receipt, orphans, {"recipient": None, "detail": None})
     b = t.broadcast_member.c
     _set(tx, t.broadcast_member, [bulk.one_of(tx, b.profile_id, profiles)], {"address": None})
     p = t.profile.c
@@ -171,97 +171,136 @@ def erase_profiles(tx: Connection, profiles: Collection[int], now: datetime) -> 
         "cycle": 1,
         "forgotten_at": sa.func.coalesce(p.forgotten_at, sa.literal(now, p.forgotten_at.type)),
     }
+    _set(tx, t.profile, [bulk.one_of(tx, p.merged_into, profiles)], {"merged_into": None})
     _set(tx, t.profile, [bulk.one_of(tx, p.id, profiles)], nobody)
 
 
-def _erase_told(tx: Connection, column: sa.ColumnElement[Any], values: Collection[int]) -> None:
-    """The log keeps its rows, what they say is gone, and nothing more is decided about them."""
+def _recognise_told(tx: Connection, addresses: Collection[str], profile: int) -> None:
+    """What came from these addresses while nobody was known by them is this profile's, with all it caused."""
     i = t.interaction.c
-    rows = bulk.select_in(tx, (i.id, i.payload), column, values)
+    sender = sa.type_coerce(i.payload, _document(tx))["sender"].as_string()
+    said = (i.profile_id.is_(None), i.type == "message-received", bulk.one_of(tx, sender, addresses))
+    frontier = set(tx.execute(sa.select(i.id).where(*said)).scalars())
+    found = set(frontier)
+    while frontier:
+        rows = bulk.select_in(tx, (i.id,), i.cause_id, frontier, i.profile_id.is_(None))
+        frontier = {row["id"] for row in rows} - found
+        found |= frontier
+    if found:
+        _set(tx, t.interaction, [bulk.one_of(tx, i.id, found)], {"profile_id": profile})
+        c = t.timer.c
+        _set(tx, t.timer, [c.profile_id.is_(None), bulk.one_of(tx, c.cause_id, found)], {"profile_id": profile})
+
+
+def _document(tx: Connection) -> sa.JSON:
+    return sa.JSON() if tx.dialect.name == "sqlite" else JSONB()
+
+
+def _erase_told(tx: Connection, where: Sequence[sa.ColumnElement[bool]]) -> list[int]:
+    """The log keeps its rows, what they say is gone, and nothing more is decided about them. Returns their numbers."""
+    i = t.interaction.c
+    rows = bulk.rows(tx, sa.select(i.id, i.payload).where(*where))
     changed = [{"id": row["id"], "payload": blank(row["payload"])} for row in rows if row["payload"]]
     bulk.update(tx, t.interaction, ("id",), ("payload",), changed)
-    pending = t.pending.c.interaction_id
-    tx.execute(sa.delete(t.pending).where(bulk.one_of(tx, pending, [row["id"] for row in rows])))
+    numbers = [row["id"] for row in rows]
+    tx.execute(sa.delete(t.pending).where(bulk.one_of(tx, t.pending.c.interaction_id, numbers)))
+    return numbers
 
 
-def _erase_messages(tx: Connection, column: sa.ColumnElement[Any], values: Collection[int], now: datetime) -> None:
-    """What waits is not sent; what is on the wire is left to the end of its try (see `sweep`)."""
+def _to_staff_of(tx: Connection, told: Collection[int]) -> sa.ColumnElement[bool]:
+    """Messages to others that these interactions led to."""
+    return sa.and_(t.message.c.profile_id.is_(None), bulk.one_of(tx, t.message.c.interaction_id, told))
+
+
+def _erase_messages(tx: Connection, theirs: sa.ColumnElement[bool], now: datetime, *, waits: bool = True) -> int:
+    """What waits is not sent; what is on the wire is left to the end of its try (see `sweep`). Returns how many.
+
+    They are held first: what a try that ends meanwhile makes of a message is known, or stays as it is.
+
+    Args:
+        waits: for others who hold one of them; else that one is left out.
+    """
     m = t.message.c
-    theirs = bulk.one_of(tx, column, values)
-    for state, becomes in _STOPPED.items():
-        stopped = {"state": becomes, "reason": Reason.FORGOTTEN, "settled_at": now}
-        _set(tx, t.message, [theirs, m.state == state], stopped)
-    numbers = sa.select(m.id).where(theirs, m.state != State.SENDING)
-    _set(tx, t.attempt, [t.attempt.c.message_id.in_(numbers)], {"detail": None})
-    _set(tx, t.receipt, [t.receipt.c.message_id.in_(numbers)], {"detail": None, "recipient": None})
-    _set(tx, t.message, [theirs, m.state != State.SENDING], dict.fromkeys(_OF_MESSAGES))
+    held = sa.select(m.id, m.state, m.doubted_at).where(theirs, m.state != State.SENDING).order_by(m.id)
+    if tx.dialect.name != "sqlite":
+        held = held.with_for_update(skip_locked=not waits)
+    rows = bulk.rows(tx, held)
+    becomes: dict[State, list[int]] = defaultdict(list)
+    for row in rows:
+        if row["state"] in _STOPPED:
+            # What an earlier try may have sent was not suppressed.
+            doubted = row["doubted_at"] is not None
+            becomes[State.CANCELLED if doubted else _STOPPED[row["state"]]].append(row["id"])
+    for state, stopped in becomes.items():
+        values = {"state": state, "reason": Reason.FORGOTTEN, "settled_at": now}
+        _set(tx, t.message, [bulk.one_of(tx, m.id, stopped)], values)
+    numbers = [row["id"] for row in rows]
+    if numbers:
+        _set(tx, t.attempt, [bulk.one_of(tx, t.attempt.c.message_id, numbers)], {"detail": None})
+        erase_receipts(tx, numbers)
+        _set(tx, t.message, [bulk.one_of(tx, m.id, numbers)], dict.fromkeys(_OF_MESSAGES))
+    return len(numbers)
+
+
+def erase_receipts(tx: Connection, messages: Collection[int]) -> None:
+    """What vendors wrote of these messages, and to whom they went."""
+    of_them = bulk.one_of(tx, t.receipt.c.message_id, messages)
+    _set(tx, t.receipt, [of_them], {"detail": None, "recipient": None})
+
+
+def hold(tx: Connection, profiles: Collection[int], orders: Collection[int]) -> None:
+    """Hold these profiles and all messages about them and their orders, once nobody else does, in the usual order.
+
+    SQLite has one writer.
+    """
+    if tx.dialect.name == "sqlite":
+        return
+    p, m, i = t.profile.c, t.message.c, t.interaction.c
+    tx.execute(sa.select(p.id).where(bulk.one_of(tx, p.id, profiles)).order_by(p.id).with_for_update())
+    told = sa.select(i.id).where(sa.or_(bulk.one_of(tx, i.profile_id, profiles), bulk.one_of(tx, i.order_id, orders)))
+    about = sa.or_(
+        bulk.one_of(tx, m.profile_id, profiles),
+        bulk.one_of(tx, m.order_id, orders),
+        sa.and_(m.profile_id.is_(None), m.interaction_id.in_(told)),
+    )
+    tx.execute(sa.select(m.id).where(about).order_by(m.id).with_for_update())
+
+
+def meant(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Those of these messages (`id`, `profile_id`, `interaction_id`) that are about somebody who was forgotten."""
+    p, i = t.profile.c, t.interaction.c
+    is_gone = p.forgotten_at.is_not(None)
+    gone = {row["id"] for row in bulk.select_in(tx, (p.id,), p.id, _numbers(rows, "profile_id"), is_gone)}
+    found = {row["id"] for row in rows if row["profile_id"] in gone}
+    others = [row for row in rows if row["profile_id"] is None]
+    told = sa.select(i.id).join(t.profile, p.id == i.profile_id).where(is_gone)
+    causes = _numbers(others, "interaction_id")
+    if causes:
+        about = set(tx.execute(told.where(bulk.one_of(tx, i.id, causes))).scalars())
+        found |= {row["id"] for row in others if row["interaction_id"] in about}
+    return found
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], name: str) -> set[int]:
+    return {row[name] for row in rows if row[name] is not None}
 
 
 def sweep(tx: Connection, now: datetime) -> int:
-    """Erase messages that were on the wire when their customer was forgotten. Returns how many customers they were of.
+    """Erase messages that were on the wire when their customer was forgotten. Returns how many.
 
-    One statement where nobody was forgotten, or nothing is left.
+    One statement where nobody was forgotten, or nothing is left. What somebody else holds is left to the next.
     """
-    m, p = t.message.c, t.profile.c
-    left = (
-        sa.select(m.profile_id)
-        .join(t.profile, p.id == m.profile_id)
-        .where(p.forgotten_at.is_not(None), m.state != State.SENDING, m.text.is_not(None))
-        .distinct()
+    m, p, i = t.message.c, t.profile.c, t.interaction.c
+    is_left = sa.and_(
+        p.forgotten_at.is_not(None),
+        m.state != State.SENDING,
+        sa.or_(m.text.is_not(None), m.address.is_not(None), m.state.in_(_STOPPED)),
     )
-    profiles = list(tx.execute(left).scalars())
-    if profiles:
-        _erase_messages(tx, m.profile_id, profiles, now)
-    return len(profiles)
-
-
-def erase_bodies(tx: Connection, values: Collection[str], refs: Mapping[int, Collection[str]], now: datetime) -> int:
-    """Empty raw bodies in which one of these values stands, or that are of one of these ids of an account.
-
-    Args:
-        values: e-mail addresses, phone numbers, buyer ids, names of more than one word.
-        refs: {account: the vendor's ids of orders and buyers}.
-
-    Returns:
-        How many.
-    """
-    found = _finder(values)
-    total = 0
-    for table, (columns, empty) in _BODIES.items():
-        hits = [
-            row["id"]
-            for row in _every(tx, table, columns)
-            if ("ref" in columns and row["ref"] in refs.get(row["account_id"], ()))
-            or any(found(row[name]) for name in columns)
-        ]
-        closed = {"resolved_at": now} if "resolved_at" in table.c else {}
-        _set(tx, table, [bulk.one_of(tx, table.c.id, hits)], {**empty, **closed})
-        total += len(hits)
-    return total
-
-
-def _every(tx: Connection, table: sa.Table, columns: Sequence[str]) -> Iterator[Mapping[str, Any]]:
-    after = 0
-    chosen = [table.c[name] for name in ("id", "account_id", *columns)]
-    while rows := bulk.rows(tx, sa.select(*chosen).where(table.c.id > after).order_by(table.c.id).limit(500)):
-        yield from rows
-        after = rows[-1]["id"]
-
-
-class _finder:  # noqa: N801
-    """Whether one of some values stands in a text, in whatever case; numbers however they are set apart."""
-
-    def __init__(self, values: Iterable[str]) -> None:
-        self.texts = {value.lower() for value in values if value}
-        self.digits = {re.sub(r"\D", "", value)[-9:] for value in values if re.fullmatch(r"\+\d{7,}", value)}
-
-    def __call__(self, held: Any) -> bool:
-        if held is None:
-            return False
-        text = (held.decode("utf-8", "replace") if isinstance(held, bytes) else str(held)).lower()
-        if any(value in text for value in self.texts):
-            return True
-        return bool(self.digits) and any(value in re.sub(r"[ ()./\-]", "", text) for value in self.digits)
+    theirs = sa.select(m.id).join(t.profile, p.id == m.profile_id).where(is_left)
+    to_staff = sa.select(m.id).join(t.interaction, i.id == m.interaction_id).join(t.profile, p.id == i.profile_id)
+    left = theirs.union_all(to_staff.where(m.profile_id.is_(None), is_left))
+    numbers = list(tx.execute(left).scalars())
+    return _erase_messages(tx, bulk.one_of(tx, m.id, numbers), now, waits=False) if numbers else 0
 
 
 # --- plugins' tables --------------------------------------------------------------------------------------------------
