@@ -2,11 +2,13 @@
 
 The first of a burst sets a timer; the others within its time are put into it, and kept as suppressed. When it is due,
 one message is rendered that names all. The timer is the plugin's own, written in the transaction of what was decided:
-nothing is lost or doubled when a process dies.
+nothing is lost or doubled when a process dies. A burst for the staff may be of several customers, whom several workers
+decide about at once: its timer is nobody's, and is written by one worker at a time.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -24,25 +26,32 @@ class Held:
 
     Attributes:
         event: what it is asked for by.
+        at: when that was.
         timer: the timer it sets if it is the first.
         rows: how it is kept if it is put with another: messages, suppressed.
     """
 
     event: Event
+    at: datetime
     timer: Mapping[str, Any]
     rows: Sequence[dict[str, Any]]
 
     @property
-    def name(self) -> tuple[str, str]:
-        """Of the timer: its plugin and key."""
+    def name(self) -> log.TimerName:
+        """Of the timer."""
         return self.timer["plugin"], self.timer["key"]
+
+    @property
+    def age(self) -> tuple[datetime, int]:
+        """What came first is put with others first."""
+        return self.at, self.timer["cause_id"]
 
 
 @dataclass(slots=True)
 class Bundles:
     """What became of held sends: timers to set, interactions of those that ended, messages that were combined."""
 
-    timers: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    timers: dict[log.TimerName, dict[str, Any] | None] = field(default_factory=dict)
     ended: list[dict[str, Any]] = field(default_factory=list)
     combined: list[dict[str, Any]] = field(default_factory=list)
 
@@ -71,14 +80,15 @@ def hold(plugin: str, event: Event, cause: Mapping[str, Any], send: Send, rows: 
         "key": _timer_key(event, send),
         "type": BundleDue.name,
         "due_at": cause["occurred_at"] + send.combine,
-        "profile_id": cause["profile_id"],
+        # what tells the staff of several customers is nobody's: it outlives the one who came first
+        "profile_id": None if send.to is not None and event.order is None else cause["profile_id"],
         "shop_id": cause["shop_id"],
         "order_id": cause["order_id"],
         "payload": _joined({name: value for name, value in payload.items() if value is not None}, event),
         "cause_id": cause["id"],
         "depth": cause["depth"] + 1,
     }
-    return Held(event, timer, rows)
+    return Held(event, cause["occurred_at"], timer, rows)
 
 
 def _timer_key(event: Event, send: Send) -> str:
@@ -93,17 +103,16 @@ def _timer_key(event: Event, send: Send) -> str:
 
 
 def bundle(tx: Connection, held: Sequence[Held]) -> Bundles:
-    """Put each held send with those it belongs to. One statement.
+    """Put each held send with those it belongs to, the oldest first. One statement.
 
-    Args:
-        held: in the order they were decided in.
+    Whoever calls holds the customers, and what is nobody's (see `store.log.hold_shared_timers`).
     """
     found = Bundles()
     open_timers = log.timers_named(tx, {one.name for one in held})
-    for one in held:
-        name, at = one.name, one.event.at
+    for one in sorted(held, key=lambda one: one.age):
+        name = one.name
         timer: Mapping[str, Any] | None = found.timers.get(name) or open_timers.get(name)
-        if timer is not None and at >= timer["due_at"]:  # that burst is over
+        if timer is not None and one.at >= timer["due_at"]:  # that burst is over
             found.ended.append(log.interaction_of(timer))
             timer = None
         if timer is None:

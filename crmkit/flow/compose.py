@@ -29,13 +29,19 @@ _STATE = {"suppress": State.SUPPRESSED, "hold": State.HELD, "defer": State.QUEUE
 
 @dataclass(slots=True)
 class Draft:
-    """One `Send` to one recipient on its way to becoming a message."""
+    """One `Send` to one recipient on its way to becoming a message.
+
+    Attributes:
+        key: of the message.
+        once: where the key is the author's own, the same; `base` is what it starts with, before the recipient.
+    """
 
     send: Send
     event: Event
     plugin: str
     key: str
     once: str | None = None
+    base: str | None = None
     person: StaffMember | None = None
     channel: str = ""
     entries: Sequence[Entry] = ()
@@ -88,7 +94,8 @@ class Composer:
 
         def draft(whom: str, person: StaffMember | None = None) -> Draft:
             name = f"{base}:{whom}"
-            return Draft(send, event, plugin.name, name, name if is_own else None, person, verdict=verdict)
+            once, of = (name, base) if is_own else (None, None)
+            return Draft(send, event, plugin.name, name, once, of, person, verdict=verdict)
 
         if send.to is None:
             return [draft(key.of_recipient(event) if is_own else "customer")]
@@ -285,6 +292,7 @@ class Composer:
         return {
             "key": draft.key,
             "once": draft.once,
+            "once_of": draft.base,
             "cause": key.of_cause(event) if draft.once is not None else None,
             "broadcast_id": draft.send.broadcast if isinstance(draft.send, ToMember) else None,
             "interaction_id": event.id,

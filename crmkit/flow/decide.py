@@ -34,7 +34,7 @@ from crmkit.flow.crm import CrmView, Reading
 from crmkit.flow.effect import Effects
 from crmkit.flow.post import post
 from crmkit.flow.setup import Plugin, Setup
-from crmkit.flow.wave import Wave, Work
+from crmkit.flow.wave import Close, Wave, Work
 from crmkit.store import broadcasts, bulk, customers, facts, log
 from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
@@ -171,7 +171,7 @@ class _Batch:
         self.plugins = [plugin for plugin in setup.plugins if only is None or plugin.name in only]
         self.done = Decided()
         self.reading = Reading(tx, now)
-        self.wave = Wave()
+        self.wave, self.close = Wave(), Close()
         self.orders: dict[int, Order] = {}
         self.broadcasts: dict[int, Mapping[str, Any]] = {}
         self.subjects: dict[str, dict[int, Any]] = {name: {} for name in SUBJECTS}
@@ -187,7 +187,7 @@ class _Batch:
         self.effects = Effects(tx, setup, now, self.composer, self.customers, self.wave)
         self.composer.planned = self.effects.planned
         self._load(rows)
-        self._lock_addresses()
+        self._take_addresses()
 
     def _crm(self, plugin: Plugin) -> CrmView:
         return CrmView(self.reading, plugin.name, plugin.settings)
@@ -219,16 +219,23 @@ class _Batch:
                     for model in handler.load:
                         self.reading.preload(model, everybody)
 
-    def _lock_addresses(self) -> None:
-        """Hold the addresses that a cap or a broadcast counts: two customers who share one are not decided at once."""
+    def _take_addresses(self) -> None:
+        """Hold the addresses that a cap or a broadcast counts: two customers who share one are not decided at once.
+
+        A customer of whom another worker holds one is left out, like one that another worker holds: nobody waits.
+        """
         if self.tx.dialect.name == "sqlite":
             return
         has_cap = self.setup.rules.marketing_cap is not None
         loud = has_cap and any(not self._is_quiet(row) for row in self.rows)
         if loud or self.broadcasts:
             self.effects.meet()
-            addresses = {row["value"] for rows in self.composer.reach.addresses.values() for row in rows}
-            bulk.lock_all(self.tx, (f"address:{address}" for address in addresses))
+            reach = self.composer.reach.addresses
+            wanted = {family: {f"address:{row['value']}" for row in rows} for family, rows in reach.items()}
+            mine = bulk.take_free(self.tx, set().union(*wanted.values()))
+            busy = {family for family, names in wanted.items() if not names <= mine}
+            self.rows = [row for row in self.rows if row["family"] not in busy]
+            self.families -= busy
 
     # waves
 
@@ -245,6 +252,8 @@ class _Batch:
                 owner = owner_row["family"] if owner_row["family"] is not None else ("cause", owner_row["id"])
                 queues[owner] = deque(sorted((*queues.get(owner, ()), owner_row), key=_age))
             queues = {owner: queue for owner, queue in queues.items() if queue}
+        self._post(self.close.write(self.tx, self.now, self.listened))
+        self.done.quiet = self.close.quiet.total()
         self.done.selects = self.reading.selects
         return self.done
 
@@ -360,14 +369,17 @@ class _Batch:
         """Write a wave. Returns what it told that is to be decided next."""
         wave, self.wave = self.wave, Wave()
         self.effects.wave = self.wave
+        self.close.add(wave)
         next_up = wave.write(self.tx, self.now, self.listened)
         self.reading.refresh(wave.saves)
-        self.done.quiet += sum(wave.quiet.values())
-        post(self.tx, wave.messages, template_rows(self.composer.templates), self.listened, self.now)
-        self.composer.templates.clear()
-        self.done.messages.update(row["state"] for row in wave.messages)
-        self.done.rows.extend(wave.messages)
+        self._post(wave.messages)
         return self._next(next_up)
+
+    def _post(self, messages: list[dict[str, Any]]) -> None:
+        post(self.tx, messages, template_rows(self.composer.templates), self.listened, self.now)
+        self.composer.templates.clear()
+        self.done.messages.update(row["state"] for row in messages)
+        self.done.rows.extend(messages)
 
     def _next(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Of what was told, that of this batch's customers; others' takes its turn among their own pending work."""

@@ -42,7 +42,12 @@ def _subject(event: Event, name: str) -> str:
 
 def of_recipient(event: Event) -> str:
     """What tells the customer of a key of the author's own from others: the profile's natural key, for ever."""
-    return "customer" if event.customer is None else f"customer:{digest(event.customer.key)}"
+    return "customer" if event.customer is None else of_profile(event.customer.key)
+
+
+def of_profile(natural_key: str) -> str:
+    """The same, by a profile's natural key."""
+    return f"customer:{digest(natural_key)}"
 
 
 def digest(text: str) -> str:

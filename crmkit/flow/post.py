@@ -7,9 +7,10 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.core.message import Reason, State
-from crmkit.flow import callback
+from crmkit.flow import callback, key
 from crmkit.flow.pause import Pauses
 from crmkit.store import broadcasts, outbox, told
+from crmkit.store.told import Kin
 
 _SETTLED = frozenset({State.SUPPRESSED, State.HELD})
 
@@ -29,9 +30,10 @@ def post(
     """
     if not rows:
         return
-    _drop_told(tx, rows, now)
     members = [row for row in rows if row["broadcast_id"] is not None]
-    _drop_shared(tx, members, now)
+    kin = _kin(tx, rows)
+    _drop_told(tx, rows, kin, now)
+    _drop_shared(tx, members, kin, now)
     _tell_apart(tx, rows)
     Pauses.standing(tx).apply(rows)
     outbox.keep_templates(tx, templates)
@@ -51,17 +53,31 @@ def _suppress(row: dict[str, Any], detail: str, now: datetime) -> None:
     row.update(state=State.SUPPRESSED, reason=Reason.DUPLICATE, detail=detail, settled_at=now)
 
 
-def _drop_told(tx: Connection, rows: Sequence[dict[str, Any]], now: datetime) -> None:
+def _kin(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> dict[int, Kin]:
+    """The customers of messages that a customer gets once, by whichever profile."""
+    profiles = {row["profile_id"] for row in rows if row["once"] is not None and row["profile_id"] is not None}
+    return told.kin_of(tx, profiles) if profiles else {}
+
+
+def _onces(row: Mapping[str, Any], kin: Mapping[int, Kin]) -> set[str]:
+    """The author's own key of a message, for each profile of its customer."""
+    found = {row["once"]}
+    if row["profile_id"] in kin:
+        found.update(f"{row['once_of']}:{key.of_profile(natural)}" for natural in kin[row["profile_id"]].keys)
+    return found
+
+
+def _drop_told(tx: Connection, rows: Sequence[dict[str, Any]], kin: Mapping[int, Kin], now: datetime) -> None:
     """One interaction tells one thing to one recipient once; of a key of the author's own, one message is told at all.
 
     What did not leave and never will does not count.
     """
     said: set[tuple[Any, str]] = set()
     live = [row for row in rows if row["state"] != State.SUPPRESSED]
-    own = {row["once"] for row in live if row["once"] is not None}
-    known = told.once(tx, own) if own else set()
+    own = {id(row): _onces(row, kin) for row in live if row["once"] is not None}
+    known = told.once(tx, set().union(*own.values())) if own else set()
     for row in live:
-        if row["once"] in known or (row["interaction_id"], row["key"]) in said:
+        if not known.isdisjoint(own.get(id(row), ())) or (row["interaction_id"], row["key"]) in said:
             _suppress(row, "told before", now)
         elif row["once"] is not None:
             known.add(row["once"])
@@ -73,17 +89,23 @@ def _takes_place(row: Mapping[str, Any]) -> bool:
     return bool(row["state"] != State.SUPPRESSED or row["reason"] == Reason.HOLD_OUT)
 
 
-def _drop_shared(tx: Connection, members: Sequence[dict[str, Any]], now: datetime) -> None:
-    """A broadcast reaches each address once, whoever shares it."""
+def _drop_shared(tx: Connection, members: Sequence[dict[str, Any]], kin: Mapping[int, Kin], now: datetime) -> None:
+    """A broadcast reaches each address once, whoever shares it, and each customer, of however many members by now."""
     mine = [row for row in members if row["address"] is not None and _takes_place(row)]
     if not mine:
         return
-    taken = broadcasts.taken(tx, {row["address"] for row in mine}, {row["broadcast_id"] for row in mine})
+    numbers = {row["broadcast_id"] for row in mine}
+    taken = broadcasts.taken(tx, {row["address"] for row in mine}, numbers)
+    placed = broadcasts.placed(tx, {kin[row["profile_id"]].family for row in mine}, numbers)
     for row in mine:
-        place = (row["broadcast_id"], row["address"])
+        place, person = (row["broadcast_id"], row["address"]), (row["broadcast_id"], kin[row["profile_id"]].family)
         if place in taken:
             _suppress(row, "another customer of the same address is told", now)
-        taken.add(place)
+        elif person in placed:
+            _suppress(row, "this customer has a place already, as another member", now)
+        else:
+            taken.add(place)
+            placed.add(person)
 
 
 def _tell_apart(tx: Connection, rows: Sequence[dict[str, Any]]) -> None:

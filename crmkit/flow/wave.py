@@ -1,4 +1,8 @@
-"""A wave: what handlers asked for in one round, gathered, then written together with what is decided by it."""
+"""A wave: what handlers asked for in one round, gathered, then written together with what is decided by it.
+
+What batches of other customers may be writing too at this moment is gathered over all waves, and written once and in
+one order at the end of the batch: so no two batches wait for each other.
+"""
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
@@ -34,7 +38,7 @@ class Wave:
         finished: pending work that is done.
         put_back: pending work of single plugins that failed, or waits.
         told: interactions to append.
-        timers, cancelled: timers to set, and (plugin, key) of those to remove.
+        timers: timers to set, or None to remove them; of several words on one timer, the last counts.
         saves: rows of plugins' own tables.
         messages: for the outbox.
         held: sends that wait for others like them.
@@ -45,8 +49,7 @@ class Wave:
     finished: list[int] = field(default_factory=list)
     put_back: list[dict[str, Any]] = field(default_factory=list)
     told: list[dict[str, Any]] = field(default_factory=list)
-    timers: list[dict[str, Any]] = field(default_factory=list)
-    cancelled: list[tuple[str, str]] = field(default_factory=list)
+    timers: dict[log.TimerName, dict[str, Any] | None] = field(default_factory=dict)
     saves: dict[type[SQLModel], list[SQLModel]] = field(default_factory=dict)
     messages: list[dict[str, Any]] = field(default_factory=list)
     held: list[combine.Held] = field(default_factory=list)
@@ -54,32 +57,53 @@ class Wave:
     quiet: Counter[tuple[int, str, str]] = field(default_factory=Counter)
 
     def set(self, timer: dict[str, Any]) -> None:
-        """Set a timer, or move it; of several words on one timer, the last counts."""
-        self.cancelled = [pair for pair in self.cancelled if pair != (timer["plugin"], timer["key"])]
-        self.timers.append(timer)
+        """Set a timer, or move it."""
+        self.timers[timer["plugin"], timer["key"]] = timer
 
     def cancel(self, plugin: str, key: str) -> None:
         """Remove a timer."""
-        self.timers = [row for row in self.timers if (row["plugin"], row["key"]) != (plugin, key)]
-        self.cancelled.append((plugin, key))
+        self.timers[plugin, key] = None
 
     def write(self, tx: Connection, now: datetime, listened: Collection[str]) -> list[dict[str, Any]]:
-        """Write everything but the messages. Returns the interactions it appended that somebody listens to."""
+        """Write all but the messages, and what waits for the `Close`. Returns what it told that somebody listens to."""
         log.done(tx, self.finished)
         log.put_back(tx, self.put_back)
-        log.cancel_timers(tx, self.cancelled)
-        if self.held:
-            bundles = combine.bundle(tx, self.held)
-            self.timers.extend(bundles.timers.values())
-            self.told.extend(bundles.ended)
-            self.messages.extend(bundles.combined)
-        log.set_timers(tx, self.timers)
         for model, rows in self.saves.items():
             _save(tx, t.table_of(model), [row.model_dump() for row in rows])
-        log.count_quiet(tx, self.quiet)
         told = log.append(tx, self.told, (), now)
-        members.freeze(tx, self.broadcasts, now)
         return [row for row in told if row["type"] in listened]
+
+
+@dataclass(slots=True)
+class Close:
+    """What is left to write when the last wave of a batch is over: as `Wave` has it, of all of them."""
+
+    timers: dict[log.TimerName, dict[str, Any] | None] = field(default_factory=dict)
+    held: list[combine.Held] = field(default_factory=list)
+    broadcasts: list[Frozen] = field(default_factory=list)
+    quiet: Counter[tuple[int, str, str]] = field(default_factory=Counter)
+
+    def add(self, wave: Wave) -> None:
+        """Keep what a wave leaves for the end."""
+        self.timers.update(wave.timers)
+        self.held.extend(wave.held)
+        self.broadcasts.extend(wave.broadcasts)
+        self.quiet.update(wave.quiet)
+
+    def write(self, tx: Connection, now: datetime, listened: Collection[str]) -> list[dict[str, Any]]:
+        """Write it. Returns messages that were combined with others.
+
+        A bundle that ended is pending work: it has its turn in the next batch.
+        """
+        timers = [*self.timers.values(), *(one.timer for one in self.held)]
+        if any(timer is not None and timer["profile_id"] is None for timer in timers):
+            log.hold_shared_timers(tx)
+        bundles = combine.bundle(tx, self.held) if self.held else combine.Bundles()
+        log.set_timers(tx, {**self.timers, **bundles.timers})
+        log.append(tx, bundles.ended, listened, now)
+        members.freeze(tx, self.broadcasts, now)
+        log.count_quiet(tx, self.quiet)
+        return bundles.combined
 
 
 def _save(tx: Connection, table: Any, rows: Sequence[Mapping[str, Any]]) -> None:

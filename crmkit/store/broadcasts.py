@@ -160,6 +160,18 @@ def taken(tx: Connection, addresses: Iterable[str], broadcasts: Collection[int])
     return {(row["broadcast_id"], row["address"]) for row in rows}
 
 
+def placed(tx: Connection, families: Iterable[int], broadcasts: Collection[int]) -> set[tuple[int, int]]:
+    """Of these broadcasts, the customers of whom a member has its place, as (broadcast, family)."""
+    m, p = t.broadcast_member.c, t.profile.c
+    statement = (
+        sa.select(m.broadcast_id, p.family_id)
+        .join(t.profile, p.id == m.profile_id)
+        .where(bulk.one_of(tx, p.family_id, set(families)), bulk.one_of(tx, m.broadcast_id, sorted(broadcasts)))
+        .where(m.address.is_not(None))
+    )
+    return {(number, family) for number, family in tx.execute(statement)}
+
+
 def decided(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     """Members (`broadcast_id`, `profile_id`) have had their turn: `message_id`, and the `address` that is theirs."""
     bulk.update(tx, t.broadcast_member, ("broadcast_id", "profile_id"), ("address", "message_id"), rows)

@@ -301,3 +301,17 @@ def lock_all(tx: Connection, names: Iterable[str]) -> None:
     numbers = sorted({_lock_number(name) for name in names})
     if numbers and tx.dialect.name != "sqlite":
         tx.exec_driver_sql("SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n", (numbers,))
+
+
+def take_free(tx: Connection, names: Iterable[str]) -> set[str]:
+    """Hold those of these names that nobody else holds, to the end of the transaction; waits for none. One statement.
+
+    On SQLite, which has one writer, that is all of them.
+    """
+    numbers = {_lock_number(name): name for name in names}
+    if not numbers or tx.dialect.name == "sqlite":
+        return set(numbers.values())
+    taken = tx.exec_driver_sql(
+        "SELECT n FROM unnest(%s::bigint[]) AS n WHERE pg_try_advisory_xact_lock(n)", (sorted(numbers),)
+    )
+    return {numbers[number] for number in taken.scalars()}

@@ -13,6 +13,9 @@ from crmkit.store import bulk, customers
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
+#: A timer's plugin and key.
+TimerName = tuple[str, str]
+
 
 def append(
     tx: Connection, rows: Sequence[dict[str, Any]], listened: Collection[str], now: datetime
@@ -195,14 +198,28 @@ def put_back(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 # --- timers -----------------------------------------------------------------------------------------------------------
 
 
-def set_timers(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Set timers, or move those that are set."""
-    latest = {(row["plugin"], row["key"]): row for row in rows}
-    bulk.upsert(tx, t.timer, ("plugin", "key"), list(latest.values()))
+#: Who may write timers that are no customer's. What is a customer's is written by whoever holds the customer.
+_SHARED = "timers of nobody"
 
 
-def timers_named(tx: Connection, names: Collection[tuple[str, str]]) -> dict[tuple[str, str], Row]:
-    """Timers that are set, by (plugin, key); held to the end of the transaction, so that none fires meanwhile."""
+def hold_shared_timers(tx: Connection) -> None:
+    """Wait until nobody else fires or sets timers that are no customer's, and keep others from it."""
+    bulk.lock(tx, _SHARED)
+
+
+def set_timers(tx: Connection, rows: Mapping[TimerName, Mapping[str, Any] | None]) -> None:
+    """Set timers, or move those that are set; None removes one. They are written in one order, whoever writes them."""
+    removed = [{"plugin": plugin, "key": key} for (plugin, key), row in sorted(rows.items(), key=_name) if row is None]
+    bulk.delete(tx, t.timer, ("plugin", "key"), removed)
+    bulk.upsert(tx, t.timer, ("plugin", "key"), [row for _, row in sorted(rows.items(), key=_name) if row is not None])
+
+
+def _name(item: tuple[TimerName, Any]) -> TimerName:
+    return item[0]
+
+
+def timers_named(tx: Connection, names: Collection[TimerName]) -> dict[TimerName, Row]:
+    """Timers that are set, by name; held to the end of the transaction, so that none fires meanwhile."""
     c = t.timer.c
     statement = sa.select(t.timer).where(
         bulk.one_of(tx, c.plugin, sorted({plugin for plugin, _ in names})),
@@ -214,15 +231,12 @@ def timers_named(tx: Connection, names: Collection[tuple[str, str]]) -> dict[tup
     return {name: row for name, row in found.items() if name in names}
 
 
-def cancel_timers(tx: Connection, keys: Sequence[tuple[str, str]]) -> None:
-    """Remove timers, as (plugin, key)."""
-    bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": plugin, "key": key} for plugin, key in keys])
-
-
 def fire_timers(
     tx: Connection, now: datetime, listened: Collection[str], limit: int, absent: Collection[str] = frozenset()
 ) -> int:
     """Turn timers that are due into interactions, dated at their due time; those of `absent` plugins wait.
+
+    Timers that are no customer's wait while another worker fires or sets such.
 
     Returns:
         How many.
@@ -235,6 +249,9 @@ def fire_timers(
         .limit(limit)
     )
     if tx.dialect.name != "sqlite":
+        nobodys = sa.exists().where(c.due_at <= now, c.profile_id.is_(None))
+        if tx.execute(sa.select(nobodys)).scalar() and not bulk.take_free(tx, [_SHARED]):
+            statement = statement.where(c.profile_id.is_not(None))
         statement = statement.with_for_update(skip_locked=True)
     fired = bulk.rows(tx, statement)
     if fired:
@@ -246,12 +263,12 @@ def fire_timers(
 def _may_grow() -> sa.ColumnElement[bool]:
     """Whether something that belongs into a bundle that is due is still to be decided."""
     c, p, i = t.timer.c, t.pending.c, t.interaction.c
-    return (
+    waits = (
         sa.exists()
-        .where(p.profile_id == c.profile_id, p.due_at < c.due_at, p.parked_at.is_(None))
-        .where(sa.or_(p.plugin.is_(None), p.plugin == c.plugin))
+        .where(p.due_at < c.due_at, p.parked_at.is_(None), sa.or_(p.plugin.is_(None), p.plugin == c.plugin))
         .where(i.id == p.interaction_id, i.shop_id == c.shop_id)
     )
+    return sa.or_(waits.where(p.profile_id == c.profile_id), sa.and_(c.profile_id.is_(None), waits))
 
 
 def interaction_of(timer: Mapping[str, Any]) -> dict[str, Any]:

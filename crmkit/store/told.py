@@ -1,6 +1,7 @@
 """What was said before: keys that are told, marketing that is planned."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -19,6 +20,29 @@ UNTOLD = (State.SUPPRESSED, State.CANCELLED, State.FAILED, State.BOUNCED)
 def once(tx: Connection, keys: Iterable[str]) -> set[str]:
     """Those of these keys of authors' own of which a message left or may still leave."""
     return {row["once"] for row in bulk.select_in(tx, (_m.once,), _m.once, keys, _m.state.not_in(UNTOLD))}
+
+
+@dataclass(slots=True)
+class Kin:
+    """The customer a profile is of: its number, and the natural keys of all its profiles."""
+
+    family: int
+    keys: list[str] = field(default_factory=list)
+
+
+def kin_of(tx: Connection, profiles: Iterable[int]) -> dict[int, Kin]:
+    """The customer of each of these profiles."""
+    own, other = t.profile.alias("own"), t.profile.alias("other")
+    statement = (
+        sa.select(own.c.id, own.c.family_id, other.c.key)
+        .join(other, other.c.family_id == own.c.family_id)
+        .where(bulk.one_of(tx, own.c.id, set(profiles)))
+        .order_by(other.c.id)
+    )
+    found: dict[int, Kin] = {}
+    for number, family, natural_key in tx.execute(statement):
+        found.setdefault(number, Kin(family)).keys.append(natural_key)
+    return found
 
 
 def marketing(tx: Connection, profiles: Iterable[int], addresses: Iterable[str], since: datetime) -> list[Row]:
