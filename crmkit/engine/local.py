@@ -104,7 +104,7 @@ class Local(Inward):
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
                 result.taken = await self.take_in(now=began)
-                result.lapsed = await self.store.run(sweep, setup, began)
+                result.lapsed = await self.store.run(sweep, setup, began, datetime.now(UTC))
                 if now is None:
                     await self._dispatch_now(setup, gateways, result, lambda: datetime.now(UTC), progress)
                 else:
@@ -195,7 +195,7 @@ class Local(Inward):
     ) -> None:
         """Open a gateway, and deliver over it; what it cannot be given goes on its way."""
         try:
-            gateway = await gateways.open(name, clock)
+            gateway = await gateways.open(name)
         except CrmkitError as error:
             done.stopped[name] = error
             if isinstance(error, AuthError):
@@ -206,8 +206,8 @@ class Local(Inward):
         if gateway is None:
             done.put_off[name] = f"busy elsewhere: {gateways.busy[name]} uses it"
             return
-        holder = gateways.holder if gateway.exclusive else None
-        await deliver(self.store.run, setup, name, gateway, clock, done, holder=holder, fresh=gateways.fresh)
+        hold = gateways.holds.get(name)
+        await deliver(self.store.run, setup, name, gateway, clock, done, hold=hold, fresh=gateways.fresh)
 
     async def _simulate(
         self,
@@ -218,9 +218,11 @@ class Local(Inward):
         progress: DispatchProgress | None,
     ) -> None:
         step: datetime | None = None
+        strays = frozenset(await self.store.run(outbox.gateways_waiting))
+        stuck: frozenset[str] = frozenset()  # due, and nothing comes of it: they must not hold up the others' time
         while True:
-            usable = gateways.usable(result.delivered.stopped)
-            moment = await self.store.run(_next_due, setup, usable)
+            wanted = gateways.usable(result.delivered.stopped, strays) - stuck
+            moment = await self.store.run(_next_due, setup, wanted)
             if moment is None:
                 break
             if moment > until:
@@ -230,7 +232,10 @@ class Local(Inward):
             await self._dispatch_now(setup, gateways, result, lambda at=at: at, progress)  # type: ignore[misc]
             after = (result.decided.interactions, sum(result.delivered.states.values()))
             if at == step and before == after:
-                break
+                still = frozenset(await self.store.run(_gateways_due, setup, at)) & wanted
+                if not still:
+                    break
+                stuck |= still
             step = at
 
     # plan
@@ -243,16 +248,21 @@ class Local(Inward):
         with self.store.rehearse() as tx:
             setup = self.setup(tx)
             names = frozenset(entry.name for entries in setup.channels.values() for entry in entries)
-            sweep(tx, setup, until)
+            sweep(tx, setup, until, datetime.now(UTC))
+            names = names.union(outbox.gateways_waiting(tx))
+            stuck: frozenset[str] = frozenset()
             step: datetime | None = None
             while True:
-                moment = until if now is None else _next_due(tx, setup, names)
+                moment = until if now is None else _next_due(tx, setup, names - stuck)
                 if moment is None or moment > until:
                     break
                 at = moment if step is None else max(step, moment)
                 rows = _rehearse(tx, setup, names, plan, at, is_paced=now is not None)
                 if at == step and not rows:
-                    break
+                    still = frozenset(_gateways_due(tx, setup, at)) & (names - stuck)
+                    if now is None or not still:
+                        break
+                    stuck |= still
                 step = at
             _add_rest(tx, plan)
         return plan
@@ -328,41 +338,53 @@ class _Gateways:
         #: messages tried in a simulated run
         self.fresh: Fresh | None = None
 
-    def usable(self, stopped: Iterable[str]) -> frozenset[str]:
-        """Names of configured gateways that have not stopped, and that no other process has to itself."""
-        names = {entry.name for entries in self.setup.channels.values() for entry in entries}
-        return frozenset(names - set(stopped) - set(self.busy))
+    def usable(self, stopped: Iterable[str], strays: frozenset[str]) -> frozenset[str]:
+        """Names of gateways that have not stopped, and that no other process has to itself.
 
-    async def open(self, name: str, clock: Callable[[], datetime]) -> Gateway | None:
+        Args:
+            strays: names that messages wait at; of a gateway that is configured no more they are sent on their way.
+        """
+        names = {entry.name for entries in self.setup.channels.values() for entry in entries}
+        return frozenset(names.union(strays) - set(stopped) - set(self.busy))
+
+    async def open(self, name: str) -> Gateway | None:
         """The gateway of this name; None if another process has it to itself."""
         if name not in self.opened:
             entry = self.setup.entry(name)
             if entry is None:
                 raise ConfigError("is not configured any more", who=name, operation="open")
-            if entry.adapter.exclusive and not await self._hold(name, clock):
+            if entry.adapter.exclusive and not await self._hold(name):
                 return None
             gateway = self.accounts.host.gateway(entry)
-            number, _ = await self.accounts.meet(entry, None, self.run, self.now)
-            await self.accounts.recall(gateway, entry, number, self.run)
-            await guarded(gateway.open(), who=name, operation="open")
+            try:
+                number, _ = await self.accounts.meet(entry, None, self.run, self.now)
+                await self.accounts.recall(gateway, entry, number, self.run)
+                await guarded(gateway.open(), who=name, operation="open")
+            except BaseException:
+                await gateway.http.aclose()
+                raise
             self.opened[name] = gateway
         return self.opened[name]
 
-    async def _hold(self, name: str, clock: Callable[[], datetime]) -> bool:
+    async def _hold(self, name: str) -> bool:
         """Take the lease on an exclusive gateway, unless another process has it."""
-        hold = self.holds.setdefault(name, Hold(self.run, name, self.holder, clock))
+        hold = self.holds.setdefault(name, Hold(self.run, name, self.holder, lambda: datetime.now(UTC)))
         other = await hold.take()
         if other is not None:
             self.busy[name] = other
         return other is None
 
     async def close(self, done: Delivered) -> None:
-        """Close all that were opened; one that cannot be closed keeps no other open."""
-        for name, gateway in self.opened.items():
-            try:
-                await guarded(gateway.close(), who=name, operation="close")
-            except CrmkitError as error:
-                done.stopped.setdefault(name, error)
-            await gateway.http.aclose()
-        for hold in self.holds.values():
-            await hold.release()
+        """Close all that were opened; one that cannot be closed keeps no other open, nor its lease."""
+        async with AsyncExitStack() as closing:  # in reverse: every gateway, then every lease
+            for hold in self.holds.values():
+                closing.push_async_callback(hold.release)
+            for name, gateway in self.opened.items():
+                closing.push_async_callback(gateway.http.aclose)
+                closing.push_async_callback(self._close, name, gateway, done)
+
+    async def _close(self, name: str, gateway: Gateway, done: Delivered) -> None:
+        try:
+            await guarded(gateway.close(), who=name, operation="close")
+        except CrmkitError as error:
+            done.stopped.setdefault(name, error)

@@ -25,6 +25,7 @@ from crmkit.core.message import Receipt, State
 from crmkit.core.quota import OPEN_AFTER
 from crmkit.flow import look_up
 from crmkit.flow.claim import LEASE, Claimed, claim, give_back, message_of
+from crmkit.flow.hold import Hold
 from crmkit.flow.look_up import Fresh
 from crmkit.flow.record import Result, looks_up, record
 from crmkit.flow.setup import Setup
@@ -79,13 +80,13 @@ class _Lane:
         gateway: Gateway,
         clock: Clock,
         done: Delivered,
-        holder: str | None,
+        hold: Hold | None,
         fresh: Fresh | None,
     ) -> None:
         self.run, self.setup, self.name, self.gateway, self.clock = run, setup, name, gateway, clock
         self.width = max(1, gateway.settings.concurrency)
         self.batch = max(1, gateway.batch)
-        self.holder, self.fresh = holder, fresh
+        self.hold, self.fresh = hold, fresh
         self.claim_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
         self.ready: asyncio.Queue[Group | None] = asyncio.Queue()
         self.few = asyncio.Event()  # few are ready: time to mark more
@@ -231,7 +232,11 @@ class _Lane:
         self.unsent.update(ids)  # interrupted from here on, they are given back
         now = self.clock()
         until = now + LEASE
-        mine = await self.run(outbox.mark, ids, self.claim_id, now, until, self.holder)
+        holder = None if self.hold is None else (self.hold.holder, self.hold.clock())
+        mine = await self.run(outbox.mark, ids, self.claim_id, now, until, holder)
+        if not mine and self.hold is not None and (lost := await self.hold.lost()) is not None:
+            self.done.put_off[self.name] = lost
+            self.has_to_wait = True
         ours = {"claim_id": self.claim_id, "lease_until": until}
         marked: list[Group] = [[{**row, **ours} for row in group if row["id"] in mine] for group in groups]
         return [group for group in marked if group]
@@ -341,7 +346,7 @@ async def deliver(
     clock: Clock,
     done: Delivered | None = None,
     *,
-    holder: str | None = None,
+    hold: Hold | None = None,
     fresh: Fresh | None = None,
 ) -> Delivered:
     """Send everything that is due now over one gateway.
@@ -353,13 +358,13 @@ async def deliver(
         gateway: the open gateway.
         clock: the run's clock.
         done: where to count; it holds what was done also when this is interrupted.
-        holder: who holds the lease on an exclusive gateway, us.
+        hold: our lease on an exclusive gateway.
         fresh: messages of a simulated run.
 
     Returns:
         Messages by the state they ended in; what stopped the gateway, if something did.
     """
-    lane = _Lane(run, setup, name, gateway, clock, done or Delivered(), holder, fresh)
+    lane = _Lane(run, setup, name, gateway, clock, done or Delivered(), hold, fresh)
     delivering = asyncio.create_task(lane.deliver())
     try:
         return await asyncio.shield(delivering)

@@ -83,6 +83,12 @@ def retrying(tx: Connection) -> int:
     return count
 
 
+def gateways_waiting(tx: Connection) -> set[str]:
+    """Gateways with messages that wait to leave, now or later."""
+    found = tx.execute(sa.select(_m.gateway).distinct().where(sa.text(WAITING)))
+    return {name for name in found.scalars() if name is not None}
+
+
 def gateways_due(tx: Connection, now: datetime) -> list[str]:
     """Gateways with messages that may leave now."""
     statement = sa.select(_m.gateway).distinct().where(sa.text(WAITING), _m.not_before <= now)
@@ -193,26 +199,32 @@ def settle(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
 
 
 def mark(
-    tx: Connection, ids: Sequence[int], claim_id: str, now: datetime, lease_until: datetime, holder: str | None = None
+    tx: Connection,
+    ids: Sequence[int],
+    claim_id: str,
+    now: datetime,
+    lease_until: datetime,
+    holder: tuple[str, datetime] | None = None,
 ) -> set[int]:
     """Mark messages as started, and renew their lease.
 
-    Only what is returned may be sent: whose lease has lapsed is somebody else's by now, and what was paused since it
-    was claimed stays.
+    Only what is returned may be sent: whose lease has lapsed is somebody else's by now, what was paused since it was
+    claimed stays, and of what was emptied nothing is left to send.
 
     Args:
-        holder: who alone may use their gateway, where it is exclusive: if that is not so any more, nothing is marked.
+        holder: who alone may use their gateway, where it is exclusive, by the wall clock; if that is not so any more,
+            nothing is marked.
     """
     statement = (
         sa.update(t.message)
         .where(bulk.one_of(tx, _m.id, ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
-        .where(_m.started_at.is_(None), _IS_FREE)
+        .where(_m.started_at.is_(None), _m.address.is_not(None), _m.text.is_not(None), _IS_FREE)
         .values(started_at=now, lease_until=lease_until)
         .returning(_m.id)
     )
     if holder is not None:
         q = t.quota.c
-        holds = (q.name == _m.gateway, q.leased_by == holder, q.lease_until > now)
+        holds = (q.name == _m.gateway, q.leased_by == holder[0], q.lease_until > holder[1])
         statement = statement.where(sa.exists(sa.select(sa.literal(1)).where(*holds).correlate(t.message)))
     return set(tx.execute(statement).scalars())
 

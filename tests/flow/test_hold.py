@@ -42,15 +42,17 @@ async def test_who_has_lost_its_lease_marks_nothing(play: Play) -> None:
     with play.store.begin() as tx:
         ids = [row["id"] for row in claim(tx, play.setup, "mail", "me", NOON, 10).rows]
     later = NOON + 2 * MINUTE
-    assert await play.store.run(outbox.mark, ids[:1], "me", NOON, later, "one") == set(ids[:1])
+    assert await play.store.run(outbox.mark, ids[:1], "me", NOON, later, ("one", NOON)) == set(ids[:1])
     await play.store.run(hold.take, "mail", "two", later)
-    assert await play.store.run(outbox.mark, ids[1:], "me", later, later + MINUTE, "one") == set()
+    assert await play.store.run(outbox.mark, ids[1:], "me", later, later + MINUTE, ("one", later)) == set()
 
 
 async def test_a_held_lease_delivers(play: Play) -> None:
     queue(play, 3)
-    await play.store.run(hold.take, "mail", "one", NOON)
-    await deliver(play.store.run, play.setup, "mail", Modem(accept), lambda: NOON, holder="one")
+    holding = hold.Hold(play.store.run, "mail", "one", lambda: NOON)
+    await holding.take()
+    await deliver(play.store.run, play.setup, "mail", Modem(accept), lambda: NOON, hold=holding)
+    await holding.release()
     assert {row["state"] for row in play.rows(t.message)} == {"sent"}
 
 
