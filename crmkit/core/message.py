@@ -153,6 +153,12 @@ class MessageRow(SQLModel, table=True):
         ),
         Index("message_profile", "profile_id"),
         Index(
+            "message_staff",
+            "interaction_id",
+            sqlite_where=text("profile_id IS NULL"),
+            postgresql_where=text("profile_id IS NULL"),
+        ),
+        Index(
             "message_once",
             "once",
             sqlite_where=text("once IS NOT NULL"),

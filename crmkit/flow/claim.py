@@ -184,8 +184,12 @@ def last_look(
     told = {row["order_id"] for row in about if row["order_id"] is not None}
     orders = facts.milestones_at(tx, told, now)
     persons = {person.name: person for person in setup.staff}
+    nobodys = forgotten.meant(tx, rows)
     verdicts: dict[int, Verdict] = {}
     for row in rows:
+        if row["id"] in nobodys or row["address"] is None or row["text"] is None:
+            verdicts[row["id"]] = Verdict("suppress", Reason.FORGOTTEN)
+            continue
         customer = known.get(row["profile_id"])
         shop, order = row["shop_id"] if row["staff"] is None else None, orders.get(row["order_id"])
         verdict = policy.forbidden(setup, shop, order, row["purpose"], row["template"])

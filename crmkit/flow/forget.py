@@ -261,10 +261,12 @@ def about_forgotten(
     key = forgotten.key_of(tx)
     if key is None:
         return set()
-    told = {
-        number: {hash_of(one, key) for record in records for one in _told_by(record, shop)}
-        for number, records in said.items()
-    }
+    named = [(number, record) for number, records in said.items() for record in records]
+    owned = _still_owned(tx, shop, [record for _, record in named])
+    told: dict[int, set[str]] = {number: set() for number in said}
+    for index, (number, record) in enumerate(named):
+        if index not in owned:
+            told[number].update(hash_of(one, key) for one in _told_by(record, shop))
     for number, refs in hinted.items():
         told.setdefault(number, set()).update(
             hash_of(_buyer(shop, ref) if kind == "customer" else _token(shop, ref), key) for kind, ref in refs

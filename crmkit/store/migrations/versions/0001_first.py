@@ -343,6 +343,14 @@ def upgrade() -> None:
     )
     op.create_index("message_profile", "message", ["profile_id"], unique=False)
     op.create_index(
+        "message_staff",
+        "message",
+        ["interaction_id"],
+        unique=False,
+        sqlite_where=sa.text("profile_id IS NULL"),
+        postgresql_where=sa.text("profile_id IS NULL"),
+    )
+    op.create_index(
         "message_sending",
         "message",
         ["lease_until"],
