@@ -174,7 +174,7 @@ async def test_after_a_crash_only_a_vendor_that_is_said_to_tell_repeats_is_sent_
     before, after = CONFIG[: CONFIG.index("[[channels.sms]]")], CONFIG[CONFIG.index("[[care.rules]]") :]
     described = DESCRIBED.replace("TELLS", str(tells_repeats).lower())
     place = Place(tmp_path, vendor.url, before + described + after)
-    vendor.answers = [(429, "", {"Retry-After": "1"})]
+    vendor.answers = [(429, "", {"Retry-After": "10801"})]
     await place.engine.sync(now=NOW)
     await place.engine.dispatch(now=NOW)
     assert {state for state, _ in place.messages} == {"queued"}
@@ -182,7 +182,7 @@ async def test_after_a_crash_only_a_vendor_that_is_said_to_tell_repeats_is_sent_
     vendor.answers = [(200, {})]
     vendor.requests.clear()
     await place.engine.dispatch(now=NOW + timedelta(minutes=6))
-    place.store.close()
     keys = [request.json["reference"] for request in vendor.requests]
     assert len(keys) == len(set(keys)) == (2 if tells_repeats else 0)
     assert [state for state, _ in place.messages] == (["sent"] * 2 if tells_repeats else ["in-doubt"] * 2)
+    place.store.close()
