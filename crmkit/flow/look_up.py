@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from sqlalchemy.engine import Connection
 
@@ -15,12 +16,13 @@ from crmkit.core.columns import storable
 from crmkit.core.duration import backoff
 from crmkit.core.errors import AdapterError, AuthError, DoubtError, RetryableError
 from crmkit.core.message import Reason, Receipt, State
+from crmkit.core.quota import Limits, Quota, Share, money
 from crmkit.flow import callback, pause
 from crmkit.flow.claim import LEASE, message_of
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run
 from crmkit.flow.verdict import TRIES, checked, verdict_of
-from crmkit.store import customers, outbox
+from crmkit.store import customers, outbox, quotas
 
 #: Messages asked about together, and how long an answer may take, in seconds.
 ASK, LONGEST = 100, 60
@@ -115,8 +117,15 @@ def _record(tx: Connection, answers: Sequence[Answer], setup: Setup, name: str) 
     refused = next((answer for answer in answers if isinstance(answer.said, AuthError)), None)
     if refused is not None:
         pause.refuse(tx, setup, name, str(refused.said), refused.at)
-    rows = [_row(answer, name) for answer in _apart(tx, answers, name)]
+    answers = _apart(tx, answers, name)
+    rows = [_row(answer, name) for answer in answers]
+    quota = quotas.lock(tx, name) if setup.limits(name).any else None  # before messages, as everywhere
     taken = outbox.record(tx, rows)
+    if quota is not None:
+        for answer in answers:
+            if answer.row["id"] in taken:
+                _book(quota, answer, setup.limits(name), setup.zone)
+        quotas.save(tx, quota)
     moved = [{**answer.row, **row} for answer, row in zip(answers, rows, strict=True) if row["id"] in taken]
     now = max(answer.at for answer in answers)
     customers.suppress_all(
@@ -137,6 +146,17 @@ def _record(tx: Connection, answers: Sequence[Answer], setup: Setup, name: str) 
     callback.tell(tx, news, setup.listened, now)
     callback.catch_up(tx, [row for row in moved if row["state"] is State.SENT], setup.listened, now)
     return Counter("retry" if row["state"] is State.QUEUED else str(row["state"]) for row in moved)
+
+
+def _book(quota: Quota, answer: Answer, limits: Limits, zone: ZoneInfo) -> None:
+    """What was set aside for a message is what it cost, so far as its vendor says; what it does not have is free."""
+    row, said = answer.row, answer.said
+    share = Share(row["claimed_at"], money(row["reserved"]))
+    cost = said.cost if isinstance(said, Receipt) else None
+    if cost is not None and quota.settle(limits, share, cost, row["segments"], zone):
+        return
+    if said is None or (isinstance(said, Receipt) and said.outcome != "accepted"):
+        quota.free(limits, share, zone, counts=said is not None and said.outcome == "rejected")
 
 
 def _apart(tx: Connection, answers: Sequence[Answer], name: str) -> list[Answer]:

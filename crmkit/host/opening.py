@@ -7,6 +7,7 @@ what goes without it. Neither stops the rest, so that everything wrong is told a
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +137,26 @@ class Opening:
         adapter = self.plugins.gateway(entry.channel, entry.core.use)
         settings = self._settings(adapter.Settings, entry.rest, entry.at, field_names(EntrySection))
         if settings is not None:
-            limits = Limits(entry.core.rate, entry.core.daily, entry.core.budget)
+            price = self._price(entry)
+            limits = Limits(entry.core.rate, entry.core.daily, entry.core.budget, price)
             made = Entry(entry.name, entry.channel, adapter, settings, frozenset(entry.core.shops), limits)
             self.channels.setdefault(entry.channel, []).append(made)
+
+    def _price(self, entry: configuration.Entry) -> Decimal | None:
+        """What a segment costs until the vendor says, in the budget's currency."""
+        budget, price = entry.core.budget, entry.core.price
+        if budget is None:
+            return None
+        if price is None:
+            what = "without a price the budget limits nothing where the vendor does not say what messages cost"
+            do = f'write what a segment costs: price = "0.05 {budget.currency}"'
+            self.problems.append(self.config.document.problem((*entry.at, "budget"), what, do, level="warning"))
+            return None
+        if price.currency != budget.currency:
+            do = f"write both in one currency; the budget is in {budget.currency}"
+            self._complain((*entry.at, "price"), f"is in {price.currency}", do)
+            return None
+        return price.amount
 
     def _open_playbook(self, number: int) -> None:
         written, at = self.config.use[number], ("plugins", "use", number)

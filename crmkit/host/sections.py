@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from crmkit.core.customer import normal_email, normal_phone
-from crmkit.core.quota import Budget, read_rate
+from crmkit.core.money import Money
+from crmkit.core.quota import Budget, read_price, read_rate
 from crmkit.flow.cap import Cap, parse_cap
 
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
@@ -93,6 +94,11 @@ SpendingLimit = Annotated[
         }
     ),
 ]
+Price = Annotated[
+    Money,
+    BeforeValidator(read_price),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})? ?[A-Z]{3}$", "examples": ["0.05 EUR"]}),
+]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
 Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
 
@@ -148,6 +154,7 @@ class EntrySection(Section):
     rate: Rate | None = None
     daily: Annotated[int, Field(ge=1, lt=10**9)] | None = None
     budget: SpendingLimit | None = None
+    price: Price | None = None
 
 
 class PolicySection(Section):
