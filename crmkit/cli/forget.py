@@ -40,8 +40,9 @@ def forget(call: Call, customer: str, yes: bool, as_json: bool) -> None:
         from crmkit.store import forgotten, migrate
 
         migrate.check(store, call.host.migrations)
+        looked = forgetting.look_through(store.read, number)
         with store.begin() as tx:
-            done = forgetting.forget(tx, number, now=call.now)
+            done = forgetting.forget(tx, number, now=call.now, looked=looked)
         forgotten.overwrite_journal(store)
     if as_json:
         output.document({"forgotten": number, "counts": done, "unreached": found.unreached})

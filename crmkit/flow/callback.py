@@ -8,7 +8,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.message import BOUNCES, Reason, State
 from crmkit.core.records import ReceiptRecord
-from crmkit.store import customers, log, outbox
+from crmkit.store import customers, forgotten, log, outbox
 
 #: A message only moves up: a late "sent" does not take back "delivered".
 _RANK = {State.SENT: 1, State.FAILED: 2, State.BOUNCED: 3, State.DELIVERED: 4}
@@ -158,6 +158,11 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
         moved[message["id"]] = message
         if state is not was:
             news.add(message["id"])
+    empty = [number for number, message in messages.items() if message["text"] is None]
+    if empty:  # of somebody who was forgotten: what a vendor writes of it names them
+        forgotten.erase_receipts(tx, empty)
+        for number in empty:
+            messages[number]["detail"] = None
     customers.suppress_all(tx, ended)
     outbox.move(tx, list(moved.values()))
     tell(tx, [row for number, row in moved.items() if number in news], listened, now)

@@ -203,7 +203,6 @@ class Sifted:
 
     records: list[Record]
     gone: list[str] = field(default_factory=list)
-    has_stripped: bool = False
 
 
 def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Sifted:
@@ -237,7 +236,6 @@ def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Si
         if meant.isdisjoint(found) or index in owned:
             sifted.records.append(record)
             continue
-        sifted.has_stripped = True
         left = without_person(record)
         if left is None:
             sifted.gone.append(record.kind)

@@ -19,7 +19,7 @@ from crmkit.core.records import Record
 from crmkit.flow import forget
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.sync import Run
-from crmkit.store import bulk, forgotten, inbox
+from crmkit.store import bulk, inbox
 from crmkit.store.bulk import Row
 
 #: Webhooks taken in by one transaction.
@@ -136,11 +136,14 @@ def _take(
         return None
     known = {number: one for number, one in read.items() if number in mine and isinstance(one, _Said)}
     said = list(known.values())
-    if forgotten.key_of(tx) is not None:
-        inbox.blank(tx, [n for n, one in known.items() if forget.sift(tx, shop, one.records, now).has_stripped])
     inbox.hint(tx, shop.id, [ref for one in said for ref in one.rereads], now)
     page = Page(
         records=[record for one in said for record in one.records],
         refused=[refused for one in said for refused in one.refused],
     )
-    return ingest(tx, shop, page, stream="webhook", listened=listened, now=now, live=False)
+    tally = ingest(tx, shop, page, stream="webhook", listened=listened, now=now, live=False)
+    hinted = {number: one.rereads for number, one in known.items()}
+    gone = forget.about_forgotten(tx, shop, {number: one.records for number, one in known.items()}, hinted)
+    if gone:
+        inbox.blank(tx, sorted(gone))
+    return tally

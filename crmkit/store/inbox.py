@@ -122,7 +122,7 @@ def hints(tx: Connection, account: int, limit: int) -> list[Row]:
 
 def blank(tx: Connection, ids: Sequence[int]) -> None:
     """Empty the bodies of these webhooks: they were about somebody who was forgotten."""
-    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(body=b"", query=""))
+    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(body=b"", query="", headers=None))
 
 
 def tried_hints(tx: Connection, rows: Sequence[Row]) -> None:
