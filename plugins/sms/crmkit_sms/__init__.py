@@ -5,6 +5,7 @@ In the order a message goes:
 - `twilio`: the gateway of Twilio
 - `twilio_settings`: as whom it sends, and from where
 - `twilio_shape`: what Twilio writes
+- `twilio_log`: Twilio's log of messages, and what is certain by it
 - `twilio_likeness`: whether a message in Twilio's log could be one of ours
 - `twilio_code`: what Twilio's error codes mean
 - `twilio_signature`: how Twilio signs its webhooks

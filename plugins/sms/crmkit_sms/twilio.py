@@ -10,8 +10,8 @@ it: the status callback carries our key in its address, which Twilio signs, so t
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
 from typing import Any, Literal
 from urllib.parse import parse_qs, quote
 
@@ -24,7 +24,6 @@ from crmkit import (
     AuthError,
     Call,
     ConsentRecord,
-    DoubtError,
     Gateway,
     InboundRecord,
     Message,
@@ -35,7 +34,6 @@ from crmkit import (
     Record,
     Reply,
     Verified,
-    answered_at,
     fingerprint,
     hookimpl,
     opt_out,
@@ -44,23 +42,16 @@ from crmkit import (
 from crmkit_sms import twilio_signature
 from crmkit_sms.echo import secrets_in, shown, signed_in
 from crmkit_sms.twilio_code import NOT_NOW, OURS, reason_of
-from crmkit_sms.twilio_likeness import NUMBER, is_masked, likeness
+from crmkit_sms.twilio_likeness import NUMBER
+from crmkit_sms.twilio_log import TwilioLog
 from crmkit_sms.twilio_settings import TwilioSettings
-from crmkit_sms.twilio_shape import TwilioError, TwilioListed, TwilioMessage, TwilioMessages
+from crmkit_sms.twilio_shape import TwilioError, TwilioListed, TwilioMessage
 
 BODY_LIMIT = 1_600
 #: Twilio gives up after as many seconds as it is told, at the most.
 LONGEST_VALIDITY = 36_000
 #: What a longer key would make of the status callback's address is not certain to be taken.
 LONGEST_KEY = 500
-#: A recipient with more pages of messages is not looked up; it also ends a list that never does.
-PAGES, PAGE_SIZE = 20, 1_000
-#: Our clock and Twilio's may differ by this much.
-SKEW = timedelta(minutes=5)
-#: What was decided longer ago may have been taken out of Twilio's log.
-KEPT = timedelta(days=30)
-#: So many of the account's newest messages tell whether its log shows numbers and texts as they are.
-NEWEST = 200
 #: Every 4xx but those that mean the same for all vendors: credentials, time, rate.
 REFUSED = frozenset(range(400, 500)) - {401, 408, 425, 429}
 #: {Twilio's status: where the message is}; what is not here says nothing.
@@ -96,6 +87,17 @@ class TwilioGateway(Gateway):
         #: {key: when a try began that did not come to an end, by this machine's own clock}
         self._tried: dict[str, float] = {}
         self._messages = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
+        # a service replaces characters where it is not told otherwise, and may send by a channel of its own
+        is_service = settings.messaging_service is not None
+        self._log = TwilioLog(
+            self.call,
+            account.name,
+            settings.base_url,
+            self._messages,
+            self._auth,
+            rewrites=settings.smart_encoded or is_service,
+            channels=("", "rcs:") if is_service else ("",),
+        )
 
     @property
     def _tokens(self) -> list[str]:
@@ -110,7 +112,7 @@ class TwilioGateway(Gateway):
         elif not self._takes_webhooks:
             problems.append(f"{who}: webhooks cannot be verified with an API key; set auth_token too")
         try:
-            await self._page(self._messages, {"PageSize": 1}, operation="check")
+            await self._log.page({"PageSize": 1}, operation="check")
         except AdapterError as error:
             problems.append(str(error))
         return problems
@@ -197,117 +199,13 @@ class TwilioGateway(Gateway):
     async def look_up(self, message: Message) -> Receipt | None:
         """Look for a message among all that were sent to its recipient.
 
-        Neither the sender (a service chooses it) nor the day sent (a message that still queues has none) narrows the
-        list: what it leaves out would be sent twice. When it was made only tells it from others that read alike: our
-        clock may have been wrong, or simulated.
-
         Raises:
             DoubtError: several could be it, or it is not certain that Twilio does not have it.
             AdapterError: Twilio could not be asked.
         """
-        if not NUMBER.fullmatch(message.address or "") or not message.text:
-            raise self._doubt("what is to be looked for is not known any more")
-        since = message.decided_at - SKEW if message.decided_at is not None else None
-        same, unclear, older = [], 0, 0
-        async for found in self._sent_to(message.address):
-            alike = likeness(found, message, rewrites=self._rewrites)
-            if alike == "other":
-                continue
-            if since is not None and found.created_at is not None and found.created_at < since:
-                older += 1
-            elif alike == "same":
-                same.append(found)
-            else:
-                unclear += 1
-        if unclear or len(same) > 1:
-            raise self._doubt(f"{unclear + len(same)} messages to this number could be it")
-        if same:
-            return self._became(message, same[0])
-        if older:
-            raise self._doubt("an older message to this number could be it, if a clock was wrong")
-        await self._make_certain(message)
-        return None
-
-    async def _make_certain(self, message: Message) -> None:
-        """That a message is not in the list means that Twilio does not have it.
-
-        Raises:
-            DoubtError: it may not mean that.
-        """
-        # the run's clock may be ahead of the one by which Twilio's list fills up
         passed = time.monotonic() - self._tried.get(message.key, -math.inf)
-        if passed < self.look_up_after.total_seconds():
-            minutes = self.look_up_after.total_seconds() / 60
-            raise self._doubt(
-                "not in Twilio's list, which may be behind", f"look again {minutes:g} minutes after the try"
-            )
-        page, theirs = await self._page(self._messages, {"PageSize": NEWEST}, operation="look up")
-        ours = message.leaves_at
-        if ours is None or theirs is None or abs(ours - theirs) > SKEW:
-            raise self._doubt(
-                "not in Twilio's list, and by Twilio's clock it is another time", "set the clock of this machine"
-            )
-        if message.decided_at is None or not -SKEW <= ours - message.decided_at <= KEPT:
-            raise self._doubt(f"not in Twilio's list, and not decided within the last {KEPT.days} days")
-        # a list that is asked for a number leaves out what is kept under the same number written otherwise
-        for found in page.messages:
-            if found.direction == "inbound":
-                continue
-            if is_masked(found.to) or likeness(found, message, rewrites=self._rewrites) != "other":
-                raise self._doubt("Twilio's log shows numbers or texts otherwise than they were sent")
-
-    def _doubt(self, what: str, do: str = "see in Twilio's message log, and decide") -> DoubtError:
-        return DoubtError(what, who=self.account.name, operation="look up", do=do)
-
-    @property
-    def _rewrites(self) -> bool:
-        """Whether Twilio may replace characters: a service does where it is not told otherwise."""
-        return self.settings.smart_encoded or self.settings.messaging_service is not None
-
-    async def _sent_to(self, address: str) -> AsyncIterator[TwilioListed]:
-        """Everything Twilio has that was sent to a number, each message once."""
-        # a service may prefer a channel of its own, under which the message is then listed
-        names = [address, f"rcs:{address}"] if self.settings.messaging_service is not None else [address]
-        known = set[str]()
-        for name in names:
-            async for found in self._listed({"To": name, "PageSize": PAGE_SIZE}):
-                if found.sid is None or found.sid not in known:
-                    yield found
-                known.add(found.sid or "")
-
-    async def _listed(self, params: dict[str, Any]) -> AsyncIterator[TwilioListed]:
-        """All pages of a list.
-
-        Raises:
-            DoubtError: it does not end, or does not say that it does.
-        """
-        url, seen = self._messages, set[str]()
-        while True:
-            page, _ = await self._page(url, params, operation="look up")
-            for found in page.messages:
-                yield found
-            onward = page.next_page_uri
-            if not onward:
-                if not page.is_last or len(page.messages) >= PAGE_SIZE:
-                    raise self._doubt("the list of messages to this number is cut short")
-                return
-            if onward in seen or len(seen) >= PAGES - 1 or not onward.startswith("/"):
-                raise self._doubt("the list of messages to this number does not end")
-            seen.add(onward)
-            url, params = f"{self.settings.base_url}{onward}", {}
-
-    async def _page(
-        self, url: str, params: dict[str, Any], *, operation: str
-    ) -> tuple[TwilioMessages, datetime | None]:
-        """A page, and when Twilio wrote it by its own clock."""
-        # httpx drops the query of an address that is also given params
-        options = {"params": params} if params else {}
-        response = await self.call(operation, "GET", url, auth=self._auth, sends=False, **options)
-        try:
-            return TwilioMessages.model_validate_json(response.content), answered_at(response)
-        except ValueError:
-            what, do = "an answer that is no list of messages", "look at base_url, and at what stands between"
-            raise PayloadError(what, who=self.account.name, operation=operation, do=do) from None
+        found = await self._log.find(message, too_soon=passed < self.look_up_after.total_seconds())
+        return None if found is None else self._became(message, found)
 
     # in
 

@@ -477,6 +477,12 @@ async def test_all_pages_are_read(vendor, gateway, message) -> None:
     assert vendor.requests[1].target == onward
 
 
+async def test_a_list_goes_on_at_twilio_only(vendor, gateway, message) -> None:
+    vendor.answers = [page(onward="//127.0.0.1:9/list.json"), page()]
+    await gateway().look_up(message())
+    assert vendor.requests[1].target == "//127.0.0.1:9/list.json"
+
+
 @pytest.mark.parametrize("onward", [[f"{PATH}?Page=1"], [f"{PATH}?Page={n}" for n in range(30)], ["http://elsewhere/"]])
 async def test_a_list_that_does_not_end_proves_nothing(vendor, gateway, message, onward) -> None:
     vendor.answers = [page(onward=one) for one in onward]
