@@ -202,13 +202,11 @@ class Quota:
         """Bring tokens, day and period up to `now`."""
         if limits.rate is not None:
             most = _bucket(limits.rate, batch)
-            if self.tokens is None or self.refilled_at is None:
+            if self.tokens is None or self.refilled_at is None or self.refilled_at > now + SKEW:
                 self.tokens, self.refilled_at = most, now
             elif now > self.refilled_at:
                 grown = (now - self.refilled_at).total_seconds() * limits.rate
                 self.tokens, self.refilled_at = min(most, self.tokens + grown), now
-            elif self.refilled_at > now + SKEW:
-                self.refilled_at = now
         today, latest = _day(now, zone), _day(now + SKEW, zone)
         if self.day is None or not today <= self.day <= latest:
             self.day, self.day_count = today, 0

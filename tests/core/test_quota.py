@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crmkit.core.quota import OPEN_AFTER, PAUSE_FIRST, PAUSE_MOST, Budget, Limits, Quota, read_rate
+from crmkit.core.money import Money
+from crmkit.core.quota import OPEN_AFTER, PAUSE_FIRST, PAUSE_MOST, Budget, Limits, Quota, Share, read_price, read_rate
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ZONE = ZoneInfo("Asia/Shanghai")
@@ -105,3 +106,70 @@ def test_an_answer_begins_the_count_anew() -> None:
             quota.failed(NOON, "down")
         quota.answered()
     assert not quota.is_open(NOON)
+
+
+def test_what_is_given_back_frees_nothing_of_another_day_or_month() -> None:
+    # SEMANTICS 26
+    limits = Limits(daily=9, budget=Budget(Decimal(1), "EUR", "month"))
+    quota, eve = Quota("x"), datetime(2026, 3, 31, 15, 59, tzinfo=UTC)  # a minute before Shanghai's April
+    quota.refill(limits, eve, ZONE)
+    quota.take(limits, 2, Decimal("0.2"))
+    share = Share(eve, Decimal("0.1"))
+    quota.give_back(limits, [share], ZONE)
+    assert (quota.day_count, quota.spent) == (1, "0.1")
+    morning = eve + timedelta(minutes=2)
+    quota.refill(limits, morning, ZONE)
+    quota.take(limits, 1, Decimal("0.1"))
+    quota.give_back(limits, [share], ZONE)
+    quota.free(limits, share, ZONE)
+    assert (quota.day_count, quota.spent) == (1, "0.1")
+    assert quota.settle(limits, share, Money(Decimal("0.05"), "EUR"), 1, ZONE)
+    assert (quota.spent, quota.unit_cost) == ("0.1", "0.05")
+    quota.settle(limits, share, Money(Decimal("0.3"), "EUR"), 1, ZONE)
+    assert quota.spent == "0.3"
+
+
+def test_what_a_run_ahead_of_time_left_is_over() -> None:
+    limits = Limits(rate=1.0, daily=2, budget=Budget(Decimal(1), "EUR", "day"))
+    quota, far = Quota("x"), NOON + timedelta(days=30)
+    quota.refill(limits, far, ZONE)
+    quota.take(limits, 2, Decimal(1))
+    quota.trip(far, "down")
+    quota.block(far + timedelta(hours=1), far)
+    quota.probe("sim", far + timedelta(minutes=5))
+    quota.leased_by, quota.lease_until = "sim", far
+    assert quota.is_open(far)
+    assert quota.held_by(far - timedelta(seconds=1)) == "sim"
+    assert (quota.is_open(NOON), quota.waits_until(NOON), quota.held_by(NOON)) == (False, None, None)
+    quota.refill(limits, NOON, ZONE)
+    assert quota.room(limits, 1) == (1, None)
+    assert quota.room(limits, 9)[1] == "rate"
+    assert quota.day == "2026-03-02"
+
+
+def test_a_clock_that_is_a_little_behind_begins_no_day_and_no_bucket_anew() -> None:
+    # SEMANTICS 26
+    limits = Limits(rate=1.0, daily=2, budget=Budget(Decimal(1), "EUR", "day"))
+    quota, midnight = Quota("x"), datetime(2026, 3, 2, 16, tzinfo=UTC)
+    quota.refill(limits, midnight, ZONE)
+    quota.take(limits, 2, Decimal(1))
+    for behind in (3, 2, 1):
+        quota.refill(limits, midnight - timedelta(seconds=behind), ZONE)
+    assert (quota.day_count, quota.spent, quota.room(limits, 1)) == (2, "1", (0, "budget"))
+    assert quota.tokens is not None
+    assert quota.tokens < 1
+
+
+def test_nobody_is_left_alone_for_longer_than_a_day_and_a_block_is_not_shortened() -> None:
+    quota = Quota("x")
+    quota.block(NOON + timedelta(days=300), NOON)
+    assert quota.waits_until(NOON) == NOON + timedelta(days=1)
+    quota.block(NOON + timedelta(minutes=1), NOON)
+    assert quota.waits_until(NOON) == NOON + timedelta(days=1)
+
+
+@pytest.mark.parametrize("written", ["0.05", "EUR 0.05", "-1 EUR", "0.05 eur", 1])
+def test_what_is_no_price_is_refused(written: object) -> None:
+    with pytest.raises(ValueError, match=r"0\.05 EUR"):
+        read_price(written)
+    assert read_price("0.05 EUR") == Money(Decimal("0.05"), "EUR")
