@@ -9,8 +9,6 @@ from crmkit.core.trace import Finder
 
 VALUES = ("ann@hushed.example", "+12025550123", "zoe@xn--mller-kva.example", "+4930123456", "oX_abc-1", "+0001234567")
 FINDER = Finder(VALUES)
-    ["ann@hushed.example", "+12025550123", "zoe@xn--mller-kva.example", "+4930123456", "oX_abc-1", "+0001234567"]
-)
 
 
 @pytest.mark.parametrize(
