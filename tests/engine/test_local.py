@@ -430,3 +430,119 @@ def test_doubt_is_asked_about_when_it_is_time(stage: Stage) -> None:
     stage.dispatch(NOON + HOUR)
     row = play.one(t.message)
     assert (row["state"], row["sent_at"]) == ("sent", NOON + Asked.look_up_after)
+
+
+# --- a simulation and the processes there are -------------------------------------------------------------------------
+
+
+class Modem(Accepting):
+    exclusive = True
+    channel = "sms"
+    reaches = ("phone",)
+
+
+def two_ways(play: Play) -> None:
+    """Four customers, an hour apart, each told by mail and by the modem."""
+    play.channels = {"email": [entry(Accepting, "mail")], "sms": [entry(Modem, "modem")]}
+    sends = [Send("news", via=("email",)), Send("news", via=("sms",), key="text")]
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: sends))
+    people = [buyer(f"b{n}", phone=f"+4917012345{n:02}") for n in range(4)]
+    play.take(*(order(str(n), who, NOON + n * HOUR) for n, who in enumerate(people)))
+
+
+def test_a_simulated_day_keeps_an_exclusive_gateway_to_itself(stage: Stage) -> None:
+    # SEMANTICS 26
+    play = stage.play
+    stage.adapters = {"mail": Accepting, "modem": Modem}
+    two_ways(play)
+    stage.dispatch(NOON + DAY)
+    assert Counter((row["channel"], row["state"]) for row in play.rows(t.message)) == {
+        ("email", "sent"): 4,
+        ("sms", "sent"): 4,
+    }
+    quota = play.one(t.quota)
+    assert (quota["leased_by"], play.count(t.pending)) == (None, 0)
+
+
+def test_a_lease_that_is_lost_in_a_simulated_run_stops_its_gateway_only_and_is_told(stage: Stage) -> None:
+    # SEMANTICS 26
+    play = stage.play
+
+    class Robbed(Modem):
+        async def deliver(self, message: Message) -> Receipt:
+            await play.store.run(lambda tx: tx.execute(t.quota.update().values(leased_by="other")))
+            return await super().deliver(message)
+
+    stage.adapters = {"mail": Accepting, "modem": Robbed}
+    two_ways(play)
+    run = stage.dispatch(NOON + DAY)
+    assert Counter((row["channel"], row["state"]) for row in play.rows(t.message)) == {
+        ("email", "sent"): 4,
+        ("sms", "sent"): 1,
+        ("sms", "queued"): 3,
+    }
+    assert run.delivered.put_off["modem"] == "busy elsewhere: other uses it"
+    assert play.count(t.pending) == 0
+
+
+def test_messages_of_a_gateway_that_is_configured_no_more_move_in_a_simulated_run_and_a_plan(stage: Stage) -> None:
+    play = stage.play
+    play.channels = {"email": [entry(Accepting, "old"), entry(Accepting, "mail")]}
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(*(order(str(number), buyer(f"b{number}")) for number in range(2)))
+    play.decide()
+    play.channels = {"email": [entry(Accepting, "mail")]}
+    plan = stage.local.plan(now=NOON + DAY)
+    assert Counter(row["state"] for row in plan.rows) == {"sent": 2}
+    stage.dispatch(NOON + DAY)
+    assert Counter((row["state"], row["gateway"]) for row in play.rows(t.message)) == {("sent", "mail"): 2}
+
+
+def test_messages_that_no_gateway_is_left_for_say_so_and_hold_up_no_simulated_time(stage: Stage) -> None:
+    play = stage.play
+    play.channels = {"email": [entry(Accepting, "old")]}
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(order("1"))
+    play.decide()
+    play.channels = {"email": [entry(Accepting, "mail")]}
+    play.take(order("2", buyer("late"), NOON + 5 * HOUR))
+    plan = stage.local.plan(now=NOON + DAY)
+    assert Counter((row["state"], row["reason"]) for row in plan.rows) == {
+        ("queued", "no-gateway"): 1,
+        ("sent", None): 1,
+    }
+    for _ in range(2):
+        stage.dispatch(NOON + DAY)
+        found = Counter((row["state"], row["reason"]) for row in play.rows(t.message))
+        assert found == {("queued", "no-gateway"): 1, ("sent", None): 1}
+
+
+def test_a_gateway_that_cannot_be_opened_or_closed_leaves_nothing_open(stage: Stage) -> None:
+    closed: list[str] = []
+
+    class Shut(Modem):
+        async def open(self) -> None:
+            raise RetryableError("no route")
+
+    class Stuck(Accepting):
+        async def close(self) -> None:
+            raise RetryableError("no answer")
+
+    play = stage.play
+    stage.adapters = {"mail": Stuck, "modem": Shut}
+    two_ways(play)
+    made = stage.gateway
+
+    def gateway(entry: Any) -> Gateway:
+        async def close() -> None:
+            closed.append(entry.name)
+
+        found = made(entry)
+        found.http = SimpleNamespace(aclose=close)  # type: ignore[assignment]
+        return found
+
+    stage.gateway = gateway  # type: ignore[method-assign]
+    run = stage.dispatch(NOON)
+    assert sorted(closed) == ["mail", "modem"]
+    assert sorted(run.delivered.stopped) == ["mail", "modem"]
+    assert {row["leased_by"] for row in play.rows(t.quota)} == {None}

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from crmkit.core.message import Message, Receipt
 from crmkit.engine.local import Local
@@ -66,6 +67,62 @@ async def test_a_lease_is_renewed_while_it_is_held(play: Play, monkeypatch: pyte
     assert play.one(t.quota)["lease_until"] > first
     await holding.release()
     assert play.one(t.quota)["leased_by"] is None
+
+
+async def test_a_database_that_fails_for_a_moment_loses_no_lease(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    # SEMANTICS 26
+    monkeypatch.setattr(hold, "RENEW", 0.01)
+    fails = iter([True] * 3)
+    times: list[bool] = []
+
+    async def run(step: Any, *args: Any) -> Any:
+        times.append(True)
+        if len(times) > 1 and next(fails, False):
+            raise OperationalError("UPDATE", {}, Exception("deadlock detected"))
+        return await play.store.run(step, *args)
+
+    clocks = iter(NOON + number * MINUTE / 10 for number in range(10_000))
+    holding = hold.Hold(run, "mail", "one", lambda: next(clocks))
+    assert await holding.take() is None
+    first = play.one(t.quota)["lease_until"]
+    await asyncio.sleep(0.3)
+    assert play.one(t.quota)["lease_until"] > first
+    await holding.release()
+    assert play.one(t.quota)["leased_by"] is None
+
+
+async def test_a_lease_is_let_go_though_renewing_it_broke(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hold, "RENEW", 0.01)
+    holding = hold.Hold(play.store.run, "mail", "one", lambda: NOON)
+    await holding.take()
+
+    async def broken(*args: Any) -> Any:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(holding, "run", broken)
+    await asyncio.sleep(0.1)
+    monkeypatch.setattr(holding, "run", play.store.run)
+    await holding.release()
+    assert play.one(t.quota)["leased_by"] is None
+
+
+async def test_a_lane_whose_lease_is_gone_sends_nothing_and_says_so(play: Play) -> None:
+    # SEMANTICS 26
+    play.channels = {"email": [entry(Modem, "mail")]}
+    queue(play, 2)
+    now = [NOON]
+    holding = hold.Hold(play.store.run, "mail", "one", lambda: now[0])
+    await holding.take()
+    gateway = Modem(accept)
+    now[0] = NOON + hold.LEASE
+    done = await deliver(play.store.run, play.setup, "mail", gateway, lambda: NOON, hold=holding)
+    assert (gateway.asked, done.put_off["mail"]) == ([], "could not keep it to itself: its lease lapsed")
+    await play.store.run(hold.take, "mail", "two", now[0])
+    done = await deliver(play.store.run, play.setup, "mail", gateway, lambda: NOON, hold=holding)
+    assert (gateway.asked, done.put_off["mail"]) == ([], "busy elsewhere: two uses it")
+    assert {row["state"] for row in play.rows(t.message)} == {"queued"}
+    await holding.release()
+    assert play.one(t.quota)["leased_by"] == "two"
 
 
 def test_another_process_leaves_an_exclusive_gateway_alone(play: Play) -> None:

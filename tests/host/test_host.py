@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from textwrap import dedent
 
@@ -126,6 +127,19 @@ def test_a_literal_secret_is_warned_of(shelf: Shelf, write: Write) -> None:
     (problem,) = host.problems
     assert (problem.level, problem.line, problem.key) == ("warning", 3, "shops.a.token")
     assert "hush" not in str(problem)
+
+
+def test_a_budget_without_a_price_is_warned_of_and_in_two_currencies_refused(shelf: Shelf, write: Write) -> None:
+    entry = '[[channels.email]]\nuse = "post"\nbudget = "20 EUR/day"\n'
+    host = Host.open(write(entry), plugins=shelf.plugins)
+    (problem,) = host.problems
+    assert (problem.level, problem.line, problem.key) == ("warning", 3, "channels.email[1].budget")
+    assert "limits nothing where the vendor does not say" in str(problem)
+    host = Host.open(write(f'{entry}price = "0.05 EUR"\n'), plugins=shelf.plugins)
+    assert host.problems == []
+    assert host.channels["email"][0].limits.price == Decimal("0.05")
+    [line] = told(write(f'{entry}price = "0.05 USD"\n'), shelf)
+    assert line == "4: channels.email[1].price: is in USD; write both in one currency; the budget is in EUR"
 
 
 def test_unknown_sections_adapters_channels_and_playbooks_are_told_together(shelf: Shelf, write: Write) -> None:
