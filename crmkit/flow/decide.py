@@ -35,7 +35,7 @@ from crmkit.flow.effect import Effects
 from crmkit.flow.post import post
 from crmkit.flow.setup import Plugin, Setup
 from crmkit.flow.wave import Close, Wave, Work
-from crmkit.store import broadcasts, bulk, customers, facts, log
+from crmkit.store import broadcasts, bulk, customers, facts, log, outbox
 from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
 
@@ -253,6 +253,7 @@ class _Batch:
                 queues[owner] = deque(sorted((*queues.get(owner, ()), owner_row), key=_age))
             queues = {owner: queue for owner, queue in queues.items() if queue}
         self._post(self.close.write(self.tx, self.now, self.listened))
+        outbox.keep_templates(self.tx, template_rows(self.composer.templates))
         self.done.quiet = self.close.quiet.total()
         self.done.selects = self.reading.selects
         return self.done
@@ -376,8 +377,7 @@ class _Batch:
         return self._next(next_up)
 
     def _post(self, messages: list[dict[str, Any]]) -> None:
-        post(self.tx, messages, template_rows(self.composer.templates), self.listened, self.now)
-        self.composer.templates.clear()
+        post(self.tx, messages, self.listened, self.now)
         self.done.messages.update(row["state"] for row in messages)
         self.done.rows.extend(messages)
 

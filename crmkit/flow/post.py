@@ -18,7 +18,6 @@ _SETTLED = frozenset({State.SUPPRESSED, State.HELD})
 def post(
     tx: Connection,
     rows: Sequence[dict[str, Any]],
-    templates: Sequence[Mapping[str, Any]],
     listened: Collection[str],
     now: datetime,
 ) -> None:
@@ -26,7 +25,6 @@ def post(
 
     Args:
         rows: messages as composed; they get their numbers here. What is a repeat becomes suppressed.
-        templates: the versions they were rendered from.
     """
     if not rows:
         return
@@ -36,7 +34,6 @@ def post(
     _drop_shared(tx, members, kin, now)
     _tell_apart(tx, rows)
     Pauses.standing(tx).apply(rows)
-    outbox.keep_templates(tx, templates)
     outbox.add(tx, rows)
     if members:
         broadcasts.decided(
