@@ -1,5 +1,6 @@
 """One message to many: an audience is frozen first, then each member has its turn, once."""
 
+import hashlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
@@ -18,6 +19,7 @@ from crmkit.core.message import Reason
 from crmkit.core.records import Buyer, CustomerRecord
 from crmkit.flow.cap import Cap
 from crmkit.flow.decide import decide
+from crmkit.flow.family import merge
 from crmkit.flow.setup import Rules
 from crmkit.store import broadcasts, bulk
 from crmkit.store import tables as t
@@ -169,6 +171,34 @@ def test_who_may_be_told_is_told_though_another_of_the_address_may_not(play: Pla
     launch(play)
     play.decide()
     assert [(row["profile_id"], row["reason"]) for row in play.rows(t.message)] == [(1, "no-consent"), (2, None)]
+
+
+# SEMANTICS 20, 38
+@pytest.mark.parametrize(("hold_out", "expected"), [(0.0, None), (0.5, "hold-out")])
+def test_members_who_turn_out_to_be_one_customer_have_one_place(
+    play: Play, hold_out: float, expected: str | None
+) -> None:
+    """Told or held out: who comes second is in neither part of the audience."""
+    play.more["rules"] = Rules(marketing_default="allow")
+    meet(play, "ann")
+    meet(play, "bob")
+    ann, bob = (row["key"] for row in play.rows(t.profile))
+    keys = (f"spring{number}" for number in range(1000))
+    key = next(key for key in keys if chance(key, ann) < 0.5 <= chance(key, bob))
+    cast(play, template="offer", key=key, hold_out=hold_out)
+    launch(play)
+    for _ in range(2):  # it is frozen, and the first has her turn
+        with play.store.begin() as tx:
+            decide(tx, play.setup, NOON, 1)
+    play.write(lambda tx: merge(tx, 2, 1, actor="staff:me", listened=(), now=NOON))
+    play.decide()
+    assert [(row["profile_id"], row["reason"]) for row in play.rows(t.message)] == [(1, expected), (2, "duplicate")]
+
+
+def chance(key: str, customer: str) -> float:
+    """Where chance puts a customer of a broadcast, from 0 to 1."""
+    told = hashlib.blake2b(f"one:{key}\n{customer}".encode(), digest_size=8).digest()
+    return int.from_bytes(told, "big") % 1_000_000 / 1_000_000
 
 
 def test_who_comes_after_it_was_frozen_is_not_in_it(play: Play) -> None:

@@ -539,6 +539,20 @@ def test_one_person_of_the_staff_is_told_once(play: Play) -> None:
     assert sorted(row["state"] for row in play.rows(t.message)) == ["queued", "suppressed", "suppressed"]
 
 
+@pytest.mark.parametrize("limit", [1, 500])
+def test_a_customer_of_two_profiles_is_told_once_under_one_key(play: Play, limit: int) -> None:
+    # SEMANTICS 11, 16, 38
+    play.plugin("one", doing(OrderPlaced, Send("news", via=("email",), key="welcome")))
+    play.take(
+        order("1", buyer("ann")), order("2", Buyer(email="ann@example.com"), NOON + MINUTE), order("3", buyer("bob"))
+    )
+    assert play.count(t.profile) == 3
+    play.decide(NOON + HOUR, limit)
+    told = {row["profile_id"]: row for row in play.rows(t.message)}
+    assert [told[number]["reason"] for number in (1, 2, 3)] == [None, "duplicate", None]
+    assert len({row["once"] for row in told.values()}) == 3  # each keeps the key of its own profile
+
+
 # --- history ----------------------------------------------------------------------------------------------------------
 
 
