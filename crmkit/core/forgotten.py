@@ -84,6 +84,12 @@ def blank(payload: Mapping[str, Any] | None) -> dict[str, Any] | None:
     return {name: value if name in _PLAIN else _blank(value) for name, value in payload.items()}
 
 
+def blank_context(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The payload of a bundle without the words of the first who is in it: the others are still to be told of."""
+    context = payload.get("context") or {}
+    return {**payload, "context": {name: _blank(value) for name, value in context.items()}}
+
+
 def _blank(value: Any) -> Any:
     return type(value)() if isinstance(value, str | dict | list) else value
 

@@ -17,9 +17,10 @@ from sqlmodel import SQLModel
 from crmkit.core.broadcast import customer_column
 from crmkit.core.customer import PROFILE_FIELDS, Identity
 from crmkit.core.errors import ConfigError
-from crmkit.core.forgotten import blank, hash_of, mark_of
+from crmkit.core.forgotten import blank, blank_context, hash_of, mark_of
+from crmkit.core.inner import BundleDue
 from crmkit.core.message import Reason, State
-from crmkit.store import bulk, customers
+from crmkit.store import bulk, customers, log
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
 
@@ -141,8 +142,11 @@ def erase_orders(tx: Connection, orders: Sequence[tuple[int | None, int, str]], 
 def erase_profiles(tx: Connection, profiles: Collection[int], now: datetime) -> None:
     """Leave of these profiles their numbers, which other rows point at; what is of their orders see `erase_orders`."""
     held = {row["value"] for row in customers.addresses_of(tx, profiles)}
+    log.hold_shared_timers(tx)
     if held:
         _recognise_told(tx, held, min(profiles))
+    if profiles:
+        _recognise_bundles(tx, profiles)
     for table in (t.identity, t.address, t.timer):
         tx.execute(sa.delete(table).where(bulk.one_of(tx, table.c.profile_id, profiles)))
     elsewhere = {row["value"] for row in bulk.select_in(tx, (t.address.c.value,), t.address.c.value, held)}
@@ -176,20 +180,51 @@ def erase_profiles(tx: Connection, profiles: Collection[int], now: datetime) -> 
 
 
 def _recognise_told(tx: Connection, addresses: Collection[str], profile: int) -> None:
-    """What came from these addresses while nobody was known by them is this profile's, with all it caused."""
-    i = t.interaction.c
+    """What came from these addresses while nobody was known by them is this profile's, with what it caused."""
+    i, c = t.interaction.c, t.timer.c
     sender = sa.type_coerce(i.payload, _document(tx))["sender"].as_string()
     said = (i.profile_id.is_(None), i.type == "message-received", bulk.one_of(tx, sender, addresses))
     frontier = set(tx.execute(sa.select(i.id).where(*said)).scalars())
     found = set(frontier)
     while frontier:
-        rows = bulk.select_in(tx, (i.id,), i.cause_id, frontier, i.profile_id.is_(None))
-        frontier = {row["id"] for row in rows} - found
+        is_next = (i.profile_id.is_(None), i.type != BundleDue.name)
+        frontier = {row["id"] for row in bulk.select_in(tx, (i.id,), i.cause_id, frontier, *is_next)} - found
         found |= frontier
     if found:
         _set(tx, t.interaction, [bulk.one_of(tx, i.id, found)], {"profile_id": profile})
-        c = t.timer.c
-        _set(tx, t.timer, [c.profile_id.is_(None), bulk.one_of(tx, c.cause_id, found)], {"profile_id": profile})
+        theirs = [c.profile_id.is_(None), c.type != BundleDue.name, bulk.one_of(tx, c.cause_id, found)]
+        _set(tx, t.timer, theirs, {"profile_id": profile})
+
+
+def _recognise_bundles(tx: Connection, profiles: Collection[int]) -> None:
+    """What tells the staff of several customers keeps nothing of these; once it was told, it is theirs as well."""
+    i, c, p = t.interaction.c, t.timer.c, t.pending.c
+    told = {row["id"] for row in bulk.select_in(tx, (i.id,), i.profile_id, profiles)}
+    reviews = {row["id"] for row in bulk.select_in(tx, (t.review.c.id,), t.review.c.profile_id, profiles)}
+    is_nobodys = (c.profile_id.is_(None), c.type == BundleDue.name, bulk.one_of(tx, c.cause_id, told))
+    waiting = sa.select(c.plugin, c.key, c.payload).where(*is_nobodys).order_by(c.plugin, c.key)
+    if tx.dialect.name != "sqlite":
+        waiting = waiting.with_for_update()
+    bulk.update(tx, t.timer, ("plugin", "key"), ("payload",), [_said_less(row) for row in bulk.rows(tx, waiting)])
+    fired = sa.select(i.id, i.cause_id, i.payload).where(i.profile_id.is_(None), i.type == BundleDue.name)
+    rows = [
+        row
+        for row in bulk.rows(tx, fired)
+        if row["cause_id"] in told or not reviews.isdisjoint((row["payload"] or {}).get("reviews") or ())
+    ]
+    undecided = {row["interaction_id"] for row in bulk.select_in(tx, (p.interaction_id,), p.interaction_id, _ids(rows))}
+    later = [_said_less(row) for row in rows if row["id"] in undecided]
+    bulk.update(tx, t.interaction, ("id",), ("payload",), later)
+    mine = [bulk.one_of(tx, i.id, _ids(rows) - undecided)]
+    _set(tx, t.interaction, mine, {"profile_id": min(profiles)})
+
+
+def _said_less(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {**row, "payload": blank_context(row["payload"])}
+
+
+def _ids(rows: Sequence[Mapping[str, Any]]) -> set[int]:
+    return {row["id"] for row in rows}
 
 
 def _document(tx: Connection) -> sa.JSON:
@@ -257,6 +292,7 @@ def hold(tx: Connection, profiles: Collection[int], orders: Collection[int]) -> 
         return
     p, m, i = t.profile.c, t.message.c, t.interaction.c
     tx.execute(sa.select(p.id).where(bulk.one_of(tx, p.id, profiles)).order_by(p.id).with_for_update())
+    log.hold_shared_timers(tx)
     told = sa.select(i.id).where(sa.or_(bulk.one_of(tx, i.profile_id, profiles), bulk.one_of(tx, i.order_id, orders)))
     about = sa.or_(
         bulk.one_of(tx, m.profile_id, profiles),

@@ -23,7 +23,7 @@ from crmkit.flow.forget import forget, look_through
 from crmkit.flow.inbox import _Said, _take
 from crmkit.flow.ingest import ingest
 from crmkit.flow.setup import StaffMember
-from crmkit.store import bodies, bulk, forgotten, inbox
+from crmkit.store import bodies, bulk, forgotten, inbox, log
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
 from tests.play import DAY, HOUR, MINUTE, NOON, Play, buyer, order
@@ -203,6 +203,41 @@ def test_what_somebody_wrote_before_they_were_known_goes_with_what_it_led_to(pla
     assert left(play) == []
     assert [row["state"] for row in play.rows(t.message)] == ["suppressed", "queued"]
     assert "bobs matter" in play.rows(t.message)[1]["text"]
+
+
+def burst(play: Play) -> None:
+    """Ann's words and then Bob's become one message to the staff."""
+    play.more["staff"] = [StaffMember("Chen", frozenset({"care"}), {"email": "chen@shop.example"})]
+    play.template("alert.en.email", 'purpose = "transactional"\nsubject = "S"\n---\n{{ count }}: {{ text }}.')
+    send = Send("alert", via=("email",), to=staff("care"), combine=HOUR)
+    play.plugin("one", on(MessageReceived)(lambda event, crm: [send]))
+    play.take(order("1", ANN), order("2", buyer("bob", phone="+12025550199")))
+    play.take(wrote(), wrote("other", "bobs matter", "+12025550199"))
+    play.decide()
+
+
+# SEMANTICS 12
+@pytest.mark.parametrize("is_fired", [False, True])
+def test_a_burst_keeps_its_others_and_no_words_of_who_is_forgotten(play: Play, is_fired: bool) -> None:
+    burst(play)
+    if is_fired:
+        play.write(lambda tx: log.fire_timers(tx, NOON + 2 * HOUR, play.setup.listened, 10))
+        assert (play.count(t.pending), play.count(t.timer)) == (1, 0)
+    forget_all(play)
+    assert left(play) == []
+    play.decide(NOON + 2 * HOUR)
+    assert [row["text"] for row in play.rows(t.message, state="queued")] == ["2: ."]
+    assert left(play) == []
+
+
+# SEMANTICS 12
+def test_a_burst_that_was_told_of_goes_with_who_was_first(play: Play) -> None:
+    burst(play)
+    play.decide(NOON + 2 * HOUR)
+    assert "hushed" in play.one(t.message, state="queued")["text"]
+    forget_all(play)
+    assert play.count(t.message, state="queued") == 0
+    assert left(play) == []
 
 
 # --- raw bodies
