@@ -254,7 +254,7 @@ def about_forgotten(
 
     Args:
         said: {webhook: its records}.
-        hinted: {webhook: records that are to be read again, as (kind, id)}.
+        hinted: {webhook: records that are to be read again, or could not be read, as (kind, id)}.
     """
     key = forgotten.key_of(tx)
     if key is None:

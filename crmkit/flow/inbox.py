@@ -142,7 +142,7 @@ def _take(
         refused=[refused for one in said for refused in one.refused],
     )
     tally = ingest(tx, shop, page, stream="webhook", listened=listened, now=now, live=False)
-    hinted = {number: one.rereads for number, one in known.items()}
+    hinted = {n: [*one.rereads, *((r.kind, r.ref) for r in one.refused if r.ref)] for n, one in known.items()}
     gone = forget.about_forgotten(tx, shop, {number: one.records for number, one in known.items()}, hinted)
     if gone:
         inbox.blank(tx, sorted(gone))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from crmkit.adapters.stream import Page
+from crmkit.adapters.stream import Page, Refused
 from crmkit.core.actions import Note, Send, staff
 from crmkit.core.errors import RetryableError
 from crmkit.core.events import MessageReceived
@@ -293,6 +293,7 @@ def test_a_webhook_about_a_forgotten_customer_is_emptied_as_it_is_taken_in(play:
         "new": _Said([order("9", Buyer(phone="(202) 555-0123"))]),
         "hint": _Said(rereads=[("order", "1")]),
         "buyer": _Said(rereads=[("customer", "b-ann")]),
+        "refused": _Said(refused=[Refused("order", "webhook", "no total", "hushed", "1")]),
         "bob": _Said([order("2", buyer("bob"))], rereads=[("order", "3")]),
     }
     numbers = {keep(play, name, {"x": 1}, "waiting"): one for name, one in said.items()}
