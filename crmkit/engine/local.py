@@ -222,7 +222,7 @@ class Local(Inward):
         stuck: frozenset[str] = frozenset()  # due, and nothing comes of it: they must not hold up the others' time
         while True:
             wanted = gateways.usable(result.delivered.stopped, strays) - stuck
-            moment = await self.store.run(_next_due, setup, wanted)
+            moment = await self.store.run(_next_due, setup, wanted, step)
             if moment is None:
                 break
             if moment > until:
@@ -253,7 +253,7 @@ class Local(Inward):
             stuck: frozenset[str] = frozenset()
             step: datetime | None = None
             while True:
-                moment = until if now is None else _next_due(tx, setup, names - stuck)
+                moment = until if now is None else _next_due(tx, setup, names - stuck, step)
                 if moment is None or moment > until:
                     break
                 at = moment if step is None else max(step, moment)
@@ -274,9 +274,10 @@ def _gateways_due(tx: Connection, setup: Setup, now: datetime) -> list[str]:
     return sorted({*outbox.gateways_due(tx, now), *doubted})
 
 
-def _next_due(tx: Connection, setup: Setup, gateways: frozenset[str]) -> datetime | None:
+def _next_due(tx: Connection, setup: Setup, gateways: frozenset[str], step: datetime | None) -> datetime | None:
+    """When a run whose clock has come to `step` next has something to do."""
     announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
-    due = (log.next_due(tx, announcing, setup.absent), next_due(tx, setup, gateways))
+    due = (log.next_due(tx, announcing, setup.absent), next_due(tx, setup, gateways, step))
     return min((moment for moment in due if moment is not None), default=None)
 
 

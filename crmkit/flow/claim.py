@@ -329,13 +329,18 @@ def trip(tx: Connection, setup: Setup, gateway: str, error: str, now: datetime) 
     return chain.move_on(tx, setup, gateway, now)
 
 
-def next_due(tx: Connection, setup: Setup, gateways: Collection[str]) -> datetime | None:
-    """When one of these gateways next has something to do: to send, or to ask what became of a message."""
+def next_due(tx: Connection, setup: Setup, gateways: Collection[str], now: datetime | None = None) -> datetime | None:
+    """When one of these gateways next has something to do: to send, or to ask what became of a message.
+
+    Args:
+        now: how far the run's clock has come; what was due before is due by then.
+    """
     known, paused = quotas.every(tx), Pauses.standing(tx).gateways
     times = []
     for name, at in outbox.next_doubt(tx, (setup.looking_up & frozenset(gateways)).difference(paused), TRIES).items():
-        times.append(_answers_at(known.get(name), at))
+        times.append(_answers_at(known.get(name), max(at, now or at)))
     for name, at in outbox.next_due(tx, gateways).items():
+        at = max(at, now or at)
         quota, limits, entry = known.get(name), setup.limits(name), setup.entry(name)
         if quota is not None and entry is not None:
             at = quota.waits_until(at) or at

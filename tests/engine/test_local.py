@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from crmkit.adapters.adapter import Account
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.actions import Action, Later, Send, staff
 from crmkit.core.errors import AuthError, DoubtError, RetryableError
@@ -59,7 +60,8 @@ class Stage:
         return self.play.setup
 
     def gateway(self, made: Any) -> Gateway:
-        gateway = self.adapters[made.name](made.settings, None, SimpleNamespace(aclose=_nothing))  # type: ignore[arg-type]
+        account = Account(made.name, "UTC", None, None, Path())
+        gateway = self.adapters[made.name](made.settings, account, SimpleNamespace(aclose=_nothing))  # type: ignore[arg-type]
         gateway.asked = self.asked  # type: ignore[attr-defined]
         return gateway
 
