@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from types import GeneratorType
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -201,8 +202,9 @@ class _Batch:
             "refund": facts.refunds_at,
             "review": facts.reviews_at,
         }
+        saying = [row for row in rows if row["payload"]]
         for name, load in loaders.items():
-            wanted = {number for row in rows for number in _named(row, name)} - set(self.subjects[name])
+            wanted = {number for row in saying for number in _named(row, name)} - set(self.subjects[name])
             if wanted:
                 self.subjects[name].update(load(self.tx, wanted, self.now))
         members = {row["payload"]["broadcast"] for row in rows if row["type"] == BroadcastMember.name}
@@ -408,12 +410,14 @@ def _actions(plugin: Plugin, handler: Handler, event: Event, crm: CrmView) -> li
     returned: Any = handler(event, crm)
     if returned is None:
         return found
-    if inspect.iscoroutine(returned) or inspect.isasyncgen(returned):
-        if inspect.iscoroutine(returned):
-            returned.close()
-        raise refuse("is async", "handlers do no input or output: write `def`")
-    if isinstance(returned, Action) or not isinstance(returned, Iterable):
-        raise refuse(f"returned {returned!r}, which is no list of actions", "yield actions, or return a list of them")
+    if not isinstance(returned, GeneratorType | list):  # what nearly all return
+        if inspect.iscoroutine(returned) or inspect.isasyncgen(returned):
+            if inspect.iscoroutine(returned):
+                returned.close()
+            raise refuse("is async", "handlers do no input or output: write `def`")
+        if isinstance(returned, Action) or not isinstance(returned, Iterable):
+            what = f"returned {returned!r}, which is no list of actions"
+            raise refuse(what, "yield actions, or return a list of them")
     for action in returned:
         if not isinstance(action, Action):
             what = "yield Send, Broadcast, Note, Emit, Later, Cancel or Save"
@@ -426,6 +430,8 @@ def _actions(plugin: Plugin, handler: Handler, event: Event, crm: CrmView) -> li
 
 def _check_keys(plugin: Plugin, work: Work, asked: Iterable[Action]) -> None:
     sends = [action for action in asked if isinstance(action, Send)]
+    if len(sends) < 2:
+        return
     counts = Counter((send.key, send.template if send.key is None else None, send.to) for send in sends)
     twice = next((key or template for (key, template, _), count in counts.items() if count > 1), None)
     if twice is not None:
