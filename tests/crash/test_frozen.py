@@ -50,8 +50,9 @@ def freeze(game: Game, world: World, place: str) -> Found:
     frozen = game.nursery.ask(**order, now=now.isoformat(), lease=LEASE, place=place, freezes=True)
     assert frozen["status"] is None, f"it was done before it came to that place: {frozen}"
     time.sleep(LEASE + 0.1)
-    other = game.nursery.ask(**order, now=now.isoformat())
-    assert other["status"] == 0, other
+    for minutes in (0, 4):  # vendors are asked about what was lost once they can know of it
+        other = game.nursery.ask(**order, now=(now + timedelta(minutes=minutes)).isoformat())
+        assert other["status"] == 0, other
     before = requests(world)
     woken = game.nursery.ask(resume=frozen["pid"])
     assert woken["status"] == 0, woken
