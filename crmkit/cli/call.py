@@ -199,6 +199,12 @@ def told(error: Exception) -> tuple[str, int]:
     return f"unexpected {what}; run again with --debug to see where", 1
 
 
+def of(name: str, error: object) -> str:
+    """An error of an account, which is named once."""
+    text = str(error)
+    return text if text.startswith(f"{name} ") else f"{name}: {text}"
+
+
 def plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     """A command that a playbook brings; None if there is none of that name, or no configuration to look in."""
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crmkit.cli import output, words
-from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.call import Call, of, plural, with_call
 from crmkit.cli.progress import dispatch_bars
 from crmkit.core.errors import ConfigError
 from crmkit.core.message import State
@@ -59,7 +59,7 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         output.document(facts)
     else:
         _print(run)
-    unread = [f"{one.shop}: {error}" for one in run.taken for error in one.errors]
+    unread = [of(one.shop, error) for one in run.taken for error in one.errors]
     for text in unread:
         output.warn(f"error: {text}")
     for name, error in run.delivered.stopped.items():

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from crmkit.cli import output
-from crmkit.cli.call import Call, told, with_call
+from crmkit.cli.call import Call, of, told, with_call
 from crmkit.core.duration import parse_duration
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class _Log:
         """What fails is said once, until it fails otherwise or works again."""
         if self.failing.get(what) != why:
             self.failing[what] = why
-            output.warn(f"error: {what}: {why}")
+            output.warn(f"error: {of(what, why)}")
 
     def _up(self, what: str) -> None:
         if self.failing.pop(what, None) is not None:

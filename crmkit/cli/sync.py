@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crmkit.cli import output
-from crmkit.cli.call import Call, plural, read_time, with_call
+from crmkit.cli.call import Call, of, plural, read_time, with_call
 from crmkit.cli.progress import sync_bars
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def sync(call: Call, shops: tuple[str, ...], since: str | None, ids: str | None,
         _print(runs, plan)
     for run in runs:
         for error in run.errors:
-            output.warn(f"error: {run.shop}: {error}")
+            output.warn(f"error: {of(run.shop, error)}")
     wrong = max((error.exit_code for run in runs for error in run.errors), default=0)
     missing = [one for one in host.broken if one.needed_by.startswith(("shop ", "source "))]
     if missing or any(run.errors or run.tally.refused or run.tally.flaws for run in runs):

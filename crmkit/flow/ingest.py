@@ -62,6 +62,11 @@ class Tally:
         self.flaws.extend(other.flaws)
 
     @property
+    def news(self) -> int:
+        """Records that said something new."""
+        return sum(counts["created"] + counts["updated"] for counts in self.records.values())
+
+    @property
     def total(self) -> int:
         """Records seen, refused ones included."""
         return sum(sum(counts.values()) for counts in self.records.values())

@@ -117,11 +117,12 @@ class _Reading:
         until = None if cursor is None else datetime.fromisoformat(cursor["until"])
         now = min(self.now, self.latest or self.now)
         for start, end in spans.spans(until, now, self.since):
-            self.adapter.answered_at = None
+            self.adapter.answered_at, before = None, self.tally.news
             await self._store(method(start, end), name, live=False)
             if self.since is None:  # the watermark moves once the span is exhausted
                 moved = {"until": self._until(end, spans.end_lag, now).isoformat()}
-                await self.run(accounts.move_cursor, self.shop.id, name, moved, self.now)
+                is_news = self.tally.news > before
+                await self.run(accounts.move_cursor, self.shop.id, name, moved, self.now, is_news=is_news)
 
     def _until(self, end: datetime, lag: timedelta, now: datetime) -> datetime:
         """How far a span was read: not past the moment at which its vendor, by its own clock, began to answer."""
@@ -159,7 +160,7 @@ class _Reading:
         if rows:
             await self._each([Ref("order", row["external_id"]) for row in rows])
         after = rows[-1]["id"] if len(rows) == REREAD else 0
-        await self.run(accounts.move_cursor, self.shop.id, RESCAN, {"after": after}, self.now)
+        await self.run(accounts.move_cursor, self.shop.id, RESCAN, {"after": after}, self.now, is_news=False)
 
     async def _each(self, refs: Sequence[Ref]) -> dict[Ref, CrmkitError]:
         """Read these records by id; if that fails, one by one, so that who cannot be read keeps no other from it.

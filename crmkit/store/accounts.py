@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,6 +13,9 @@ from crmkit.core.errors import ConfigError
 from crmkit.store import bulk
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
+
+#: When a cursor moved that never gave anything.
+NEVER = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 def find(tx: Connection, name: str) -> Row | None:
@@ -129,10 +132,19 @@ def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:
     return dict(found) if found is not None else None
 
 
-def move_cursor(tx: Connection, account: int, stream: str, value: Mapping[str, Any], now: datetime) -> None:
-    """Note how far a stream was read, if that is news."""
-    if cursor(tx, account, stream) != dict(value):
-        row = {"account_id": account, "stream": stream, "value": dict(value), "moved_at": now}
+def move_cursor(
+    tx: Connection, account: int, stream: str, value: Mapping[str, Any], now: datetime, *, is_news: bool = True
+) -> None:
+    """Note how far a stream was read.
+
+    Args:
+        is_news: whether it gave anything; else only time has passed, and `moved_at` stays as it is.
+    """
+    c = t.cursor.c
+    found = bulk.rows(tx, sa.select(c.value, c.moved_at).where(c.account_id == account, c.stream == stream))
+    if not found or found[0]["value"] != dict(value):
+        moved_at = now if is_news else found[0]["moved_at"] if found else NEVER
+        row = {"account_id": account, "stream": stream, "value": dict(value), "moved_at": moved_at}
         bulk.upsert(tx, t.cursor, ("account_id", "stream"), [row])
 
 

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from crmkit.core.message import State
-from crmkit.store import bulk
+from crmkit.store import accounts, bulk
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
@@ -259,9 +259,10 @@ def last_runs(tx: Connection) -> dict[str, Row]:
 
 
 def last_moved(tx: Connection) -> dict[int, datetime]:
-    """When each account last gave something new: the last time one of its cursors moved."""
+    """When each account last gave something new: the last time one of its cursors moved by more than time."""
     c = t.cursor.c
-    statement = sa.select(c.account_id, sa.func.max(c.moved_at).label("at")).group_by(c.account_id)
+    gave = c.moved_at > accounts.NEVER
+    statement = sa.select(c.account_id, sa.func.max(c.moved_at).label("at")).where(gave).group_by(c.account_id)
     return {row["account_id"]: row["at"] for row in bulk.rows(tx, statement)}
 
 

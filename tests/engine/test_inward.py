@@ -28,7 +28,7 @@ from crmkit.core.records import Address, ConsentRecord, InboundRecord, OrderReco
 from crmkit.engine.inward import Inward
 from crmkit.flow.setup import Entry
 from crmkit.host.opening import ShopEntry
-from crmkit.store import accounts, inbox, outbox
+from crmkit.store import accounts, inbox, outbox, report
 from crmkit.store import tables as t
 from tests.dump import everything
 from tests.play import DAY, HOUR, MINUTE, NOON, Play, buyer, order
@@ -685,3 +685,12 @@ def test_consent_is_entered_in_as_many_statements_for_many_as_for_few(play: Play
         return len(told)
 
     assert statements(10, 0) == statements(100, 10)
+
+
+def test_only_what_gave_something_counts_as_news_of_a_shop(stage: Stage) -> None:
+    stage.has("1", NOON - HOUR, at=NOON - HOUR)
+    stage.sync()
+    for hours in (1, 2, 3):
+        stage.sync(now=NOON + hours * HOUR)
+    with stage.play.store.read() as tx:
+        assert report.last_moved(tx) == {1: NOON}
