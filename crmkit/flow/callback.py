@@ -168,6 +168,28 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
     tell(tx, [row for number, row in moved.items() if number in news], listened, now)
 
 
+def suppress_bounced(tx: Connection, messages: Sequence[Mapping[str, Any]], since: Mapping[int, datetime]) -> None:
+    """Nothing more goes to the addresses of those of these messages that a try found to bounce.
+
+    Args:
+        since: {message: the moment that was known}.
+    """
+    customers.suppress_all(
+        tx,
+        [
+            {
+                "channel": row["channel"],
+                "address": row["address"],
+                "reason": str(row["reason"]),
+                "source": f"message:{row['id']}",
+                "since": since[row["id"]],
+            }
+            for row in messages
+            if row["state"] is State.BOUNCED
+        ],
+    )
+
+
 def _is_earlier(at: datetime, reason: Reason | None, message: Mapping[str, Any]) -> bool:
     """Whether a receipt is to be believed rather than the one that said the same: whatever order they came in.
 

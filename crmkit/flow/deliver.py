@@ -29,7 +29,7 @@ from crmkit.flow.hold import Hold
 from crmkit.flow.look_up import Fresh
 from crmkit.flow.record import Result, looks_up, record
 from crmkit.flow.setup import Setup
-from crmkit.flow.sync import Run
+from crmkit.flow.sync import Run, is_interrupted
 from crmkit.flow.verdict import checked, speaks
 from crmkit.store import outbox
 
@@ -287,8 +287,7 @@ class _Lane:
                 self._note([self._result(rows[0], receipt, began)])
                 return
         except asyncio.CancelledError as error:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
+            if is_interrupted():
                 self._note([self._result(row, error, began) for row in waiting.values()])
                 raise
             raised = error  # nobody cancelled us: it is the plugin's own

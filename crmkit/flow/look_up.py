@@ -20,9 +20,9 @@ from crmkit.core.quota import Limits, Quota, Share, money
 from crmkit.flow import callback, pause
 from crmkit.flow.claim import LEASE, message_of
 from crmkit.flow.setup import Setup
-from crmkit.flow.sync import Run
+from crmkit.flow.sync import Run, is_interrupted
 from crmkit.flow.verdict import TRIES, checked, verdict_of
-from crmkit.store import customers, outbox, quotas
+from crmkit.store import outbox, quotas
 
 #: Messages asked about together, and how long an answer may take, in seconds.
 ASK, LONGEST = 100, 60
@@ -94,8 +94,7 @@ async def _ask(gateway: Gateway, row: Mapping[str, Any], setup: Setup, now: date
         async with asyncio.timeout(LONGEST):
             said: Any = await gateway.look_up(message_of(row, setup, now))
     except asyncio.CancelledError as error:
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
+        if is_interrupted():
             raise
         return error  # nobody cancelled us: it is the plugin's own
     except (Exception, SystemExit) as error:  # a plugin's code: what it breaks is this answer only
@@ -128,20 +127,7 @@ def _record(tx: Connection, answers: Sequence[Answer], setup: Setup, name: str) 
         quotas.save(tx, quota)
     moved = [{**answer.row, **row} for answer, row in zip(answers, rows, strict=True) if row["id"] in taken]
     now = max(answer.at for answer in answers)
-    customers.suppress_all(
-        tx,
-        [
-            {
-                "channel": row["channel"],
-                "address": row["address"],
-                "reason": str(row["reason"]),
-                "source": f"message:{row['id']}",
-                "since": now,
-            }
-            for row in moved
-            if row["state"] is State.BOUNCED
-        ],
-    )
+    callback.suppress_bounced(tx, moved, {row["id"]: now for row in moved})
     news = [row for row in moved if row["state"] not in {State.QUEUED, State.IN_DOUBT}]
     callback.tell(tx, news, setup.listened, now)
     callback.catch_up(tx, [row for row in moved if row["state"] is State.SENT], setup.listened, now)

@@ -20,7 +20,7 @@ from crmkit.core.quota import Limits, Quota, Share
 from crmkit.flow import callback, chain, pause
 from crmkit.flow.setup import Setup
 from crmkit.flow.verdict import Ruling, speaks, still_doubted, verdict_of
-from crmkit.store import customers, outbox, quotas
+from crmkit.store import outbox, quotas
 
 
 @dataclass(slots=True)
@@ -62,20 +62,7 @@ def record(
     rows = [_row(result, ruling, gateway, name) for result, ruling in ruled]
     taken = outbox.record(tx, rows)
     moved = [{**result.row, **row} for (result, _), row in zip(ruled, rows, strict=True)]
-    customers.suppress_all(
-        tx,
-        [
-            {
-                "channel": row["channel"],
-                "address": row["address"],
-                "reason": str(row["reason"]),
-                "source": f"message:{row['id']}",
-                "since": row["finished_at"],
-            }
-            for row in moved
-            if row["state"] is State.BOUNCED
-        ],
-    )
+    callback.suppress_bounced(tx, moved, {row["id"]: row["finished_at"] for row in moved})
     if quota is not None:
         _settle(quota, ruled, limits, setup.zone)
         quotas.save(tx, quota)

@@ -219,6 +219,12 @@ async def _next(pages: AsyncIterator[Page], shop: Shop, stream: str) -> Page | N
     return await guarded(anext(pages, None), who=shop.name, operation=f"read {stream}")
 
 
+def is_interrupted() -> bool:
+    """Whether we are being cancelled: a `CancelledError` that comes otherwise is an adapter's own."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
 async def guarded(call: Awaitable[T], *, who: str, operation: str) -> T:
     """Await an adapter's code: what it raises beside the errors it should raise is its author's to mend.
 
