@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "crmkit.core.hooks": "hookimpl on Handler Outgoing Policy Verdict Tables Crm PluginSettings",
+    "crmkit.core.hooks": "hookimpl on Handler Outgoing Policy Verdict Tables Routes Crm PluginSettings",
     "crmkit.core.broadcast": "Audience",
     "crmkit.core.actions": "Action Send Broadcast Note Emit Later Cancel Save staff Staff",
     "crmkit.core.events": (
@@ -27,6 +27,7 @@ _HOME = {
     ),
     "crmkit.core.customer": "Customer",
     "crmkit.core.order": "Order Line Parcel Refund Review",
+    "crmkit.core.survey": "Survey Question",
     "crmkit.core.account": "Shop",
     "crmkit.core.money": "Money",
     "crmkit.core.duration": "Duration",
@@ -334,6 +335,9 @@ if TYPE_CHECKING:
         Policy as Policy,
     )
     from crmkit.core.hooks import (
+        Routes as Routes,
+    )
+    from crmkit.core.hooks import (
         Tables as Tables,
     )
     from crmkit.core.hooks import (
@@ -434,4 +438,10 @@ if TYPE_CHECKING:
     )
     from crmkit.core.records import (
         ReviewRecord as ReviewRecord,
+    )
+    from crmkit.core.survey import (
+        Question as Question,
+    )
+    from crmkit.core.survey import (
+        Survey as Survey,
     )

@@ -1,7 +1,7 @@
 """Accounts (shops, sources, gateways): how far each was read, what it was called with, what was refused, the runs."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -43,7 +43,7 @@ class CursorRow(SQLModel, table=True):
 class InboxRow(SQLModel, table=True):
     """A webhook that was verified and kept as it came; what it says is taken in later, and again on replay.
 
-    `state` is `waiting`, `done`, or `failed` where its parser could not read it.
+    `state` is `waiting`, `done`, or `failed` where its parser could not read it; `expired` once its body was let go.
     """
 
     __tablename__ = "inbox"
@@ -56,6 +56,12 @@ class InboxRow(SQLModel, table=True):
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),
+        Index(
+            "inbox_settled",
+            "settled_at",
+            sqlite_where=text("state IN ('done', 'failed')"),
+            postgresql_where=text("state IN ('done', 'failed')"),
+        ),
     )
 
     id: int = Field(primary_key=True)
@@ -65,6 +71,8 @@ class InboxRow(SQLModel, table=True):
     headers: dict[str, str] | None = Field(default=None, sa_type=Json)
     query: str = ""
     body: bytes
+    #: tells this call, and what came of it, from others in logs: from webhook to receipt
+    correlation_id: str | None = None
     #: what it was found to be about, `kind:id` each
     refs: list[str] | None = Field(default=None, sa_type=Json)
     state: str = "waiting"
@@ -83,6 +91,18 @@ class HintRow(SQLModel, table=True):
     external_id: str = Field(primary_key=True)
     seen_at: datetime = Field(sa_type=UtcTime)
     tries: int = 0
+    correlation_id: str | None = None
+
+
+class StrangerRow(SQLModel, table=True):
+    """How many calls to an account's door could not show, on a day, that they were its vendor's; no more is kept."""
+
+    __tablename__ = "stranger"
+
+    account_id: int = Field(primary_key=True)
+    day: date = Field(primary_key=True)
+    count: int = 0
+    last_at: datetime = Field(sa_type=UtcTime)
 
 
 class MemoryRow(SQLModel, table=True):

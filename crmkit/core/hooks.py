@@ -30,6 +30,7 @@ from crmkit.core.broadcast import customer_column
 from crmkit.core.errors import PluginError
 from crmkit.core.events import Event
 from crmkit.core.message import Reason
+from crmkit.core.survey import Survey
 
 if TYPE_CHECKING:
     import click
@@ -163,6 +164,21 @@ class Tables:
     migrations: str
 
 
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """Web pages of a plugin's own, served under `/<plugin>/`.
+
+    Attributes:
+        router: a FastAPI router, or its dotted name, which is imported when pages are served.
+        scope: what a token must allow, `<plugin>:<scope>`.
+        is_public: anyone may call these; the plugin looks after who does.
+    """
+
+    router: Any
+    scope: str = "read"
+    is_public: bool = False
+
+
 @hookspec
 def crmkit_sources() -> Iterable[type]:
     """Yield `Source` classes: adapters that read shops, mailboxes, survey tools."""
@@ -199,6 +215,12 @@ def crmkit_commands() -> "Iterable[click.Command | str]":
     return ()
 
 
+@hookspec
+def crmkit_web(settings: Any) -> "Iterable[Routes | Survey]":
+    """Yield web pages of the plugin's own, and surveys whose pages crmkit hosts."""
+    return ()
+
+
 __all__ = [
     "GROUP",
     "Crm",
@@ -206,6 +228,7 @@ __all__ = [
     "Outgoing",
     "PluginSettings",
     "Policy",
+    "Routes",
     "Tables",
     "Verdict",
     "hookimpl",

@@ -59,6 +59,8 @@ class InteractionRow(SQLModel, table=True):
     cause_id: int | None = None
     depth: int = 0
     key: str | None = None
+    #: what it came of, in logs: a webhook, or one page of a pull
+    correlation_id: str | None = None
     #: True where it tells of history although its own shop announces since earlier; else its time and shop say so
     is_quiet: bool | None = None
 
@@ -107,6 +109,7 @@ class TimerRow(SQLModel, table=True):
     payload: dict[str, Any] | None = Field(default=None, sa_type=Json)
     cause_id: int | None = None
     depth: int = 0
+    correlation_id: str | None = None
 
 
 class QuietRow(SQLModel, table=True):

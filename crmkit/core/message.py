@@ -190,6 +190,8 @@ class MessageRow(SQLModel, table=True):
     #: the author's own key with its recipient: of several, one is told
     once: str | None = None
     interaction_id: int | None = None
+    #: what it came of, in logs
+    correlation_id: str | None = None
     #: how long the chain of effects was that led here
     depth: int = 0
     plugin: str

@@ -319,6 +319,28 @@ class Composer:
             "settled_at": self.now if state in {State.SUPPRESSED, State.HELD} else None,
         }
 
+    def _links(self, draft: Draft, template: Template) -> dict[str, str] | None:
+        """The pages of the customer's own that a message leads to."""
+        event, links = draft.event, self.setup.links
+        by_header = template.channel == "email" and template.purpose == "marketing"
+        if links is None or event.customer is None or draft.person is not None or not (template.has_links or by_header):
+            return None
+        profile = event.customer.profile_id
+        found = {
+            "unsubscribe": links.make("unsubscribe", profile, self.now, word=template.channel),
+            "preferences": links.make("preferences", profile, self.now),
+        }
+        if event.shop is not None:
+            found["statement"] = links.make("statement", profile, self.now, subject=event.shop.id)
+        if event.order is not None:
+            found["order"] = links.make("order", profile, self.now, subject=event.order.id)
+            found["contact"] = links.make("contact", profile, self.now, subject=event.order.id)
+        survey = draft.send.context.get("survey")
+        if isinstance(survey, str):
+            number = event.order.id if event.order is not None else 0
+            found["survey"] = links.make("survey", profile, self.now, subject=number, word=survey)
+        return found
+
     def _render(self, draft: Draft, template: Template, row: dict[str, Any]) -> None:
         event = draft.event
         params = context_of(
@@ -330,9 +352,12 @@ class Composer:
             review=getattr(event, "review", None),
             now=self.now,
             zone=self._zone(draft),
+            links=self._links(draft, template),
             extra={**event.own(), **draft.send.context},
         )
         row["params"], row["template_hash"] = params, template.hash
+        if template.channel == "email" and template.purpose == "marketing" and "links" in params:
+            row["headers"] = one_click(params["links"]["unsubscribe"])
         self.templates[template.hash] = template
         try:
             rendered = template.render(params)
@@ -348,6 +373,14 @@ class Composer:
         row["subject"], row["text"], row["html"] = rendered.subject, rendered.text, rendered.html
         row["encoding"], row["segments"] = rendered.encoding, rendered.segments
         row["content_hash"] = rendered.content_hash
+
+
+def one_click(url: str) -> dict[str, str]:
+    """The headers by which a mail program unsubscribes its reader (RFC 8058; only https takes one click)."""
+    found = {"List-Unsubscribe": f"<{url}>"}
+    if url.startswith("https:"):
+        found["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
+    return found
 
 
 def _checked(verdict: Any) -> Verdict | None:

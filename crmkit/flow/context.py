@@ -19,7 +19,7 @@ from crmkit.core.money import Money, exponent, is_exact
 from crmkit.core.order import Order, Parcel, Refund, Review
 
 #: What the core itself puts in; a handler's own variables have other names.
-OWN = frozenset("customer order shop parcel refund review now zone".split())
+OWN = frozenset("customer order shop parcel refund review now zone links".split())
 #: What is nobody's to read in a message.
 _HIDDEN: dict[type, frozenset[str]] = {
     Shop: frozenset({"reports", "announce_from"}),
@@ -37,6 +37,7 @@ def context_of(
     review: Review | None = None,
     now: datetime,
     zone: ZoneInfo | str,
+    links: Mapping[str, str] | None = None,
     extra: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The facts a template may use, in JSON types: times as ISO text in UTC, amounts as {"amount", "currency"}.
@@ -46,6 +47,7 @@ def context_of(
 
     Args:
         zone: the zone in which the reader lives; dates are shown in it.
+        links: {purpose: the address of the customer's own page}.
         extra: the handler's own variables (`Send.context`).
 
     Raises:
@@ -60,6 +62,7 @@ def context_of(
         "review": review,
         "now": now,
         "zone": zone,
+        "links": links or None,
     }
     if extra:
         _refuse_own(extra)

@@ -11,6 +11,7 @@ from crmkit.core.account import Shop
 from crmkit.core.events import EVENTS
 from crmkit.core.hooks import Handler, Policy
 from crmkit.core.inner import INNER
+from crmkit.core.link import Links
 from crmkit.core.order import Order
 from crmkit.core.quota import UNLIMITED, Limits
 from crmkit.flow.cap import Cap
@@ -88,6 +89,7 @@ class Setup:
     Attributes:
         absent: playbooks that are switched on and were not loaded (broken, or left out for this run): what they would
             decide must not count as decided.
+        links: makes the links customers are given; None where they cannot be reached from outside.
         may_say: by shop, what its marketplace says to a message: `(order, purpose, template)` gives why it may not be
             sent, or None; shops whose adapter has no opinion are not here.
     """
@@ -101,6 +103,7 @@ class Setup:
     staff: Sequence[StaffMember] = ()
     rules: Rules = field(default_factory=Rules)
     absent: frozenset[str] = frozenset()
+    links: Links | None = None
     may_say: Mapping[int, Callable[[Order | None, str, str], str | None]] = field(default_factory=dict)
 
     @property

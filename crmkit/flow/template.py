@@ -85,6 +85,11 @@ class Template:
     gateways: Mapping[str, Mapping[str, Any]]
     _pieces: tuple[Piece | None, Piece, Piece | None] = field(repr=False)
 
+    @property
+    def has_links(self) -> bool:
+        """Whether it gives its reader links to pages of the reader's own."""
+        return "links" in self.source
+
     @classmethod
     def from_file(cls, path: Path, *, name: str, locale: str, channel: str) -> "Template":
         """The template in `path`, with the HTML that lies beside it."""

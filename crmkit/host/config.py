@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
+from crmkit.core.link import Links, key_of
 from crmkit.host.document import Document, Place, Problem, field_names, nearest
 from crmkit.host.reference import References
 from crmkit.host.sections import (
@@ -72,6 +73,8 @@ class Config:
         database: the database's address; a file's is absolute.
         use: the playbooks that are switched on, as written: slugs, and paths of one-file plugins.
         key: the secret what is remembered is encrypted with: `[crm] key`, else the environment's `CRMKIT_KEY`; or None.
+        link_keys: the secrets the links of customers are signed with: `[web] link_keys`, else made of `key`; the first
+            signs.
         sections: {name: table} of every section that is not the core's.
     """
 
@@ -79,6 +82,7 @@ class Config:
     crm: CrmSection
     database: str
     key: SecretStr | None
+    link_keys: tuple[SecretStr, ...]
     use: tuple[str, ...]
     accounts: tuple[Account, ...]
     entries: tuple[Entry, ...]
@@ -98,6 +102,13 @@ class Config:
     def folder(self) -> Path:
         """Relative paths in the configuration are relative to it."""
         return self.document.folder
+
+    @property
+    def links(self) -> Links | None:
+        """Makes and reads the links customers are given; None where `[web] url` or a secret to sign with is missing."""
+        if self.web.url is None or not self.link_keys:
+            return None
+        return Links(self.web.url, tuple(key_of(key.get_secret_value()) for key in self.link_keys))
 
     def webhook_url(self, account: str) -> str | None:
         """Where an account's webhooks come in; None where `[web] url` is not set."""
@@ -128,16 +139,19 @@ class _Reading:
         use = self.section("plugins", PluginsSection).use
         accounts = tuple(one for section in FAMILIES for one in self.accounts(section))
         entries = tuple(self.entries(tuple(one.name for one in accounts if one.kind == "shop")))
+        key = self.key(crm.key)
+        web = self.section("web", WebSection)
         return Config(
             document=self.document,
             crm=crm,
             database=self.database(crm.database),
-            key=self.key(crm.key),
+            key=key,
+            link_keys=self.link_keys(web.link_keys) or (() if key is None else (key,)),
             use=tuple(use),
             accounts=accounts,
             entries=entries,
             policy=self.section("policy", PolicySection),
-            web=self.section("web", WebSection),
+            web=web,
             staff=tuple(self.staff()),
             sections={name: value for name, value in values.items() if name not in CORE},
             references=self.references,
@@ -255,18 +269,32 @@ class _Reading:
     def key(self, written: str | None) -> SecretStr | None:
         """The secret that what is remembered is encrypted with; it stands in the environment, or in a file."""
         at: Place = ("crm", "key")
-        if written is None:
-            found = os.environ.get("CRMKIT_KEY", "")
-        else:
-            lost = len(self.references.problems)
-            found = str(self.references.resolve(written, at))
-            if at not in self.references.written:
-                self.complain(at, "the key is written in the file", "write env:NAME or file:PATH")
-            if len(self.references.problems) > lost:
-                return None
-        if found and len(found) < SHORTEST_KEY:
-            self.complain(at, f"the key is shorter than {SHORTEST_KEY} characters", "take a long random one")
+        if written is not None:
+            return self.secret(written, at)
+        found = os.environ.get("CRMKIT_KEY", "")
+        self.must_be_long(found, at)
         return SecretStr(found) if found else None
+
+    def link_keys(self, written: list[str]) -> tuple[SecretStr, ...]:
+        """The secrets links are signed with, the one that signs first."""
+        found = [self.secret(one, ("web", "link_keys", number)) for number, one in enumerate(written)]
+        return tuple(one for one in found if one is not None)
+
+    def secret(self, written: str, at: Place) -> SecretStr | None:
+        """A secret of the installation's own: it stands in the environment or in a file, and is long."""
+        lost = len(self.references.problems)
+        found = str(self.references.resolve(written, at))
+        if at not in self.references.written:
+            self.complain(at, "the key is written in the file", "write env:NAME or file:PATH")
+        if len(self.references.problems) > lost:
+            return None
+        self.must_be_long(found, at)
+        return SecretStr(found) if found else None
+
+    def must_be_long(self, key: str, at: Place) -> None:
+        """Complain of a key that can be guessed."""
+        if key and len(key) < SHORTEST_KEY:
+            self.complain(at, f"the key is shorter than {SHORTEST_KEY} characters", "take a long random one")
 
 
 _DATABASES = "write sqlite:///crm.db (beside this file), sqlite:////an/absolute/path.db or postgresql://user@host/name"

@@ -139,9 +139,13 @@ class AccountSection(Section):
 
 
 class WebSection(Section):
-    """`[web]`: where vendors and customers reach this installation from outside."""
+    """`[web]`: where vendors and customers reach this installation from outside.
+
+    `link_keys` sign the links customers are given: the first signs, all of them open.
+    """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", examples=["https://crm.example.com"])] | None = None
+    link_keys: list[str] = []
 
 
 class EntrySection(Section):

@@ -37,6 +37,12 @@ def ties_of(tx: Connection, ids: Iterable[int]) -> dict[int, Row]:
     return {row["id"]: row for row in bulk.select_in(tx, _TIES, t.profile.c.id, ids)}
 
 
+def is_forgotten(tx: Connection, profile: int) -> bool:
+    """Whether nothing is known of this profile any more."""
+    p = t.profile.c
+    return tx.execute(sa.select(p.id).where(p.id == profile, p.forgotten_at.is_not(None))).first() is not None
+
+
 def family_of(tx: Connection, profiles: Iterable[int]) -> dict[int, int]:
     """The family of each profile."""
     p = t.profile.c

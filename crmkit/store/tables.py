@@ -3,14 +3,16 @@
 from sqlalchemy import BigInteger, Integer, MetaData, Table
 from sqlmodel import SQLModel
 
-from crmkit.core.account import AccountRow, CursorRow, HintRow, InboxRow, MemoryRow, QuarantineRow, RunRow
+from crmkit.core.account import AccountRow, CursorRow, HintRow, InboxRow, MemoryRow, QuarantineRow, RunRow, StrangerRow
 from crmkit.core.broadcast import BroadcastMemberRow, BroadcastRow
+from crmkit.core.contact import ContactRow
 from crmkit.core.customer import AddressRow, ConsentRow, IdentityRow, ProfileRow, SuppressionRow
 from crmkit.core.forgotten import ForgottenRow, SecretRow
 from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
 from crmkit.core.message import AttemptRow, MessageRow, ReceiptRow, TemplateRow
 from crmkit.core.order import LineRow, OrderRow, ParcelRow, PaymentRow, RefundRow, ReturnRow, ReviewRow
 from crmkit.core.quota import PauseRow, QuotaRow
+from crmkit.core.token import TokenRow
 
 metadata: MetaData = SQLModel.metadata
 
@@ -25,6 +27,7 @@ account = table_of(AccountRow)
 cursor = table_of(CursorRow)
 inbox = table_of(InboxRow)
 hint = table_of(HintRow)
+stranger = table_of(StrangerRow)
 memory = table_of(MemoryRow)
 quarantine = table_of(QuarantineRow)
 run = table_of(RunRow)
@@ -54,6 +57,8 @@ broadcast = table_of(BroadcastRow)
 broadcast_member = table_of(BroadcastMemberRow)
 quota = table_of(QuotaRow)
 pause = table_of(PauseRow)
+token = table_of(TokenRow)
+contact = table_of(ContactRow)
 
 #: Tables of the core, in the order rows may be inserted.
 CORE: tuple[Table, ...] = (
@@ -61,6 +66,7 @@ CORE: tuple[Table, ...] = (
     cursor,
     inbox,
     hint,
+    stranger,
     memory,
     quarantine,
     run,
@@ -88,6 +94,8 @@ CORE: tuple[Table, ...] = (
     receipt,
     quota,
     pause,
+    token,
+    contact,
 )
 
 # Numbers are 64 bits wide: ids and minor units outgrow 32. SQLite's INTEGER is, and only INTEGER keys are its row ids.

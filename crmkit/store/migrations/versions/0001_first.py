@@ -65,6 +65,7 @@ def upgrade() -> None:
         sa.Column("headers", JSON, nullable=True),
         sa.Column("query", sa.String(), nullable=False),
         sa.Column("body", sa.LargeBinary(), nullable=False),
+        sa.Column("correlation_id", sa.String(), nullable=True),
         sa.Column("refs", JSON, nullable=True),
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
@@ -81,6 +82,54 @@ def upgrade() -> None:
         sqlite_where=sa.text("state = 'waiting'"),
         postgresql_where=sa.text("state = 'waiting'"),
     )
+    op.create_index(
+        "inbox_settled",
+        "inbox",
+        ["settled_at"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('done', 'failed')"),
+        postgresql_where=sa.text("state IN ('done', 'failed')"),
+    )
+    op.create_table(
+        "stranger",
+        sa.Column("account_id", NUMBER, nullable=False),
+        sa.Column("day", sa.Date(), nullable=False),
+        sa.Column("count", NUMBER, nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "day"),
+    )
+    op.create_table(
+        "token",
+        sa.Column("id", NUMBER, nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.Column("scopes", JSON, nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("revoked_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+        sa.UniqueConstraint("hash"),
+        sa.UniqueConstraint("name"),
+    )
+    op.create_table(
+        "contact",
+        sa.Column("id", NUMBER, nullable=False),
+        sa.Column("profile_id", NUMBER, nullable=False),
+        sa.Column("order_id", NUMBER, nullable=True),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("value", sa.String(), nullable=False),
+        sa.Column("code_hash", sa.String(), nullable=False),
+        sa.Column("choices", JSON, nullable=True),
+        sa.Column("wording", sa.String(), nullable=True),
+        sa.Column("left_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("expires_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("tries", NUMBER, nullable=False),
+        sa.Column("proven_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("contact_profile", "contact", ["profile_id"], unique=False)
+    op.create_index("contact_value", "contact", ["value"], unique=False)
     op.create_table(
         "hint",
         sa.Column("account_id", NUMBER, nullable=False),
@@ -88,6 +137,7 @@ def upgrade() -> None:
         sa.Column("external_id", sa.String(), nullable=False),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("tries", NUMBER, nullable=False),
+        sa.Column("correlation_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("account_id", "kind", "external_id"),
     )
     op.create_table(
@@ -212,6 +262,7 @@ def upgrade() -> None:
         sa.Column("cause_id", NUMBER, nullable=True),
         sa.Column("depth", NUMBER, nullable=False),
         sa.Column("key", sa.String(), nullable=True),
+        sa.Column("correlation_id", sa.String(), nullable=True),
         sa.Column("is_quiet", sa.Boolean(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
@@ -238,6 +289,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(), nullable=False),
         sa.Column("once", sa.String(), nullable=True),
         sa.Column("interaction_id", NUMBER, nullable=True),
+        sa.Column("correlation_id", sa.String(), nullable=True),
         sa.Column("depth", NUMBER, nullable=False),
         sa.Column("plugin", sa.String(), nullable=False),
         sa.Column("profile_id", NUMBER, nullable=True),
@@ -764,6 +816,7 @@ def upgrade() -> None:
         sa.Column("payload", JSON, nullable=True),
         sa.Column("cause_id", NUMBER, nullable=True),
         sa.Column("depth", NUMBER, nullable=False),
+        sa.Column("correlation_id", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("plugin", "key"),
     )
     op.create_index("timer_due", "timer", ["due_at"], unique=False)

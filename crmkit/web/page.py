@@ -1,0 +1,105 @@
+"""How a page is shown: in its reader's language, with nothing on it from anywhere else, and kept by nobody."""
+
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import HTMLResponse, Response
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from crmkit.core.customer import Customer
+from crmkit.flow.wording import filters_of
+from crmkit.web.site import PageError, site_of
+
+#: The languages pages are written in.
+LANGUAGES = ("en", "zh-CN")
+
+#: A page says nothing to other sites and takes nothing from them; its address is a secret and stays here.
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none';"
+        " frame-ancestors 'none'"
+    ),
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "X-Robots-Tag": "noindex, nofollow",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+@cache
+def words(language: str) -> Mapping[str, Mapping[str, str]]:
+    """What pages say in a language: {section: {name: text}}."""
+    return tomllib.loads(files("crmkit.web").joinpath("words", f"{language}.toml").read_text("utf-8"))
+
+
+def say(language: str, name: str, **values: Any) -> str:
+    """What a page says: `section.name`, with its `{places}` filled in."""
+    section, _, key = name.partition(".")
+    return words(language)[section][key].format(**values)
+
+
+@cache
+def _environment(language: str) -> Environment:
+    found = Environment(
+        loader=PackageLoader("crmkit.web"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    found.filters.update(filters_of(language))
+    found.globals["say"] = lambda name, **values: say(language, name, **values)
+    return found
+
+
+def language_of(request: Request, customer: Customer | None = None, fallback: str = "en") -> str:
+    """The language of a page: the one asked for, else the customer's own, else the browser's, else the seller's."""
+    accepted = [one.partition(";")[0].strip() for one in request.headers.get("accept-language", "").split(",")]
+    known = customer.locale if customer is not None else None
+    for wanted in (request.query_params.get("lang"), known, *accepted, fallback):
+        if wanted and (found := _spoken(wanted)):
+            return found
+    return "en"
+
+
+def _spoken(locale: str) -> str | None:
+    start = locale.replace("_", "-").partition("-")[0].lower()
+    return next((language for language in LANGUAGES if language.partition("-")[0] == start), None)
+
+
+def show(
+    request: Request,
+    template: str,
+    *,
+    customer: Customer | None = None,
+    language: str | None = None,
+    status: int = 200,
+    **facts: Any,
+) -> HTMLResponse:
+    """A page.
+
+    Args:
+        template: its file in `templates/`.
+        customer: whose language it is in, unless `language` says.
+        facts: what the template shows; `shop`, where one is meant, gives the page its name.
+    """
+    site = site_of(request)
+    spoken = language or language_of(request, customer, site.local.host.config.crm.locale)
+    text = (
+        _environment(spoken)
+        .get_template(template)
+        .render({"title": site.title, **facts, "language": spoken, "languages": LANGUAGES, "root": site.root})
+    )
+    return HTMLResponse(text, status, HEADERS)
+
+
+async def instead(request: Request, error: Exception) -> Response:
+    """What is shown in place of a page that cannot be."""
+    assert isinstance(error, PageError)
+    return show(request, "none.html", status=error.status, why=error.why)
