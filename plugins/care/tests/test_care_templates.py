@@ -110,3 +110,15 @@ def test_what_was_refunded_is_named() -> None:
             assert template is not None
             assert "¥88.00" in template.render(full()).text
             assert "¥" not in template.render(minimal()).text
+
+
+def test_a_mail_leads_to_the_customers_own_page_where_there_is_one() -> None:
+    page = "https://crm.tea.example/o/abc"
+    for name, channel, locale in EVERY:
+        template = TEMPLATES.find(name, channel, [locale])
+        assert template is not None
+        for links in ({"order": page}, {"preferences": page}, None):
+            rendered = template.render({**full(), **({} if links is None else {"links": links})})
+            is_told = links == {"order": page} and channel == "email" and name != "shipment-late-staff"
+            assert (page in rendered.text) == is_told
+            assert (f'href="{page}"' in (rendered.html or "")) == is_told
