@@ -2,6 +2,7 @@
 
 import os
 import re
+import secrets
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,8 @@ _SUGGESTED: Mapping[str, Mapping[str, str]] = {
     "email.smtp": {"port": "587", "password": "env:SMTP_PASSWORD"},
 }
 _LATER = "# to be filled in"
+#: The file the installation's own secret is written into, beside the configuration.
+_KEY = "crmkit.key"
 
 
 @dataclass
@@ -63,7 +66,7 @@ def init(
 ) -> None:
     """Write a crmkit.toml: shops, a channel that only writes mails into a folder, and what buyers are told.
 
-    A file that is there is left alone.
+    A secret of the installation's own is written beside it. A file that is there is left alone.
     """
     from crmkit.host.plugins import Plugins
 
@@ -85,12 +88,23 @@ def init(
     try:
         with file.open("x", encoding="utf-8") as stream:
             stream.write(text)
+        _write_key(file.with_name(_KEY))
     except OSError as error:
         raise ConfigError(
             f"cannot be written ({error.strerror})", who=str(file), do="make its folder and give it write permission"
         ) from error
-    output.say(f"{file} is written.")
+    output.say(f"{file} is written, and {_KEY} beside it: a secret; keep it, and give it to nobody.")
     _next_steps(call)
+
+
+def _write_key(file: Path) -> None:
+    """A secret nobody else knows, for its owner's eyes only."""
+    try:
+        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return  # what was locked with it stays readable
+    with os.fdopen(number, "w", encoding="utf-8") as stream:
+        stream.write(secrets.token_urlsafe(32) + "\n")
 
 
 def _next_steps(call: Call) -> None:
@@ -196,6 +210,7 @@ def _text(answers: Answers) -> Iterable[str]:
     yield ""
     yield "[crm]"
     yield 'database = "sqlite:///crm.db"  # made by the first `crmkit sync`'
+    yield f"key = {quoted(f'file:{_KEY}')}  # locks what adapters remember, signs links; keep it apart from backups"
     yield f"title = {quoted(answers.title)}  # what buyers know you by"
     yield f"locale = {quoted(answers.locale)}  # of readers whose own language is not known"
     yield f"timezone = {quoted(answers.timezone)}"
@@ -230,6 +245,9 @@ def _text(answers: Answers) -> Iterable[str]:
         yield "[care.late]  # the promised delivery has passed and nothing arrived"
         yield f"via = [{via}]"
         yield '# team = "shipping"  # who is told at the shop'
+    yield ""
+    yield "[web]"
+    yield '# url = "https://crm.example.com"  # where `crmkit serve` is reached: webhooks, pages of customers'
     yield ""
     yield "# Persons of the shop, for what concerns them:"
     yield "# [[staff]]"

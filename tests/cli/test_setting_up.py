@@ -23,6 +23,18 @@ def test_init_writes_a_configuration_that_is_right(tmp_path: Path) -> None:
     assert place.run("config", "check").exit_code == 0
 
 
+def test_init_makes_a_secret_and_keeps_one_that_is_there(tmp_path: Path) -> None:
+    place, file = Place(tmp_path), tmp_path / "crmkit.key"
+    place.ok("init", "--yes")
+    key = file.read_text()
+    assert len(key.strip()) >= 40
+    assert file.stat().st_mode & 0o077 == 0
+    assert key.strip() not in place.ok("config", "show")
+    place.config.unlink()
+    place.ok("init", "--yes")
+    assert file.read_text() == key
+
+
 def test_init_leaves_a_file_alone(place: Place) -> None:
     result = place.run("init", "--yes")
     assert result.exit_code == 2
