@@ -19,12 +19,14 @@ from crmkit.adapters.http import client
 from crmkit.adapters.source import Source
 from crmkit.core.account import Shop
 from crmkit.core.errors import CrmkitError, PluginError
+from crmkit.core.hooks import Routes
+from crmkit.core.survey import Survey
 from crmkit.flow.render import Templates
 from crmkit.flow.setup import Entry, Plugin, Rules, Setup, StaffMember
 from crmkit.host.catalogue import PLAY
 from crmkit.host.config import Config, load
 from crmkit.host.document import Misconfigured, Problem
-from crmkit.host.opening import Broken, Opening, ShopEntry
+from crmkit.host.opening import Broken, Opening, Pages, ShopEntry
 from crmkit.host.plugins import Plugins
 from crmkit.store.engine import Store
 
@@ -47,6 +49,8 @@ class Host:
         absent: playbooks that are switched on in the configuration and did not come up.
         problems: what is wrong with the configuration; only warnings, unless it was opened with `strict=False`.
         migrations: {plugin: the folder of its tables' migrations}.
+        pages: web pages that plugins bring.
+        surveys: {name: a survey whose page crmkit hosts}.
     """
 
     config: Config
@@ -58,6 +62,8 @@ class Host:
     absent: list[str]
     problems: list[Problem]
     migrations: dict[str, Path]
+    pages: list[Pages]
+    surveys: dict[str, Survey]
     _reports: dict[str, frozenset[str]] = field(default_factory=dict)
     _sources: dict[str, Source] = field(default_factory=dict)
     _templates: Templates | None = None
@@ -99,12 +105,19 @@ class Host:
             absent=found.absent,
             problems=found.problems,
             migrations=found.migrations,
+            pages=found.pages,
+            surveys=found.surveys,
         )
 
     def store(self) -> Store:
         """The configured database."""
         key = self.config.key
         return Store(self.config.database, None if key is None else key.get_secret_value().encode())
+
+    @property
+    def routes(self) -> list[tuple[str, Routes]]:
+        """Web pages that plugins bring: (the plugin's slug, its routes)."""
+        return [(pages.slug, routes) for pages in self.pages for routes in pages.routes]
 
     @property
     def templates(self) -> Templates:

@@ -16,7 +16,9 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from crmkit.adapters.adapter import Account
 from crmkit.adapters.source import Source
 from crmkit.core.errors import ConfigError, PluginError
+from crmkit.core.hooks import Routes
 from crmkit.core.quota import Limits
+from crmkit.core.survey import Survey
 from crmkit.flow.setup import Entry, Plugin
 from crmkit.host import config as configuration
 from crmkit.host.catalogue import PLAY
@@ -38,6 +40,17 @@ class ShopEntry:
     title: str
     locale: str
     announce_from: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Web pages a plugin brings, served under `/<slug>/`; `name` and `settings` are what its handlers know them by."""
+
+    name: str
+    slug: str
+    settings: Any
+    routes: tuple[Routes, ...]
+    loaded: Loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +82,10 @@ class Opening:
         self.absent: list[str] = []
         self.problems: list[Problem] = list(config.problems)
         self.migrations: dict[str, Path] = {}
+        self.pages: list[Pages] = []
+        #: {survey: itself}, and {survey: the plugin that brings it}
+        self.surveys: dict[str, Survey] = {}
+        self._asked_by: dict[str, str] = {}
 
     def run(self) -> None:
         """Open everything."""
@@ -195,6 +212,23 @@ class Opening:
             self.migrations[name.replace(".", "_")] = folder
         if is_playbook or plugin.handlers or plugin.policies:
             self.playbooks.append(plugin)
+        self._guard(f"the pages of {loaded.name}", (), self._add_pages, loaded, name, settings)
+
+    def _add_pages(self, loaded: Loaded, name: str, settings: Any) -> None:
+        found = loaded.web(settings)
+        surveys = {one.name: one for one in found if isinstance(one, Survey)}
+        routes = tuple(one for one in found if isinstance(one, Routes))
+        for taken in surveys.keys() & self.surveys.keys():
+            what = f'its survey "{taken}" is called like one of plugin {self._asked_by[taken]}'
+            raise loaded.error(what, "rename one")
+        for other in self.pages:
+            if routes and other.slug == loaded.slug:
+                what = f"its pages are at /{loaded.slug}/, as those of plugin {other.loaded.name}"
+                raise loaded.error(what, "switch one off, or rename it")
+        if routes:
+            self.pages.append(Pages(name, loaded.slug, settings, routes, loaded))
+        self.surveys |= surveys
+        self._asked_by |= dict.fromkeys(surveys, loaded.name)
 
     def _settings(
         self, model: type[BaseModel], table: Mapping[str, Any], at: Place, also: Iterable[str] = ()

@@ -4,6 +4,7 @@ Every plugin has a plugin manager of its own, so that one that is broken is name
 stands wherever a plugin's code is called.
 """
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,7 +22,8 @@ from crmkit.adapters.source import REPORTABLE, Source
 from crmkit.core import hooks
 from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.events import Event
-from crmkit.core.hooks import Handler, PluginSettings, Policy, Tables
+from crmkit.core.hooks import Handler, PluginSettings, Policy, Routes, Tables
+from crmkit.core.survey import Survey
 from crmkit.host.catalogue import PLAY, Catalogue
 from crmkit.host.document import field_names
 from crmkit.host.sections import AccountSection, EntrySection
@@ -35,6 +37,12 @@ T = TypeVar("T")
 
 #: Keys of the core's that an adapter's settings may bring too: a preset knows the zone its files are written in.
 SHARED = frozenset({"timezone", "currency", "region"})
+
+#: The first parts of paths that are the core's own; parts of one letter are its pages.
+PATHS = frozenset({"webhooks", "static", "healthz", "readyz", "metrics"})
+_PATH = re.compile(r"[a-z][a-z0-9_-]+")
+_SCOPE = re.compile(r"[a-z][a-z0-9_-]*")
+_SURVEY = re.compile(r"[a-z0-9][a-z0-9._-]{0,59}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +129,30 @@ class Loaded:
             return getattr(import_module(module), name)
         except (Exception, SystemExit) as error:
             raise self.error(f"the command {dotted} cannot be imported: {_told(error)}") from error
+
+    def web(self, settings: Any) -> tuple[Routes | Survey, ...]:
+        """Its pages, and the surveys whose pages crmkit hosts; no router is imported yet."""
+        found: list[Routes | Survey] = []
+        names: set[str] = set()
+        for item in self._yielded("crmkit_web", object, "", settings=settings):
+            if isinstance(item, Routes):
+                self._check_routes(item)
+            elif not isinstance(item, Survey):
+                raise self.error(f"crmkit_web yields {item!r}", "yield crmkit.Routes and crmkit.Survey objects")
+            elif not _SURVEY.fullmatch(str(item.name)) or item.name in names:
+                raise self.error(f"its survey is called {item.name!r}", "give each a name of its own: a-z, 0-9, ._-")
+            else:
+                names.add(item.name)
+            found.append(item)
+        return tuple(found)
+
+    def _check_routes(self, routes: Routes) -> None:
+        if self.slug in PATHS or not _PATH.fullmatch(self.slug):
+            do = f"rename the plugin: a-z, 0-9, _ and -, at least two letters, and none of {', '.join(sorted(PATHS))}"
+            raise self.error(f"its pages cannot be at /{self.slug}/", do)
+        scope: object = routes.scope
+        if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
+            raise self.error(f"its pages have the scope {scope!r}", 'write a word, without the plugin: scope="read"')
 
     def migrations(self) -> Path | None:
         """The folder of its tables' migrations; None if it has no tables."""

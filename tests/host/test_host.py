@@ -10,7 +10,7 @@ from crmkit.core.errors import PluginError
 from crmkit.host.document import Misconfigured
 from crmkit.host.host import Host
 
-from .conftest import Shelf
+from .conftest import MAIL, PLAY, Shelf
 
 Write = Callable[[str], Path]
 
@@ -194,6 +194,56 @@ def test_broken_plugins_are_listed_and_the_rest_goes_on(shelf: Shelf, write: Wri
     assert list(host.shops) == ["b"]
     assert host.setup({}).absent == {"bad"}
     assert [plugin.name for plugin in host.setup({}).plugins] == ["greet"]
+
+
+PAGES = """
+    from crmkit import Routes, Survey, hookimpl
+    @hookimpl
+    def crmkit_web(settings):
+        yield Routes("not.imported.yet", scope="look")
+        yield Survey("{survey}", {{"en": "Well?"}}, ())
+"""
+
+
+def test_plugins_bring_pages_and_surveys_and_no_router_is_imported(shelf: Shelf, write: Write) -> None:
+    shelf.add("play.desk", PAGES.format(survey="delivery"))
+    shelf.add("play.poll", PAGES.format(survey="taste"))
+    host = Host.open(write('[plugins]\nuse = ["desk", "poll"]\n'), plugins=shelf.plugins)
+    assert [(slug, routes.scope) for slug, routes in host.routes] == [("desk", "look"), ("poll", "look")]
+    assert set(host.surveys) == {"delivery", "taste"}
+    assert host.surveys["taste"].title == {"en": "Well?"}
+    assert host.broken == []
+
+
+def test_an_adapter_may_bring_pages(shelf: Shelf, write: Write) -> None:
+    shelf.add("email.paged", MAIL.replace("post", "paged") + PAGES.format(survey="mail"))
+    host = Host.open(write('[[channels.email]]\nuse = "paged"\n'), plugins=shelf.plugins)
+    assert [slug for slug, _ in host.routes] == ["paged"]
+    assert [entry.name for entry in host.channels["email"]] == ["paged"]
+
+
+def test_two_surveys_of_one_name_are_told_apart_by_both_plugins_names_and_handlers_stay(
+    shelf: Shelf, write: Write
+) -> None:
+    shelf.add("play.desk", PAGES.format(survey="taste"))
+    shelf.add("play.poll", PAGES.format(survey="taste") + PLAY)
+    host = Host.open(write('[plugins]\nuse = ["desk", "poll"]\n'), plugins=shelf.plugins)
+    assert [(one.name, one.needed_by) for one in host.broken] == [("play.poll", "the pages of play.poll")]
+    assert 'its survey "taste" is called like one of plugin play.desk' in str(host.broken[0].error)
+    assert [slug for slug, _ in host.routes] == ["desk"]
+    assert host.setup({}).listened >= {"order-shipped"}
+    assert host.absent == []
+
+
+def test_two_plugins_may_not_have_their_pages_at_one_address(shelf: Shelf, write: Write) -> None:
+    shelf.add("play.paged", PAGES.format(survey="one"))
+    shelf.add("email.paged", MAIL.replace("post", "paged") + PAGES.format(survey="two"))
+    text = '[plugins]\nuse = ["paged"]\n[[channels.email]]\nuse = "paged"\n'
+    host = Host.open(write(text), plugins=shelf.plugins)
+    assert [str(one.error) for one in host.broken] == [
+        "plugin email.paged (shelf_email_paged) load: its pages are at /paged/, as those of plugin play.paged;"
+        " switch one off, or rename it"
+    ]
 
 
 def test_plugins_can_be_left_out_for_a_run(shelf: Shelf, write: Write) -> None:

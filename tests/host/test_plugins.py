@@ -136,6 +136,32 @@ def test_a_broken_playbook_is_named_with_what_is_wrong(shelf: Shelf, slug: str) 
     assert shelf.plugins.load("play", "greet").hook_names == ["crmkit_handlers"]
 
 
+WEB = {
+    "plain": ('"text"', "crmkit_web yields 'text'; yield crmkit.Routes and crmkit.Survey objects"),
+    "x": ("Routes('a.b')", "its pages cannot be at /x/; rename the plugin"),
+    "webhooks": ("Routes('a.b')", "its pages cannot be at /webhooks/"),
+    "static": ("Routes('a.b')", "its pages cannot be at /static/"),
+    "healthz": ("Routes('a.b')", "its pages cannot be at /healthz/"),
+    "readyz": ("Routes('a.b')", "its pages cannot be at /readyz/"),
+    "metrics": ("Routes('a.b')", "its pages cannot be at /metrics/"),
+    "Loud": ("Routes('a.b')", "its pages cannot be at /Loud/"),
+    "greedy": ("Routes('a.b', scope='*')", "its pages have the scope '\\*'"),
+    "borrows": ("Routes('a.b', scope='greet:read')", "its pages have the scope 'greet:read'"),
+    "nameless": ("Survey('', {}, ())", "its survey is called ''"),
+    "twice": ("*[Survey('care', {}, ())] * 2", "its survey is called 'care'"),
+    "fails": ("*[1 / 0]", "crmkit_web raised ZeroDivisionError"),
+}
+
+
+@pytest.mark.parametrize("slug", WEB)
+def test_pages_and_surveys_that_cannot_be_served_are_named_with_what_is_wrong(shelf: Shelf, slug: str) -> None:
+    yielded, expected = WEB[slug]
+    hook = f"@hookimpl\ndef crmkit_web(settings):\n    yield from [{yielded}]\n"
+    shelf.add(f"play.{slug}", f"from crmkit import Routes, Survey, hookimpl\n{hook}")
+    with pytest.raises(PluginError, match=rf"plugin play\.{slug} \(.*\) load: {expected}"):
+        shelf.plugins.load("play", slug).web(None)
+
+
 ADAPTERS = {
     "other_name": ("class A(Source): name = 'else'", "has no marketplace|has no source called"),
     "no_name": ("class A(Source): ...", "crmkit_sources yields <class"),
