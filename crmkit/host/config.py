@@ -141,12 +141,16 @@ class _Reading:
         entries = tuple(self.entries(tuple(one.name for one in accounts if one.kind == "shop")))
         key = self.key(crm.key)
         web = self.section("web", WebSection)
+        link_keys = self.link_keys(web.link_keys) or (() if key is None else (key,))
+        if web.url is not None and not link_keys:
+            what, do = "there is no key to sign the links of customers with, so none are given", "set [crm] key"
+            self.problems.append(self.document.problem(("web", "url"), what, do, level="warning"))
         return Config(
             document=self.document,
             crm=crm,
             database=self.database(crm.database),
             key=key,
-            link_keys=self.link_keys(web.link_keys) or (() if key is None else (key,)),
+            link_keys=link_keys,
             use=tuple(use),
             accounts=accounts,
             entries=entries,

@@ -150,3 +150,35 @@ def test_quiet_hours_and_staff_are_read(write: Write) -> None:
     assert config.policy.quiet_hours == (time(21), time(9))
     assert config.staff[0].email == "chen@shop.example"
     assert config.staff[0].phone == "+8613812345678"
+
+
+def test_links_are_signed_by_the_key_of_the_installation_or_by_keys_of_their_own(
+    write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CRMKIT_KEY", raising=False)
+    monkeypatch.setenv("NEW_KEY", "the new key of all links")
+    monkeypatch.setenv("OLD_KEY", "the old key of all links")
+    web = '[web]\nurl = "https://crm.tea.example"\n'
+    crm = '[crm]\nkey = "env:OLD_KEY"\n'
+    path = write(web)
+    assert load(path).links is None
+    assert complaints(path) == [
+        "2: web.url: there is no key to sign the links of customers with, so none are given; set [crm] key"
+    ]
+    before = load(write(crm + web)).links
+    after = load(write(crm + web + 'link_keys = ["env:NEW_KEY", "env:OLD_KEY"]\n')).links
+    assert before is not None
+    assert after is not None
+    now = datetime(2026, 3, 2, tzinfo=UTC)
+    token = before.make("order", 7, now).rpartition("/")[2]
+    assert after.read("o", token, now).profile_id == 7
+    assert after.make("order", 7, now).rpartition("/")[2] != token
+
+
+@pytest.mark.parametrize(
+    ("keys", "what"),
+    [('["short"]', "the key is written in the file"), ('["env:NOT_THERE"]', "the environment variable NOT_THERE")],
+)
+def test_keys_of_links_are_secrets_by_reference(write: Write, keys: str, what: str) -> None:
+    told = complaints(write(f'[crm]\nkey = "env:PATH"\n[web]\nlink_keys = {keys}\n'))
+    assert any(what in one and "link_keys" in one for one in told), told
