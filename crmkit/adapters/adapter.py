@@ -9,7 +9,7 @@ from typing import Any, ClassVar, TypeVar, overload
 import httpx
 
 from crmkit.adapters import http as wire
-from crmkit.adapters.door import REFUSED, Call, Reply, Signature, Verified, fingerprint
+from crmkit.adapters.door import CONTENT_TYPES, LARGEST_BODY, REFUSED, Call, Reply, Signature, Verified, fingerprint
 from crmkit.adapters.memory import Memory
 from crmkit.adapters.stream import Page, Ref, Refused, Window
 from crmkit.core.records import Record
@@ -48,6 +48,9 @@ class Adapter:
         verifies: how its webhooks are signed; None: by `verify`, or it takes none.
         accepts_with: what the vendor wants to be answered when a webhook was kept. An instance may know it better.
         keeps_headers: headers, in lower case, that `records` needs; the others are not kept.
+        methods: how its vendor calls; one who asks for a handshake with GET says so, and `verify` answers it.
+        content_types: what bodies it takes, in lower case; one that begins with `+` is an ending. None given is taken.
+        largest_body: bytes of a body at the most.
         sends: whether what it calls has effects that must not be doubled: then what became of a call that was lost on
             its way is in doubt, and it is not repeated.
 
@@ -61,6 +64,9 @@ class Adapter:
     verifies: ClassVar[Signature | None] = None
     accepts_with: Reply = Reply()
     keeps_headers: ClassVar[tuple[str, ...]] = ("content-type",)
+    methods: ClassVar[tuple[str, ...]] = ("POST",)
+    content_types: ClassVar[tuple[str, ...]] = CONTENT_TYPES
+    largest_body: ClassVar[int] = LARGEST_BODY
     sends: ClassVar[bool] = False
 
     settings: Any

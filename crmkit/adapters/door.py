@@ -27,6 +27,7 @@ class Call:
         query: the part of the address after `?`, as it came.
         path_secret: what came after the account's name in the path, for vendors that sign nothing.
         received_at: when it came.
+        method: `POST`, or another of the adapter's `methods`.
     """
 
     body: bytes
@@ -35,6 +36,7 @@ class Call:
     query: str = ""
     path_secret: str = ""
     received_at: datetime = field(default_factory=lambda: datetime(1970, 1, 1, tzinfo=UTC))
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,18 @@ class Reply:
 
 #: A caller who cannot show who he is: nothing of it is kept.
 REFUSED = Reply(401, b"unverified")
+
+#: What bodies of webhooks are written in, unless an adapter says otherwise; one that begins with `+` is an ending.
+CONTENT_TYPES = (
+    "application/json",
+    "+json",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+    "application/xml",
+    "text/xml",
+)
+#: Bytes of a webhook's body at the most, unless an adapter says otherwise.
+LARGEST_BODY = 1024 * 1024
 
 
 def fingerprint(*parts: str | bytes) -> str:

@@ -1,6 +1,8 @@
 """What drives the steps. Correctness is the steps' own; an engine only decides when and where they run.
 
 - `accounts`: each account met, its adapter opened with what it remembers
+- `together`: rows that come one at a time share a transaction
+- `doors`: webhooks verified and kept
 - `inward`: what comes in: shops read, webhooks kept and taken in
 - `local`: everything in one process, nothing to install
 - `service`: sync and dispatch for ever, and standing connections beside them

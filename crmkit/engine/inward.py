@@ -8,12 +8,12 @@ from datetime import UTC, datetime
 from typing import IO, Any
 
 from crmkit.adapters.adapter import Adapter, Ask
-from crmkit.adapters.door import Call, Reply
+from crmkit.adapters.door import Reply
 from crmkit.adapters.source import Source
 from crmkit.adapters.stream import Ref
-from crmkit.core.account import Shop
 from crmkit.core.errors import ConfigError, CrmkitError, PayloadError
 from crmkit.engine.accounts import Accounts
+from crmkit.engine.doors import Doors
 from crmkit.flow import inbox as door
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.setup import Entry
@@ -25,8 +25,6 @@ from crmkit.store.engine import Store
 
 #: Told as a sync goes on: shop, stream, records so far, records in all (None: unknown).
 SyncProgress = Callable[[str, str, int, int | None], None]
-#: Nobody there: what a webhook is answered whose account is not known, or takes none.
-NOBODY = Reply(404, b"unknown")
 
 
 @dataclass(slots=True)
@@ -50,7 +48,7 @@ class Inward:
     def __init__(self, host: Host, store: Store) -> None:
         self.host, self.store = host, store
         self.accounts = Accounts(host, store)
-        self._doors: dict[str, tuple[Adapter, Shop]] = {}
+        self.doors = Doors(self.accounts, store)
 
     def prepare(self) -> None:
         """Create the database if there is none; refuse one of another version.
@@ -201,50 +199,9 @@ class Inward:
 
     # webhooks
 
-    async def accept(
-        self,
-        account: str,
-        headers: Mapping[str, str],
-        body: bytes,
-        *,
-        query: str = "",
-        path_secret: str = "",
-        now: datetime | None = None,
-    ) -> Reply:
-        """A webhook came in for an account: verified, it is kept; the answer is what its vendor wants to hear.
-
-        Args:
-            account: the account's name, as the address has it.
-            headers: as they came.
-            body: the raw bytes.
-            query: what the address has after `?`.
-            path_secret: what it has after the account's name.
-            now: when it came; the wall clock where None.
-
-        Raises:
-            PluginError: the adapter's door is broken.
-            ConfigError: the account cannot be opened.
-        """
-        entry = self.accounts.named().get(account)
-        if entry is None:
-            return NOBODY
-        moment = now or datetime.now(UTC)
-        adapter, shop = await self._door(entry, moment)
-        path = f"/{path_secret}" if path_secret else ""
-        url = f"{adapter.account.webhook_url or ''}{path}{'?' + query if query else ''}"
-        known = {name.lower(): value for name, value in headers.items()}
-        call = Call(body, known, url, query, path_secret, moment)
-        return await door.accept(adapter, shop.id, call, self.store.run)
-
-    async def _door(self, entry: ShopEntry | Entry, now: datetime) -> tuple[Adapter, Shop]:
-        """The adapter whose door it is: made once, and never opened, since a door needs no network."""
-        if entry.name not in self._doors:
-            adapter = self.accounts.made(entry)
-            await adapter.http.aclose()
-            number, announce_from = await self.accounts.meet(entry, None, self.store.run, now)
-            await self.accounts.recall(adapter, entry, number, self.store.run)
-            self._doors[entry.name] = (adapter, self.accounts.shop(entry, number, announce_from))
-        return self._doors[entry.name]
+    async def accept(self, account: str, headers: Mapping[str, str], body: bytes, **call: Any) -> Reply:
+        """A webhook came in for an account: what `doors.hear` answers it."""
+        return (await self.doors.hear(account, headers, body, **call)).reply
 
     async def take_in(self, *, now: datetime | None = None) -> list[ShopRun]:
         """Take in every webhook that waits, of all accounts that are switched on."""
@@ -260,8 +217,8 @@ class Inward:
                 continue
             runs.append(ShopRun(name))
             try:
-                adapter, shop = await self._door(entry, moment)
-                taken = await door.take(adapter, shop, self.store.run, listened=listened, now=moment)
+                at = await self.doors.open(entry, moment)
+                taken = await door.take(at.adapter, at.shop, self.store.run, listened=listened, now=moment)
                 self._add(runs[-1], taken)
             except CrmkitError as error:
                 runs[-1].errors.append(error)

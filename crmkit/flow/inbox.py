@@ -1,12 +1,13 @@
 """Inbox: a webhook is verified and kept at the door, and read later, by the same step that pulled pages go through.
 
-The door works without the network and commits one small row, so that it answers within milliseconds. Reading is the
+The door works without the network and commits a small row, so that it answers within milliseconds. Reading is the
 adapter's parser: it runs outside any transaction, and again on replay. A body it cannot read is kept, with the reason.
 """
 
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Literal
 
 from sqlalchemy.engine import Connection
 
@@ -35,14 +36,29 @@ class Taken:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-async def accept(adapter: Adapter, account: int, call: Call, run: Run) -> Reply:
+#: Keeps a verified webhook, a row without its number; whether it is one that was not kept before.
+Keep = Callable[[Row], Awaitable[bool]]
+#: What became of a call: kept now, known from before, answered without keeping (a handshake), or turned away.
+Fate = Literal["kept", "known", "answered", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """A call that came in: what it is answered, and what became of it."""
+
+    reply: Reply
+    fate: Fate
+
+
+async def accept(adapter: Adapter, account: int, call: Call, keep: Keep, correlation_id: str | None = None) -> Heard:
     """Answer a webhook: verified, it is kept before it is answered; else nothing of it is.
 
     Args:
         adapter: whose webhook it is; it was opened or not, the door needs no network.
         account: the account's number.
         call: what came in.
-        run: runs a step in a write transaction.
+        keep: keeps it for good.
+        correlation_id: tells this call, and what comes of it, from others.
 
     Raises:
         PluginError: the adapter's door is broken.
@@ -54,18 +70,17 @@ async def accept(adapter: Adapter, account: int, call: Call, run: Run) -> Reply:
         do = "its author has to mend that"
         raise PluginError(what, who=adapter.account.name, operation="verify", do=do) from error
     if not isinstance(found, Verified):
-        return found
-    kept = {name: value for name, value in call.headers.items() if name in adapter.keeps_headers}
-    await run(
-        inbox.keep,
-        account=account,
-        dedupe_key=found.dedupe_key,
-        headers=kept,
-        query=call.query,
-        body=call.body,
-        received_at=call.received_at,
-    )
-    return adapter.accepts_with
+        return Heard(found, "answered" if found.status < 400 else "refused")
+    row = {
+        "account_id": account,
+        "dedupe_key": found.dedupe_key,
+        "headers": {name: value for name, value in call.headers.items() if name in adapter.keeps_headers},
+        "query": call.query,
+        "body": call.body,
+        "received_at": call.received_at,
+        "correlation_id": correlation_id,
+    }
+    return Heard(adapter.accepts_with, "kept" if await keep(row) else "known")
 
 
 async def take(adapter: Adapter, shop: Shop, run: Run, *, listened: Collection[str], now: datetime) -> Taken:
@@ -93,6 +108,7 @@ async def take(adapter: Adapter, shop: Shop, run: Run, *, listened: Collection[s
 class _Said:
     """What one webhook said."""
 
+    correlation: str | None
     records: list[Record] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     rereads: list[tuple[str, str]] = field(default_factory=list)
@@ -107,7 +123,7 @@ class _Said:
 def _read(adapter: Adapter, row: Row) -> _Said | str:
     """What a webhook says, or why it cannot be read; all of it, or nothing."""
     call = Call(body=row["body"], headers=row["headers"] or {}, query=row["query"], received_at=row["received_at"])
-    said = _Said()
+    said = _Said(row["correlation_id"])
     try:
         for one in adapter.records(call):
             if isinstance(one, Ref):
@@ -136,12 +152,23 @@ def _take(
         return None
     known = {number: one for number, one in read.items() if number in mine and isinstance(one, _Said)}
     said = list(known.values())
-    inbox.hint(tx, shop.id, [ref for one in said for ref in one.rereads], now)
+    hints = {ref: one.correlation for one in said for ref in one.rereads}
+    inbox.hint(tx, shop.id, list(hints), now, hints)
     page = Page(
         records=[record for one in said for record in one.records],
         refused=[refused for one in said for refused in one.refused],
     )
-    tally = ingest(tx, shop, page, stream="webhook", listened=listened, now=now, live=False)
+    correlations = [one.correlation for one in said for _ in one.records]
+    tally = ingest(
+        tx,
+        shop,
+        page,
+        stream="webhook",
+        listened=listened,
+        now=now,
+        live=False,
+        correlations=correlations,
+    )
     hinted = {n: [*one.rereads, *((r.kind, r.ref) for r in one.refused if r.ref)] for n, one in known.items()}
     gone = forget.about_forgotten(tx, shop, {number: one.records for number, one in known.items()}, hinted)
     if gone:

@@ -1,10 +1,11 @@
 """Webhooks that were kept, what they hint at, and what adapters remember."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
 from crmkit.core.columns import storable
@@ -15,29 +16,25 @@ from crmkit.store.bulk import Row
 _i, _h, _m = t.inbox.c, t.hint.c, t.memory.c
 
 
-def keep(
-    tx: Connection,
-    *,
-    account: int,
-    dedupe_key: str,
-    headers: Mapping[str, str],
-    query: str,
-    body: bytes,
-    received_at: datetime,
-) -> bool:
-    """Keep a verified webhook; whether it is one that was not kept before."""
-    row = {
-        "id": bulk.next_ids(tx, t.inbox, 1)[0],
-        "account_id": account,
-        "dedupe_key": storable(dedupe_key),
-        "headers": {name: storable(value) for name, value in headers.items()},
-        "query": storable(query),
-        "body": body,
-        "received_at": received_at,
+def keep(tx: Connection, calls: Sequence[Row]) -> list[bool]:
+    """Keep verified webhooks; of each, whether it is one that was not kept before.
+
+    Args:
+        calls: rows of the table, without numbers.
+    """
+    numbers = bulk.next_ids(tx, t.inbox, len(calls))
+    rows = [{**call, **_storable(call), "id": number} for call, number in zip(calls, numbers, strict=True)]
+    bulk.insert(tx, t.inbox, rows, skip_known=("account_id", "dedupe_key"))
+    kept = {row["id"] for row in bulk.select_in(tx, [_i.id], _i.id, [row["id"] for row in rows])}
+    return [row["id"] in kept for row in rows]
+
+
+def _storable(call: Row) -> Row:
+    return {
+        "dedupe_key": storable(call["dedupe_key"]),
+        "headers": {name: storable(value) for name, value in call["headers"].items()},
+        "query": storable(call["query"]),
     }
-    bulk.insert(tx, t.inbox, [row], skip_known=("account_id", "dedupe_key"))
-    kept = sa.select(_i.id).where(_i.account_id == account, _i.dedupe_key == row["dedupe_key"])
-    return bool(tx.execute(kept).scalar() == row["id"])
 
 
 def accounts_waiting(tx: Connection) -> list[int]:
@@ -103,13 +100,46 @@ def listed(tx: Connection, accounts: Sequence[int] | None, state: str | None, li
     return bulk.rows(tx, statement)[::-1]
 
 
+# --- strangers --------------------------------------------------------------------------------------------------------
+
+
+def add_strangers(tx: Connection, rows: Sequence[Row]) -> None:
+    """So many more calls of a day could not show that they were an account's vendor's."""
+    insert = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(t.stranger)
+    more = {"count": t.stranger.c.count + insert.excluded.count, "last_at": insert.excluded.last_at}
+    tx.execute(insert.on_conflict_do_update(index_elements=["account_id", "day"], set_=more), list(rows))
+
+
+def strangers(tx: Connection, since: date) -> list[Row]:
+    """How many there were by account, from a day on, and when the last one was."""
+    s = t.stranger.c
+    counted = sa.select(s.account_id, sa.func.sum(s.count).label("count"), sa.func.max(s.last_at).label("last_at"))
+    return bulk.rows(tx, counted.where(s.day >= since).group_by(s.account_id).order_by(s.account_id))
+
+
 # --- hints ------------------------------------------------------------------------------------------------------------
 
 
-def hint(tx: Connection, account: int, refs: Sequence[tuple[str, str]], now: datetime) -> None:
-    """These records, as (kind, id), are to be read again."""
+def hint(
+    tx: Connection,
+    account: int,
+    refs: Sequence[tuple[str, str]],
+    now: datetime,
+    correlations: Mapping[tuple[str, str], str | None] = {},
+) -> None:
+    """These records, as (kind, id), are to be read again.
+
+    Args:
+        correlations: what each came of, in logs.
+    """
     rows = [
-        {"account_id": account, "kind": kind, "external_id": storable(external_id), "seen_at": now}
+        {
+            "account_id": account,
+            "kind": kind,
+            "external_id": storable(external_id),
+            "seen_at": now,
+            "correlation_id": correlations.get((kind, external_id)),
+        }
         for kind, external_id in sorted(set(refs))
     ]
     bulk.upsert(tx, t.hint, ("account_id", "kind", "external_id"), rows)

@@ -1,0 +1,138 @@
+"""The doors of all accounts: webhooks are verified and kept, and who could not show who he is is counted."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any
+from urllib.parse import quote
+
+from crmkit.adapters.adapter import Adapter
+from crmkit.adapters.door import Call, Reply
+from crmkit.core.account import Shop
+from crmkit.engine.accounts import Accounts
+from crmkit.engine.together import Together
+from crmkit.flow import inbox as door
+from crmkit.flow.setup import Entry
+from crmkit.host.opening import ShopEntry
+from crmkit.store import inbox
+from crmkit.store.bulk import Row
+from crmkit.store.engine import Store
+
+#: What a webhook is answered whose account is not known, or takes none.
+NOBODY = Reply(404, b"unknown")
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """An account's door: its adapter, which is never opened since a door needs no network, and the stored account."""
+
+    adapter: Adapter
+    shop: Shop
+
+
+class Doors:
+    """The doors of an installation.
+
+    Args:
+        accounts: opens its accounts.
+        store: the open database.
+
+    Attributes:
+        news: set when a webhook was kept; who takes webhooks in clears it.
+    """
+
+    def __init__(self, accounts: Accounts, store: Store) -> None:
+        self.accounts, self.store = accounts, store
+        self.news = asyncio.Event()
+        self._opened: dict[str, asyncio.Task[Door]] = {}
+        self._keeping: Together[Row, bool] = Together(store.run, inbox.keep)
+        self._strangers: dict[tuple[int, date], tuple[int, datetime]] = {}
+
+    async def open(self, entry: ShopEntry | Entry, now: datetime) -> Door:
+        """An account's door, made once.
+
+        Raises:
+            CrmkitError: the account cannot be met.
+        """
+        opening = self._opened.get(entry.name)
+        if opening is None or (opening.done() and (opening.cancelled() or opening.exception() is not None)):
+            opening = self._opened[entry.name] = asyncio.create_task(self._open(entry, now))
+        if opening.done():
+            return opening.result()
+        return await asyncio.shield(opening)  # who does not wait to the end leaves it to the others
+
+    async def _open(self, entry: ShopEntry | Entry, now: datetime) -> Door:
+        adapter = self.accounts.made(entry)
+        await adapter.http.aclose()
+        number, announce_from = await self.accounts.meet(entry, None, self.store.run, now)
+        await self.accounts.recall(adapter, entry, number, self.store.run)
+        return Door(adapter, self.accounts.shop(entry, number, announce_from))
+
+    async def hear(
+        self,
+        account: str,
+        headers: Mapping[str, str],
+        body: bytes,
+        *,
+        method: str = "POST",
+        query: str = "",
+        path_secret: str = "",
+        correlation_id: str | None = None,
+        now: datetime | None = None,
+    ) -> door.Heard:
+        """A call came in for an account: verified, it is kept for good; the answer is what its vendor wants to hear.
+
+        Args:
+            account: the account's name, as the address has it.
+            headers: as they came.
+            body: the raw bytes.
+            method: how it was called.
+            query: what the address has after `?`.
+            path_secret: what it has after the account's name.
+            correlation_id: tells this call, and what comes of it, from others.
+            now: when it came; the wall clock where None.
+
+        Raises:
+            PluginError: the adapter's door is broken.
+            ConfigError: the account cannot be opened.
+            RetryableError: too much comes in at once.
+        """
+        entry = self.accounts.named().get(account)
+        if entry is None:
+            return door.Heard(NOBODY, "refused")
+        moment = now or datetime.now(UTC)
+        found = await self.open(entry, moment)
+        path = f"/{quote(path_secret, safe='')}" if path_secret else ""
+        url = f"{found.adapter.account.webhook_url or ''}{path}{'?' + query if query else ''}"
+        known = {name.lower(): value for name, value in headers.items()}
+        call = Call(body, known, url, query, path_secret, moment, method)
+        heard = await door.accept(found.adapter, found.shop.id, call, self._keeping.store, correlation_id)
+        if heard.fate == "kept":
+            self.news.set()
+        elif heard.fate == "refused":
+            count, _ = self._strangers.get((found.shop.id, moment.date()), (0, moment))
+            self._strangers[found.shop.id, moment.date()] = (count + 1, moment)
+        return heard
+
+    async def note_strangers(self) -> None:
+        """Write down how many could not show who they are; nothing where there were none."""
+        counted, self._strangers = self._strangers, {}
+        rows: list[dict[str, Any]] = [
+            {"account_id": account, "day": day, "count": count, "last_at": last_at}
+            for (account, day), (count, last_at) in counted.items()
+        ]
+        if not rows:
+            return
+        try:
+            await self.store.run(inbox.add_strangers, rows)
+        except Exception:
+            for key, (count, last_at) in counted.items():  # they are written down with the next
+                more, latest = self._strangers.get(key, (0, last_at))
+                self._strangers[key] = (count + more, latest)
+            raise
+
+    async def close(self) -> None:
+        """Wait until what was verified is kept, and write down who was not."""
+        await self._keeping.close()
+        await self.note_strangers()
