@@ -1,10 +1,9 @@
 """What may be said to a customer on which channel: the answers of the policies that decide and deliver ask."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -43,26 +42,11 @@ def ways(setup: Setup, reach: Reach, family: int, purpose: str) -> list[Way]:
         for row in reach.addresses.get(family, ()):
             usable = tuple(entry.name for entry in entries if row["kind"] in entry.adapter.reaches)
             if usable:
-                reason, detail = _verdict(setup, reach, family, channel, purpose, row)
+                verdict = policy.address(setup, reach, family, channel, purpose, row)
+                reason, detail = (None, None) if verdict is None else (verdict.reason, verdict.detail)
                 way = Way(channel, usable, row["kind"], row["value"], row["scope"], purpose, reason, detail)
                 found.append(way)
     return found
-
-
-def _verdict(
-    setup: Setup, reach: Reach, family: int, channel: str, purpose: str, row: Mapping[str, Any]
-) -> tuple[Reason | None, str | None]:
-    if purpose not in row["purposes"].split(","):
-        return Reason.NO_CONSENT, f"not an address for {purpose} news"
-    verdict = policy.consent(
-        purpose=purpose,
-        channel=channel,
-        ledger=reach.consent.get(family, ()),
-        about_address=reach.by_address.get(row["value"], ()),
-        suppressed=reach.suppressed.get(row["value"], ()),
-        marketing_default=setup.rules.marketing_default,
-    )
-    return (None, None) if verdict is None else (verdict.reason, verdict.detail)
 
 
 def best(found: Sequence[Way], reach: Reach, family: int) -> str:

@@ -175,16 +175,25 @@ def consent_news(entries: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]
     """The entries of a ledger, oldest first, without those that repeat what their own source said last.
 
     A shop that sends a flag along with every order says nothing new by it, and takes back nothing that the customer
-    said elsewhere since.
+    said elsewhere since. What customers say themselves counts each time: who stops again what they had allowed
+    elsewhere has stopped it.
     """
     last: dict[tuple[Any, ...], str] = {}
     news = []
     for entry in entries:
         told = tuple(entry[name] for name in ("profile_id", "address", "channel", "purpose", "source"))
-        if last.get(told) != entry["state"]:
+        if last.get(told) != entry["state"] or not _is_flag(entry):
             news.append(entry)
         last[told] = entry["state"]
     return news
+
+
+def _is_flag(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry may be a standing flag that is told again and again: a shop's, or a grant out of a list."""
+    source = str(entry["source"])
+    if source == "page" or source.startswith("gateway:"):
+        return False
+    return source.startswith("shop:") or bool(entry["state"] == "granted")
 
 
 # --- recognising ------------------------------------------------------------------------------------------------------

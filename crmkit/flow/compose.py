@@ -178,17 +178,7 @@ class Composer:
         for row in self.reach.addresses.get(customer.id, ()):
             if row["kind"] not in kinds or row["scope"] not in scopes:
                 continue
-            if template.purpose not in row["purposes"].split(","):
-                refusal = refusal or policy.suppress(Reason.NO_CONSENT, f"not an address for {template.purpose} news")
-                continue
-            verdict = policy.consent(
-                purpose=template.purpose,
-                channel=channel,
-                ledger=self.reach.consent.get(customer.id, ()),
-                about_address=self.reach.said_of_addresses(customer.id, row["value"]),
-                suppressed=self.reach.suppressed.get(row["value"], ()),
-                marketing_default=self.setup.rules.marketing_default,
-            )
+            verdict = policy.address(self.setup, self.reach, customer.id, channel, template.purpose, row)
             if verdict is None:
                 self._take(draft, channel, entries, template, row["kind"], row["value"])
                 draft.reaches_until = row["valid_until"]

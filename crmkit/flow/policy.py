@@ -14,6 +14,7 @@ from crmkit.core.hooks import Verdict
 from crmkit.core.message import Reason
 from crmkit.core.order import MILESTONES, RANK, Order
 from crmkit.flow.setup import Setup
+from crmkit.store.facts import Reach
 
 
 def suppress(reason: Reason, detail: str | None = None) -> Verdict:
@@ -78,6 +79,27 @@ def consent(
     if purpose == "marketing" and not latest and marketing_default != "allow":
         return suppress(Reason.NO_CONSENT, "marketing needs an opt-in and there is none")
     return None
+
+
+def address(
+    setup: Setup, reach: Reach, family: int, channel: str, purpose: str, row: Mapping[str, Any]
+) -> Verdict | None:
+    """Whether a customer may be told something for this purpose over this channel at one of their addresses.
+
+    Args:
+        family: the customer.
+        row: the address, one of `reach.addresses`.
+    """
+    if purpose not in row["purposes"].split(","):
+        return suppress(Reason.NO_CONSENT, f"not an address for {purpose} news")
+    return consent(
+        purpose=purpose,
+        channel=channel,
+        ledger=reach.consent.get(family, ()),
+        about_address=reach.said_of_addresses(family, row["value"]),
+        suppressed=reach.suppressed.get(row["value"], ()),
+        marketing_default=setup.rules.marketing_default,
+    )
 
 
 def stale(expires_at: datetime | None, leaves_at: datetime) -> Verdict | None:

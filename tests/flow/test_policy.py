@@ -14,6 +14,7 @@ from crmkit.core.events import OrderPaid, OrderPlaced
 from crmkit.core.hooks import Policy, Verdict, on
 from crmkit.core.message import Reason
 from crmkit.core.records import Address, Buyer
+from crmkit.flow import consent
 from crmkit.flow.claim import claim, last_look
 from crmkit.flow.policy import in_hours
 from crmkit.flow.setup import Rules, StaffMember
@@ -404,3 +405,18 @@ def test_a_marketplace_that_breaks_before_a_message_leaves_holds_it(play: Play) 
     play.write(lambda tx: claim(tx, play.setup, "mail", "c", NOON, 10))
     row = play.one(t.message)
     assert (row["state"], row["reason"], row["claim_id"]) == ("held", "policy-error", None)
+
+
+@pytest.mark.parametrize("source", ["page", "gateway:text", "hand"])
+def test_who_stops_again_what_was_allowed_elsewhere_has_stopped_it(play: Play, source: str) -> None:
+    # SEMANTICS 17: a standing flag repeats itself; a customer who says a thing twice means it twice
+    say(play, "offer")
+    play.take(order("1"))
+    said = {"profile_id": 1, "channel": "email", "purpose": "marketing", "actor": "customer", "wording": None}
+    words = [("withdrawn", source), ("granted", "form"), ("withdrawn", source)]
+    entries = [
+        {**said, "state": state, "source": by, "occurred_at": NOON - (3 - index) * MINUTE}
+        for index, (state, by) in enumerate(words)
+    ]
+    play.write(lambda tx: consent.enter(tx, entries, listened=(), now=NOON))
+    assert reason(play) == ("suppressed", "opted-out")
