@@ -4,6 +4,7 @@ In the order data flows:
 
 - `errors`: the error tree, named by what happens next
 - `money`: decimal amounts and their minor units
+- `correlation`: by what rows and log lines that came of one webhook are known
 - `duration`: durations as configuration and templates write them
 - `records`: what comes in: canonical facts that adapters yield
 - `version`: how two versions of one record become one row, whatever order they came in

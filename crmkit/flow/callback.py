@@ -231,6 +231,7 @@ def tell(tx: Connection, messages: Sequence[Mapping[str, Any]], listened: Collec
                 "payload": payload,
                 "cause_id": message["interaction_id"],
                 "depth": message["depth"] + 1,
+                "correlation_id": message["correlation_id"],
             }
         )
     log.append(tx, rows, listened, now)

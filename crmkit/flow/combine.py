@@ -87,6 +87,7 @@ def hold(plugin: str, event: Event, cause: Mapping[str, Any], send: Send, rows: 
         "payload": _joined({name: value for name, value in payload.items() if value is not None}, event),
         "cause_id": cause["id"],
         "depth": cause["depth"] + 1,
+        "correlation_id": cause["correlation_id"],
     }
     return Held(event, cause["occurred_at"], timer, rows)
 

@@ -22,7 +22,7 @@ def enter(
 
     Args:
         entries: each with `profile_id` or `address`, and `channel`, `purpose`, `state`, `source`, `actor`,
-            `occurred_at`, `wording`.
+            `occurred_at`, `wording`; `correlation_id` where it came of something that has one.
         listened: wire names of the events somebody handles.
         now: the run's clock.
 
@@ -65,6 +65,7 @@ def told(row: Mapping[str, Any]) -> dict[str, Any]:
         "actor": row["actor"],
         "occurred_at": row["occurred_at"],
         "payload": {name: row[name] for name in ("channel", "purpose", "state", "source")},
+        "correlation_id": row.get("correlation_id"),
     }
 
 

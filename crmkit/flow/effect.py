@@ -100,7 +100,7 @@ class Effects:
             self.meet()
         rows = self.composer.compose(plugin, work.event, action, self._verdict(plugin, work, action))
         for row in rows:
-            row["depth"] = work.row["depth"]
+            row["depth"], row["correlation_id"] = work.row["depth"], work.row["correlation_id"]
         if action.combine is None:
             return lambda: wave.messages.extend(rows)
         held = combine.hold(plugin.name, work.event, work.row, action, rows)
@@ -179,6 +179,7 @@ class Effects:
             "cause_id": caused["cause_id"],
             # at once, it is an effect like any other; later, a new beginning
             "depth": caused["depth"] if action.at <= self.now else 0,
+            "correlation_id": caused["correlation_id"],
         }
 
 
@@ -212,6 +213,7 @@ def _caused(
         "cause_id": cause["id"],
         "depth": cause["depth"] + 1,
         "key": key,
+        "correlation_id": cause["correlation_id"],
     }
 
 

@@ -199,10 +199,15 @@ def _order_refs(external: str) -> list[str]:
 
 @dataclass(slots=True)
 class Sifted:
-    """A batch without those who were forgotten: what is left of it, and how many records of a kind went."""
+    """A batch without those who were forgotten: what is left of it, and how many records of a kind went.
+
+    Attributes:
+        places: where each record that is left was in the batch.
+    """
 
     records: list[Record]
     gone: list[str] = field(default_factory=list)
+    places: Sequence[int] = ()
 
 
 def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Sifted:
@@ -216,11 +221,11 @@ def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Si
     """
     key = forgotten.key_of(tx)
     if key is None:
-        return Sifted(records)
+        return Sifted(records, places=range(len(records)))
     hashes = [[hash_of(one, key) for one in _told_by(record, shop)] for record in records]
     meant = forgotten.known(tx, {one for found in hashes for one in found})
     if not meant:
-        return Sifted(records)
+        return Sifted(records, places=range(len(records)))
     fresh: dict[str, Identity] = {}
     for record, found in zip(records, hashes, strict=True):
         if isinstance(record, OrderRecord) and not meant.isdisjoint(found):
@@ -231,16 +236,16 @@ def sift(tx: Connection, shop: Shop, records: list[Record], now: datetime) -> Si
         _forget_orders(tx, shop, list(fresh.values()), key, now)
         meant |= set(fresh)
     owned = _still_owned(tx, shop, records)
-    sifted = Sifted([])
+    sifted, places = Sifted([]), list[int]()
     for index, (record, found) in enumerate(zip(records, hashes, strict=True)):
-        if meant.isdisjoint(found) or index in owned:
-            sifted.records.append(record)
-            continue
-        left = without_person(record)
+        is_free = meant.isdisjoint(found) or index in owned
+        left = record if is_free else without_person(record)
         if left is None:
             sifted.gone.append(record.kind)
         else:
             sifted.records.append(left)
+            places.append(index)
+    sifted.places = places
     return sifted
 
 

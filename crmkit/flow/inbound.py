@@ -34,6 +34,7 @@ def hear(
     records: Sequence[Record],
     profiles: Mapping[int, int],
     *,
+    correlations: Sequence[str | None],
     listened: Collection[str],
     now: datetime,
 ) -> Heard:
@@ -43,6 +44,7 @@ def hear(
         shop: the account it came by.
         records: the batch.
         profiles: {index in records: the profile of the buyer the record names}.
+        correlations: what each record came of, in logs.
         listened: wire names of the events somebody handles.
         now: the run's clock.
     """
@@ -87,11 +89,12 @@ def hear(
                 "occurred_at": at,
                 "payload": payload,
                 "key": f"{shop.id}:{record.kind}:{record.external_id}",
+                "correlation_id": correlations[index],
             }
         )
     entries: list[dict[str, Any]] = []
     for index, one in consents.items():
-        said_by = {**_entry(one, shop), "record": index}
+        said_by = {**_entry(one, shop), "record": index, "correlation_id": correlations[index]}
         if index in addresses:
             entries.append({**said_by, "address": addresses[index].value})
         profile = profiles.get(index, senders.get(index))

@@ -108,10 +108,10 @@ async def take(adapter: Adapter, shop: Shop, run: Run, *, listened: Collection[s
 class _Said:
     """What one webhook said."""
 
-    correlation: str | None
     records: list[Record] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     rereads: list[tuple[str, str]] = field(default_factory=list)
+    correlation: str | None = None
 
     def refs(self) -> list[str]:
         """What it is about."""
@@ -123,7 +123,7 @@ class _Said:
 def _read(adapter: Adapter, row: Row) -> _Said | str:
     """What a webhook says, or why it cannot be read; all of it, or nothing."""
     call = Call(body=row["body"], headers=row["headers"] or {}, query=row["query"], received_at=row["received_at"])
-    said = _Said(row["correlation_id"])
+    said = _Said(correlation=row["correlation_id"])
     try:
         for one in adapter.records(call):
             if isinstance(one, Ref):

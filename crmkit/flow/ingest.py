@@ -72,11 +72,23 @@ class Tally:
         return sum(sum(counts.values()) for counts in self.records.values())
 
 
+#: A record, and what it came of in logs.
+Known = tuple[Record, str | None]
+
+
 # --- the step ---------------------------------------------------------------------------------------------------------
 
 
 def ingest(
-    tx: Connection, shop: Shop, page: Page, *, stream: str, listened: Collection[str], now: datetime, live: bool = True
+    tx: Connection,
+    shop: Shop,
+    page: Page,
+    *,
+    stream: str,
+    listened: Collection[str],
+    now: datetime,
+    live: bool = True,
+    correlations: Sequence[str | None] = (),
 ) -> Tally:
     """Store a page: its records, what was refused of it, and its cursor.
 
@@ -88,12 +100,13 @@ def ingest(
         listened: wire names of the events somebody handles; only these become pending work.
         now: the run's clock.
         live: whether the cursor moves (a backfill or a re-read by id moves none).
+        correlations: what each record of the page came of, in logs; nobody's where empty.
 
     Returns:
         What was done.
     """
     bulk.lock(tx, bulk.INGEST)
-    known, places, strange = _sorted_out(page, stream)
+    known, places, strange = _sorted_out(page, correlations, stream)
     unread = forget.sift_refused(tx, shop, page.refused)
     tally = _isolated(tx, shop, known, places, stream, listened, now)
     for refused in strange:
@@ -107,9 +120,11 @@ def ingest(
     return tally
 
 
-def _sorted_out(page: Page, stream: str) -> tuple[list[Record], dict[int, str], list[Refused]]:
+def _sorted_out(
+    page: Page, correlations: Sequence[str | None], stream: str
+) -> tuple[list[Known], dict[int, str], list[Refused]]:
     """The records of kinds that are known, their places, and refusals of the others: none vanishes."""
-    known: list[Record] = []
+    known: list[Known] = []
     places: dict[int, str] = {}
     strange = []
     for index, record in enumerate(page.records):
@@ -117,7 +132,7 @@ def _sorted_out(page: Page, stream: str) -> tuple[list[Record], dict[int, str], 
         if type(record) in RECORDS:
             if place is not None:
                 places[len(known)] = place
-            known.append(record)
+            known.append((record, correlations[index] if correlations else None))
         else:
             kind = str(getattr(record, "kind", type(record).__name__))
             reason = f"crmkit knows no record of this kind ({type(record).__name__})"
@@ -128,7 +143,7 @@ def _sorted_out(page: Page, stream: str) -> tuple[list[Record], dict[int, str], 
 def _isolated(
     tx: Connection,
     shop: Shop,
-    records: list[Record],
+    records: list[Known],
     places: dict[int, str],
     stream: str,
     listened: Collection[str],
@@ -148,7 +163,7 @@ def _isolated(
             rest = {index - middle: place for index, place in places.items() if index >= middle}
             tally.add(_isolated(tx, shop, records[middle:], rest, stream, listened, now))
             return tally
-        record, tally = records[0], Tally()
+        (record, _), tally = records[0], Tally()
         place = places.get(0, f"{stream} {record.ref}")
         tally.refused.append(Refused(record.kind, place, reason, _raw(record), record.ref))
         tally.count(record.kind, "refused")
@@ -186,25 +201,30 @@ def _quarantine(tx: Connection, shop: Shop, stream: str, tally: Tally, now: date
 
 @dataclass(slots=True)
 class _State:
-    """A row on its way: as stored (or None), as it will be, and what it reached."""
+    """A row on its way: as stored (or None), as it will be, and what it reached, by what that came of in logs."""
 
     row: dict[str, Any]
     is_fresh: bool
     is_changed: bool = False
-    reached: list[str] = field(default_factory=list)
+    reached: dict[str, str | None] = field(default_factory=dict)
     was_waiting: bool = False
+    correlation: str | None = None
 
 
 class _Batch:
     """One batch of records on its way into the database."""
 
     def __init__(
-        self, tx: Connection, shop: Shop, records: Sequence[Record], listened: Collection[str], now: datetime
+        self, tx: Connection, shop: Shop, records: Sequence[Known], listened: Collection[str], now: datetime
     ) -> None:
         self.tx, self.shop, self.now, self.listened = tx, shop, now, listened
         self.tally = Tally()
-        sifted = forget.sift(tx, shop, self._with_parcels(records), now)
+        known = self._with_parcels(records)
+        sifted = forget.sift(tx, shop, [record for record, _ in known], now)
         self.records = sifted.records
+        self.correlations = [known[place][1] for place in sifted.places]
+        #: what all of it came of, where that is one thing
+        self.correlation = self.correlations[0] if len(set(self.correlations)) == 1 else None
         for kind in sifted.gone:
             self.tally.count(kind, "unchanged")
         self.told: list[dict[str, Any]] = []
@@ -219,18 +239,18 @@ class _Batch:
         self.left: set[int | None] = set()  # profiles an order was recorded for before
 
     @staticmethod
-    def _with_parcels(records: Sequence[Record]) -> list[Record]:
+    def _with_parcels(records: Sequence[Known]) -> list[Known]:
         """Parcels carried in an order become records of their own, of the order's version."""
-        found: list[Record] = []
-        for record in records:
-            found.append(record)
+        found: list[Known] = []
+        for record, correlation in records:
+            found.append((record, correlation))
             if isinstance(record, OrderRecord):
                 for parcel in record.parcels:
                     update = {
                         "updated_at": parcel.updated_at or record.changed_at,
                         "observed_at": parcel.observed_at or record.observed_at,
                     }
-                    found.append(parcel.model_copy(update=update))
+                    found.append((parcel.model_copy(update=update), correlation))
         return found
 
     def run(self) -> Tally:
@@ -244,7 +264,15 @@ class _Batch:
         for kind, states in children.items():
             self._write_children(kind, states)
         profiles = {index: self.people.ids[key] for index, key in keys.items()}
-        heard = inbound.hear(self.tx, self.shop, self.records, profiles, listened=self.listened, now=self.now)
+        heard = inbound.hear(
+            self.tx,
+            self.shop,
+            self.records,
+            profiles,
+            correlations=self.correlations,
+            listened=self.listened,
+            now=self.now,
+        )
         self.told.extend(heard.told)
         for counted in heard.counts:
             self.tally.count(*counted)
@@ -260,6 +288,7 @@ class _Batch:
             order = row.pop("order", None)
             if order is not None:
                 row["order_id"], row["profile_id"] = order.row["id"], order.row.get("profile_id")
+            row.setdefault("correlation_id", self.correlation)
         self.told.sort(key=lambda row: row["occurred_at"])
         for row in log.append(self.tx, self.told, self.listened, self.now):
             self.tally.interactions[row["type"]] += 1
@@ -303,7 +332,7 @@ class _Batch:
                 continue
             at = at or long_ago  # who is listed without a time was there before the shop announced anything
             version = self.versions[index] = version_of(record, at)
-            found = self.people.see(buyer, order, version, at, first or long_ago)
+            found = self.people.see(buyer, order, version, at, first or long_ago, self.correlations[index])
             if found.key:
                 keys[index] = found.key
             for name, reason in found.flaws.items():
@@ -313,8 +342,8 @@ class _Batch:
         return keys
 
     def _tell_of_people(self) -> None:
-        for profile, at in self.people.created:
-            self._tell("customer-created", at, profile_id=profile, actor="customer")
+        for profile, at, correlation in self.people.created:
+            self._tell("customer-created", at, correlation, profile_id=profile, actor="customer")
         self.told.extend(self.people.consents)
         moved = {state.row.get("profile_id") for state in self.orders.values() if state.is_fresh or state.is_changed}
         moved |= self.left
@@ -336,7 +365,7 @@ class _Batch:
                 self.news.add(index)
 
     def _is_new(self, key: str) -> bool:
-        return any(profile == self.people.ids[key] for profile, _ in self.people.created)
+        return any(profile == self.people.ids[key] for profile, *_ in self.people.created)
 
     def _land(self, index: int, record: Record) -> None:
         self.news.add(index)
@@ -369,7 +398,7 @@ class _Batch:
             milestones_of(record),
             {"parcel_total": record.parcel_total},
         )
-        self._tell_of_changes(state, joined, record)
+        self._tell_of_changes(state, joined, record, self.correlations[index])
         seen_only = set(joined.values) <= {"version_updated", "version_observed"}
         kind = "created" if state.is_fresh and "said" not in state.row else "unchanged" if seen_only else "updated"
         self.tally.count("order", kind)
@@ -378,26 +407,33 @@ class _Batch:
             self.landed.append(("line", number))
         if "lines_hash" in joined.values:
             self.lines[number] = record
-        state.row.update(joined.values)
-        state.reached.extend(joined.reached)
-        state.is_changed = state.is_changed or bool(joined.values)
+        self._join(state, joined, self.correlations[index])
 
-    def _tell_of_changes(self, state: _State, joined: Joined, record: OrderRecord) -> None:
+    @staticmethod
+    def _join(state: _State, joined: Joined, correlation: str | None) -> None:
+        state.row.update(joined.values)
+        state.reached.update(dict.fromkeys(joined.reached, correlation))
+        state.is_changed = state.is_changed or bool(joined.values)
+        if joined.values:
+            state.correlation = correlation
+
+    def _tell_of_changes(self, state: _State, joined: Joined, record: OrderRecord, correlation: str | None) -> None:
         """What newer versions take back: not milestones, and not part of the join."""
         if "said" not in state.row:
             return
         at = record.changed_at or self.now
         was, now_is = joined.before.get("status"), joined.values.get("status")
         if was == "cancelled" and now_is is not None:
-            self._tell("order-reopened", at, order=state, actor="shop")
+            self._tell("order-reopened", at, correlation, order=state, actor="shop")
         promised = joined.before.get("promised_at")
         if promised is not None and joined.values.get("promised_at") is not None:
-            self._tell("order-promise-changed", at, order=state, actor="shop", payload={"before": promised.isoformat()})
+            before = {"before": promised.isoformat()}
+            self._tell("order-promise-changed", at, correlation, order=state, actor="shop", payload=before)
 
     def _ship_by_parcels(self, parcels: Mapping[tuple[str, ...], _State]) -> None:
         """The first parcel ships its order, the last of a known number delivers it."""
-        moved = {key[0] for key, state in parcels.items() if state.is_fresh or state.is_changed}
-        elsewhere = moved - set(self.orders)
+        moved = {key[0]: state.correlation for key, state in parcels.items() if state.is_fresh or state.is_changed}
+        elsewhere = set(moved) - set(self.orders)
         for number, row in orders.by_external_id(self.tx, t.orders, self.shop.id, elsewhere).items():
             self.orders[number] = _State(row, is_fresh=False)
         touched = {n: s for n, s in self.orders.items() if n in moved or s.is_fresh or s.is_changed}
@@ -412,7 +448,7 @@ class _Batch:
                 stored_at = order.row.get(name)
                 if at is not None and (stored_at is None or at < stored_at):
                     if stored_at is None:
-                        order.reached.append(name)
+                        order.reached[name] = moved.get(number, order.correlation)
                     order.row[name], order.is_changed = at, True
 
     def _write_orders(self) -> None:
@@ -434,7 +470,8 @@ class _Batch:
         for state in self.orders.values():
             for name in sorted(state.reached, key=lambda name: RANK[name.removesuffix("_at")]):
                 actor = "customer" if name in {"placed_at", "paid_at"} else "shop"
-                self._tell(f"order-{name.removesuffix('_at')}", state.row[name], order=state, actor=actor)
+                kind, correlation = f"order-{name.removesuffix('_at')}", state.reached[name]
+                self._tell(kind, state.row[name], correlation, order=state, actor=actor)
 
     # children
 
@@ -485,9 +522,7 @@ class _Batch:
         self.tally.count(record.kind, what)
         if not seen_only:
             self._land(index, record)
-        state.row.update(joined.values)
-        state.reached.extend(joined.reached)
-        state.is_changed = state.is_changed or bool(joined.values)
+        self._join(state, joined, self.correlations[index])
 
     def _write_children(self, kind: type[Record], states: Mapping[tuple[str, ...], _State]) -> None:
         spec = CHILDREN[kind]
@@ -505,7 +540,8 @@ class _Batch:
             state.is_changed = state.is_changed or state.row["is_waiting"] != waits
             state.row["is_waiting"] = waits
             if state.was_waiting and not waits:
-                state.reached = [name for name in spec.milestones if state.row.get(name) is not None]
+                by = state.correlation or self._landed_by(parent)
+                state.reached = {name: by for name in spec.milestones if state.row.get(name) is not None}
         changed = [state.row for state in states.values() if state.is_changed and not state.is_fresh]
         orders.write(self.tx, spec.table, [state.row for state in fresh], changed)
 
@@ -515,12 +551,19 @@ class _Batch:
             here = {state.row["id"] for state in states.values()}
             waited = [r for r in orders.waiting(self.tx, spec.table, self.shop.id, new_orders) if r["id"] not in here]
             orders.landed(self.tx, spec.table, waited)
-            telling += [(row, [name for name in spec.milestones if row[name] is not None]) for row in waited]
+            for row in waited:
+                by = self._landed_by(row["order_external_id"])
+                telling.append((row, {name: by for name in spec.milestones if row[name] is not None}))
         for row, reached in telling:
             self._tell_of_child(spec, row, reached, known)
         if kind is ReviewRecord:
             written = orders.children(self.tx, spec.table, self.shop.id, self.met)
             self._link_reviewers([*(row for row, _ in telling), *written], known)
+
+    def _landed_by(self, order: str | None) -> str | None:
+        """What the order came of for which something waited."""
+        state = self.orders.get(order or "")
+        return state.correlation if state is not None else self.correlation
 
     def _link_reviewers(self, reviews: Sequence[Mapping[str, Any]], known: Mapping[str, Any]) -> None:
         """Who reviews an order and who bought it are weakly linked."""
@@ -532,9 +575,9 @@ class _Batch:
                 self.people.link(row["order_external_id"], (buyer, reviewer))
 
     def _tell_of_child(
-        self, spec: Child, row: Mapping[str, Any], reached: Sequence[str], known: Mapping[str, Any]
+        self, spec: Child, row: Mapping[str, Any], reached: Mapping[str, str | None], known: Mapping[str, Any]
     ) -> None:
-        for name in reached:
+        for name, correlation in reached.items():
             event = spec.milestones[name]
             if event is None:
                 continue
@@ -544,6 +587,7 @@ class _Batch:
             self._tell(
                 event,
                 row[name],
+                correlation,
                 profile_id=parent.get("profile_id") if parent is not None else row.get("profile_id"),
                 order_id=parent["id"] if parent is not None else None,
                 actor="customer" if subject == "review" or name == "requested_at" else "shop",
@@ -554,6 +598,7 @@ class _Batch:
         self,
         kind: str,
         at: datetime,
+        correlation: str | None,
         *,
         actor: str,
         order: _State | None = None,
@@ -571,6 +616,7 @@ class _Batch:
             "occurred_at": at,
             "payload": payload,
             "key": key,
+            "correlation_id": correlation,
         }
         if order is not None:
             row["order"] = order

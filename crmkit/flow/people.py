@@ -30,6 +30,7 @@ class _Seen:
     version: Version
     at: datetime
     first_at: datetime
+    correlation: str | None
 
 
 @dataclass(slots=True)
@@ -41,7 +42,7 @@ class People:
     now: datetime
     seen: list[_Seen] = field(default_factory=list)
     ids: dict[str, int] = field(default_factory=dict)
-    created: list[tuple[int, datetime]] = field(default_factory=list)
+    created: list[tuple[int, datetime, str | None]] = field(default_factory=list)
     consents: list[dict[str, Any]] = field(default_factory=list)
     _changed: set[int] = field(default_factory=set)
     _links: defaultdict[int, set[Identity]] = field(default_factory=lambda: defaultdict(set))
@@ -49,7 +50,13 @@ class People:
     _touched: set[int] = field(default_factory=set)
 
     def see(
-        self, buyer: Buyer | None, order: str | None, version: Version, at: datetime, first_at: datetime
+        self,
+        buyer: Buyer | None,
+        order: str | None,
+        version: Version,
+        at: datetime,
+        first_at: datetime,
+        correlation: str | None,
     ) -> Recognised:
         """Note what a record says of a person.
 
@@ -59,12 +66,13 @@ class People:
             version: the record's.
             at: the time of the record's last change.
             first_at: the earliest time it knows of.
+            correlation: what the record came of, in logs.
         """
         scope = f"shop:{self.shop.id}"
         token = f"{self.shop.id}:{order}" if order is not None else None
         recognised = recognise(buyer, shop=scope, region=self.shop.region, order=token)
         if recognised.key:
-            self.seen.append(_Seen(recognised, buyer or Buyer(), version, at, first_at))
+            self.seen.append(_Seen(recognised, buyer or Buyer(), version, at, first_at, correlation))
         return recognised
 
     def settle(self) -> None:
@@ -82,14 +90,16 @@ class People:
         for number, key in zip(bulk.next_ids(self.tx, t.profile, len(missing)), missing, strict=True):
             rows[key] = known[key] = {"id": number, "key": key, "family_id": number, "created_at": self.now}
         first: dict[str, datetime] = {}
+        by: dict[str, str | None] = {}
         changed: dict[str, dict[str, Any]] = {}
         for seen in self.seen:
             key = seen.recognised.key
             if key in rows:
                 first[key] = min(first.get(key, seen.first_at), seen.first_at)
+                by.setdefault(key, seen.correlation)
             if self._take_fields(known[key], seen) and key not in rows:
                 changed[key] = known[key]
-        self.created = [(row["id"], first[key]) for key, row in rows.items()]
+        self.created = [(row["id"], first[key], by[key]) for key, row in rows.items()]
         bulk.insert(self.tx, t.profile, list(rows.values()))
         columns = ("name", "locale", "timezone", "city", "country", "birthday", "sources")
         bulk.update(self.tx, t.profile, ("id",), columns, list(changed.values()))
@@ -201,6 +211,7 @@ class People:
                     "actor": "customer",
                     "occurred_at": seen.at,
                     "recorded_at": self.now,
+                    "correlation_id": seen.correlation,
                 }
             )
         if not rows:

@@ -15,6 +15,7 @@ from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.source import Source
 from crmkit.adapters.stream import Page, Ref, Refused, Start
 from crmkit.core.account import Shop
+from crmkit.core.correlation import correlation
 from crmkit.core.errors import AuthError, CrmkitError, PluginError, RetryableError
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import accounts, inbox, orders
@@ -106,6 +107,8 @@ class _Reading:
     latest: datetime | None = None
     tally: Tally = field(default_factory=Tally)
     errors: list[CrmkitError] = field(default_factory=list)
+    #: what is read again because of a webhook, and what that came of in logs
+    hints: Mapping[Ref, str | None] = field(default_factory=dict)
 
     async def stream(self, name: str) -> None:
         """Read one stream to its end."""
@@ -136,12 +139,14 @@ class _Reading:
         hints = await self.run(inbox.hints, self.shop.id, HINTS)
         for first in range(0, len(hints), REREAD):
             some = {Ref(row["kind"], row["external_id"]): row for row in hints[first : first + REREAD]}
+            self.hints = {ref: row["correlation_id"] for ref, row in some.items()}
             failed = await self._each(list(some))
             left = [ref for ref in failed if some[ref]["tries"] + 1 < HINT_TRIES]
             given_up = [ref for ref in failed if ref not in left]
             await self.run(self._refuse, {ref: failed[ref] for ref in given_up})
             await self.run(inbox.tried_hints, [some[ref] for ref in left])
             await self.run(inbox.drop_hints, [row for ref, row in some.items() if ref not in left])
+        self.hints = {}
 
     def _refuse(self, tx: Connection, failed: Mapping[Ref, CrmkitError]) -> None:
         """What cannot be read however often it is asked for goes into quarantine, to be retried by hand."""
@@ -203,7 +208,8 @@ class _Reading:
                 while (page := await coming) is not None:
                     coming = asyncio.ensure_future(_next(reading, self.shop, stream))
                     stored = {"stream": stream, "listened": self.listened, "now": self.now, "live": live}
-                    self.tally.add(await self.run(ingest, self.shop, page, **stored))
+                    came_of = self._correlations(page)
+                    self.tally.add(await self.run(ingest, self.shop, page, correlations=came_of, **stored))
                     done += len(page.records) + len(page.refused)
                     if self.progress is not None:
                         self.progress(stream, done, page.total)
@@ -213,6 +219,18 @@ class _Reading:
                 await asyncio.wait([coming])
                 if not coming.cancelled():
                     coming.exception()
+
+    def _correlations(self, page: Page) -> list[str | None]:
+        """What each record of a page came of: the webhook that hinted at it, or at its order; else the page itself."""
+        own = correlation()
+        if not self.hints:
+            return [own] * len(page.records)
+        found: list[str | None] = []
+        for record in page.records:
+            order = getattr(record, "order_external_id", None)
+            of_order = self.hints.get(Ref("order", order)) if order is not None else None
+            found.append(self.hints.get(Ref(record.kind, record.ref)) or of_order or own)
+        return found
 
 
 async def _next(pages: AsyncIterator[Page], shop: Shop, stream: str) -> Page | None:

@@ -68,6 +68,7 @@ def _freeze(tx: Connection, number: int, one: Frozen, now: datetime) -> None:
         "payload": {"broadcast": number},
         "cause_id": one.cause["id"],
         "depth": one.cause["depth"] + 1,
+        "correlation_id": one.cause["correlation_id"],
     }
     turns = sa.select(m.c.interaction_id, m.c.profile_id, *(_typed(i.c[name], value) for name, value in told.items()))
     tx.execute(sa.insert(i).from_select(["id", "profile_id", *told], turns.where(m.c.broadcast_id == number)))

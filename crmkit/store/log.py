@@ -283,6 +283,7 @@ def interaction_of(timer: Mapping[str, Any]) -> dict[str, Any]:
         "payload": timer["payload"],
         "cause_id": timer["cause_id"],
         "depth": timer["depth"],
+        "correlation_id": timer["correlation_id"],
     }
 
 
