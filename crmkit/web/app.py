@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from crmkit.engine.local import Local
-from crmkit.web import unsubscribe
+from crmkit.web import preferences, unsubscribe
 from crmkit.web.page import instead
 from crmkit.web.site import PageError, Site
 
@@ -24,5 +24,6 @@ def create(local: Local, clock: Callable[[], datetime] = lambda: datetime.now(UT
     app.state.site = Site(local, clock)
     app.mount("/static", StaticFiles(directory=str(files("crmkit.web") / "static")), name="static")
     app.include_router(unsubscribe.router)
+    app.include_router(preferences.router)
     app.add_exception_handler(PageError, instead)
     return app

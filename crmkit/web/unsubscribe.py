@@ -10,7 +10,7 @@ from crmkit.web.site import Visit, site_of
 router = APIRouter()
 
 
-@router.get("/u/{token}")
+@router.api_route("/u/{token}", methods=["GET", "HEAD"])
 async def ask(request: Request, token: str) -> HTMLResponse:
     """Ask; opening the link does nothing yet, since mail filters open links too."""
     visit = await site_of(request).read(site_of(request).visit, "u", token)
