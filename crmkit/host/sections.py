@@ -4,13 +4,15 @@ An adapter's section holds both: what is not a key of the core's goes to the ada
 """
 
 import re
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from crmkit.core.customer import normal_email, normal_phone
+from crmkit.core.duration import Duration
 from crmkit.core.money import Money
 from crmkit.core.quota import Budget, read_price, read_rate
 from crmkit.flow.cap import Cap, parse_cap
@@ -58,6 +60,13 @@ def _moment(written: Any) -> datetime | None:
         raise ValueError("should be a time like 2026-05-07T00:00:00+08:00, or without the zone a local one") from None
 
 
+def _network(written: str) -> str:
+    try:
+        return str(ip_network(written, strict=False))
+    except ValueError:
+        raise ValueError('should be an address or a network like "10.0.0.0/8"') from None
+
+
 def local(moment: datetime, zone: str) -> datetime:
     """`moment` in UTC; one without a zone is read in `zone`."""
     return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(zone))).astimezone(UTC)
@@ -99,6 +108,7 @@ Price = Annotated[
     BeforeValidator(read_price),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})? ?[A-Z]{3}$", "examples": ["0.05 EUR"]}),
 ]
+Network = Annotated[str, AfterValidator(_network)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
 Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
 
@@ -141,11 +151,14 @@ class AccountSection(Section):
 class WebSection(Section):
     """`[web]`: where vendors and customers reach this installation from outside.
 
-    `link_keys` sign the links customers are given: the first signs, all of them open.
+    `link_keys` sign the links customers are given: the first signs, all of them open. Of `proxies` it is believed for
+    whom they call. `keep_bodies` is how long raw bodies are kept once they were taken in.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", examples=["https://crm.example.com"])] | None = None
     link_keys: list[str] = []
+    proxies: list[Network] = ["127.0.0.0/8", "::1/128"]
+    keep_bodies: Duration = timedelta(days=30)
 
 
 class EntrySection(Section):

@@ -2,8 +2,16 @@
 
 - `app`: all of it as one ASGI application
 - `site`: what every page is given: the installation, its database, the clock
+- `limit`: who calls, and how often he may
+- `webhooks`: vendors' calls verified, kept and answered
 - `page`: how a page is shown: language, layout, security headers; what is shown in place of one
 - `form`: what a form said
+- `guard`: who may: tokens, looked up anew with every request
+- `shield`: what every answer carries
+- `extension`: plugins' pages, each plugin's under its own path and behind its scope
+- `crm`: what a page of a plugin is given
+- `order`: what was bought and paid, where the parcels are, what is promised
+- `statement`: a customer's account with a shop, confirmed or disputed entry by entry
 - `unsubscribe`: no more offers, by one click
 - `preferences`: what is sent by each channel, and what of it is wanted
 

@@ -8,22 +8,37 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from crmkit.engine.local import Local
-from crmkit.web import preferences, unsubscribe
-from crmkit.web.page import instead
+from crmkit.web import extension, order, preferences, statement, unsubscribe, webhooks
+from crmkit.web.guard import Guard
+from crmkit.web.limit import Limits
+from crmkit.web.page import broken, instead
+from crmkit.web.shield import Shield
 from crmkit.web.site import PageError, Site
 
 
-def create(local: Local, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> FastAPI:
+def create(
+    local: Local, clock: Callable[[], datetime] = lambda: datetime.now(UTC), limits: Limits | None = None
+) -> FastAPI:
     """The application of an installation.
 
     Args:
         local: the installation, prepared; the caller closes its database.
         clock: the time; the wall clock by default.
+        limits: what webhooks are allowed.
     """
-    app = FastAPI(title="crmkit", docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.site = Site(local, clock)
+    # no redirect to a path with or without a slash: it would be made from what the caller claims to have called
+    app = FastAPI(title="crmkit", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    app.state.site = site = Site(local, clock)
+    app.state.gate = webhooks.Gate(site, limits or Limits())
+    app.state.guard = Guard(site)
+    app.add_middleware(Shield)
     app.mount("/static", StaticFiles(directory=str(files("crmkit.web") / "static")), name="static")
+    app.include_router(webhooks.router)
+    app.include_router(order.router)
+    app.include_router(statement.router)
     app.include_router(unsubscribe.router)
     app.include_router(preferences.router)
     app.add_exception_handler(PageError, instead)
+    app.add_exception_handler(Exception, broken)
+    extension.mount(app, local.host)
     return app

@@ -1,0 +1,105 @@
+"""Who calls, and how often he may: token buckets in memory, as many as are bounded."""
+
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+#: Buckets that are remembered; of more the one used longest ago is forgotten, and so full again.
+MOST = 10_000
+#: Of what a proxy says of who came before it, characters that are read.
+_LONGEST = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """So many in a second for ever, and `burst` of them at once."""
+
+    per_second: float
+    burst: float
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a door allows.
+
+    Attributes:
+        strangers: calls of one address to one account that could not show whose they are.
+        calls: webhooks of one account.
+        body_within: seconds a body may take to come in.
+        kept_within: seconds the database may take to keep a webhook.
+    """
+
+    strangers: Rate = Rate(30 / 60, 30)
+    calls: Rate = Rate(200, 2_000)
+    body_within: float = 10.0
+    kept_within: float = 5.0
+
+
+class Buckets:
+    """A bucket of tokens for each key; what one may do takes one.
+
+    Args:
+        rate: how fast they fill, and how full they are.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, rate: Rate, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate, self.clock = rate, clock
+        self._left: OrderedDict[Hashable, tuple[float, float]] = OrderedDict()
+
+    def wait(self, key: Hashable) -> float:
+        """Seconds until there is a token; 0 if there is one now. Takes none."""
+        left = self._now(key)
+        return 0.0 if left >= 1 else (1 - left) / self.rate.per_second
+
+    def take(self, key: Hashable) -> None:
+        """Take a token, or what is left of one."""
+        self._left[key] = (max(0.0, self._now(key) - 1), self.clock())
+        self._left.move_to_end(key)
+        if len(self._left) > MOST:
+            self._left.popitem(last=False)
+
+    def _now(self, key: Hashable) -> float:
+        left, at = self._left.get(key, (self.rate.burst, 0.0))
+        return min(self.rate.burst, left + (self.clock() - at) * self.rate.per_second)
+
+
+class Callers:
+    """Who calls: the address of the connection, or what a proxy of ours says of it.
+
+    Args:
+        proxies: addresses and networks of our own proxies; nobody else is believed.
+    """
+
+    def __init__(self, proxies: Iterable[str]) -> None:
+        networks = tuple(ipaddress.ip_network(one, strict=False) for one in proxies)
+        self._of = lru_cache(maxsize=2_000)(lambda peer, told: _caller(networks, peer, told))
+
+    def of(self, peer: str, forwarded: str | None) -> str:
+        """The caller, of whom strangers are counted: an address, of IPv6 the network one customer of a provider has.
+
+        Args:
+            peer: the address of the connection.
+            forwarded: `X-Forwarded-For`, as it came.
+        """
+        return self._of(peer, None if forwarded is None else forwarded[-_LONGEST:])
+
+
+def _caller(proxies: tuple[Network, ...], peer: str, forwarded: str | None) -> str:
+    """The last address of the way that is none of our proxies."""
+    way = [peer] if forwarded is None else [*(one.strip() for one in forwarded.split(",")), peer]
+    caller = peer
+    for written in reversed(way):
+        try:
+            address = ipaddress.ip_address(written)
+        except ValueError:
+            break  # nobody of ours wrote that
+        plain = getattr(address, "ipv4_mapped", None) or address
+        caller = str(ipaddress.ip_network((plain, 64), strict=False)) if plain.version == 6 else str(plain)
+        if not any(plain in network for network in proxies):
+            break
+    return caller

@@ -1,0 +1,191 @@
+"""Webhooks in: verified on their raw bytes, kept, answered as their vendor wants; what they say is taken in later.
+
+A vendor calls `/webhooks/ACCOUNT`, or `/webhooks/ACCOUNT/SECRET` where it signs nothing. What it sends is read within
+bounds: so large, so long, of such a type, so often. An answer of 2xx says that the webhook is stored for good.
+"""
+
+import asyncio
+import logging
+import math
+import secrets
+from dataclasses import dataclass
+from functools import cached_property
+
+from fastapi import APIRouter, Request
+from fastapi.responses import Response
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from starlette.requests import ClientDisconnect
+
+from crmkit.adapters.adapter import Adapter
+from crmkit.adapters.door import Reply
+from crmkit.core.errors import ConfigError, CrmkitError, RetryableError
+from crmkit.engine.doors import NOBODY
+from crmkit.flow.inbox import Heard
+from crmkit.store.engine import refusal
+from crmkit.web.limit import Buckets, Callers, Limits
+from crmkit.web.site import Site
+
+_log = logging.getLogger("crmkit.door")
+#: Seconds after which a vendor may try again what could not be kept.
+AGAIN = 10
+#: Bytes of bodies that are held at once before they are verified.
+ROOM = 64 * 1024 * 1024
+
+
+class Turned(Exception):
+    """A call is turned away, and nothing of it is kept.
+
+    Args:
+        status: what it is answered.
+        why: in a word or two.
+        headers: more of the answer.
+    """
+
+    def __init__(self, status: int, why: str, **headers: str) -> None:
+        super().__init__(why)
+        self.reply = Reply(status, why.encode())
+        self.headers = {name.replace("_", "-"): value for name, value in headers.items()}
+
+
+@dataclass
+class Gate:
+    """What stands before the doors: who may call how often.
+
+    Attributes:
+        site: the installation.
+        limits: what is allowed.
+        held: bytes of bodies that are held now.
+    """
+
+    site: Site
+    limits: Limits
+    held: int = 0
+
+    @cached_property
+    def adapters(self) -> dict[str, type[Adapter]]:
+        """Every account that is switched on, and what is its adapter."""
+        return {name: entry.adapter for name, entry in self.site.local.accounts.named().items()}
+
+    @cached_property
+    def strangers(self) -> Buckets:
+        """How often a caller could not show who he is, by caller and account."""
+        return Buckets(self.limits.strangers)
+
+    @cached_property
+    def calls(self) -> Buckets:
+        """How often an account was called."""
+        return Buckets(self.limits.calls)
+
+    @cached_property
+    def callers(self) -> Callers:
+        """Who calls."""
+        return Callers(self.site.local.host.config.web.proxies)
+
+    async def hear(self, request: Request, headers: dict[str, str], account: str, correlation_id: str) -> Heard:
+        """Hear one call.
+
+        Raises:
+            Turned: it is turned away.
+            CrmkitError, SQLAlchemyError, TimeoutError: it could not be kept, or its adapter's door is broken.
+        """
+        adapter = self.adapters.get(account)
+        if adapter is None:
+            return Heard(NOBODY, "refused")
+        caller = self.callers.of(request.client.host if request.client else "", headers.get("x-forwarded-for"))
+        for buckets, key in ((self.strangers, (caller, account)), (self.calls, account)):
+            if wait := buckets.wait(key):
+                raise Turned(429, "too many", Retry_After=f"{math.ceil(wait)}")
+        _check(adapter, request.method, headers)
+        body = await self._body(request, headers, adapter.largest_body)
+        async with asyncio.timeout(self.limits.kept_within):
+            heard = await self.site.local.doors.hear(
+                account,
+                headers,
+                body,
+                method=request.method,
+                query=request.scope["query_string"].decode("latin-1"),
+                path_secret=request.path_params.get("secret", ""),
+                correlation_id=correlation_id,
+                now=self.site.clock(),
+            )
+        if heard.fate == "refused":
+            self.strangers.take((caller, account))
+        else:
+            self.calls.take(account)
+        return heard
+
+    async def _body(self, request: Request, headers: dict[str, str], largest: int) -> bytes:
+        """The raw body.
+
+        Raises:
+            Turned: it is too large, takes too long, or breaks off; or others' bodies take all the room.
+        """
+        length = headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > largest:
+            raise Turned(413, "too large", Connection="close")
+        body = bytearray()
+        try:
+            async with asyncio.timeout(self.limits.body_within):
+                async for part in request.stream():
+                    body += part
+                    self.held += len(part)
+                    if len(body) > largest:
+                        raise Turned(413, "too large", Connection="close")
+                    if self.held > ROOM:
+                        raise Turned(503, "not now", Connection="close", Retry_After=f"{AGAIN}")
+        except TimeoutError:
+            raise Turned(408, "too slow", Connection="close") from None
+        except ClientDisconnect:
+            raise Turned(400, "broken off", Connection="close") from None
+        finally:
+            self.held -= len(body)
+        return bytes(body)
+
+
+def _check(adapter: type[Adapter], method: str, headers: dict[str, str]) -> None:
+    """Whether this is how the vendor calls.
+
+    Raises:
+        Turned: it is not.
+    """
+    if method not in adapter.methods:
+        raise Turned(405, "not so", Allow=", ".join(adapter.methods))
+    if headers.get("content-encoding", "identity").strip().lower() not in ("", "identity"):
+        raise Turned(415, "encoded")
+    kind = headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind and not any(kind.endswith(one) if one.startswith("+") else kind == one for one in adapter.content_types):
+        raise Turned(415, "wrong type")
+
+
+async def webhook(request: Request) -> Response:
+    """A vendor calls."""
+    gate: Gate = request.app.state.gate
+    account, correlation_id = request.path_params["account"], secrets.token_hex(8)
+    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
+    more: dict[str, str] = {}
+    try:
+        reply = (await gate.hear(request, headers, account, correlation_id)).reply
+    except Turned as turned:
+        reply, more = turned.reply, turned.headers
+    except (CrmkitError, SQLAlchemyError, TimeoutError) as error:
+        reply = _sorry(account, error)
+        more = {"Retry-After": f"{AGAIN}"} if reply.status == 503 else {}
+    fixed = {"X-Request-Id": correlation_id, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    return Response(reply.body, reply.status, {**fixed, **more}, reply.content_type)
+
+
+def _sorry(account: str, error: Exception) -> Reply:
+    """What is answered where it could not be kept: 503 if another time it may be, 500 if somebody has to mend that."""
+    is_passing = isinstance(error, ConfigError | RetryableError | TimeoutError)
+    if isinstance(error, SQLAlchemyError):
+        is_passing = isinstance(error, OperationalError) or refusal(error) is None
+        what = type(error).__name__  # its text holds what was to be stored
+    else:
+        what = str(error) or type(error).__name__
+    _log.error("%s: a webhook could not be kept: %s", account, what)
+    return Reply(503, b"not now") if is_passing else Reply(500, b"broken")
+
+
+router = APIRouter()
+for _path in ("/webhooks/{account}", "/webhooks/{account}/{secret}"):
+    router.add_route(_path, webhook, methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
