@@ -5,6 +5,7 @@ In the order data flows:
 - `errors`: the error tree, named by what happens next
 - `money`: decimal amounts and their minor units
 - `correlation`: by what rows and log lines that came of one webhook are known
+- `log`: every line of the log, and what it may say
 - `duration`: durations as configuration and templates write them
 - `records`: what comes in: canonical facts that adapters yield
 - `version`: how two versions of one record become one row, whatever order they came in
@@ -12,6 +13,7 @@ In the order data flows:
 - `forgotten`: whom nothing is kept of: keyed hashes, and what is left of records about them
 - `trace`: by what somebody is told in a raw body
 - `order`: orders, lines, parcels, payments, refunds, returns, reviews
+- `statement`: what an order costs its buyer, and all orders as one account
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers
 - `interaction`: the append-only log, the work that is pending on it, and timers

@@ -6,9 +6,10 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from crmkit.core.log import RECEIPT_TAKEN, RECEIPT_WAITS
 from crmkit.core.message import BOUNCES, Reason, State
 from crmkit.core.records import ReceiptRecord
-from crmkit.store import customers, forgotten, log, outbox
+from crmkit.store import customers, forgotten, lines, log, outbox
 
 #: A message only moves up: a late "sent" does not take back "delivered".
 _RANK = {State.SENT: 1, State.FAILED: 2, State.BOUNCED: 3, State.DELIVERED: 4}
@@ -20,12 +21,19 @@ _OPEN = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT, State.HELD})
 
 
 def take(
-    tx: Connection, receipts: Sequence[ReceiptRecord], *, account: str, listened: Collection[str], now: datetime
+    tx: Connection,
+    receipts: Sequence[ReceiptRecord],
+    *,
+    account: str,
+    listened: Collection[str],
+    now: datetime,
+    correlations: Sequence[str | None] = (),
 ) -> int:
     """Store receipts and move the messages they are about; those of unknown messages wait.
 
     Args:
         account: whose receipts they are: the gateway entry's name. Another's ids for messages are not looked at.
+        correlations: what brought each receipt, in logs.
 
     Returns:
         How many were new.
@@ -45,10 +53,14 @@ def take(
             "detail": receipt.detail,
             "occurred_at": receipt.occurred_at,
             "received_at": now,
+            "by": by,
         }
-        for receipt, number in zip(receipts, meant, strict=True)
+        for receipt, number, by in zip(receipts, meant, correlations or [None] * len(receipts), strict=True)
     ]
     fresh = outbox.add_receipts(tx, rows)
+    for row in fresh:
+        if row["message_id"] is None:
+            lines.later(tx, RECEIPT_WAITS, account=account, state=str(row["state"]), by=row["by"])
     _apply(tx, [row for row in fresh if row["message_id"] is not None], listened, now)
     return len(fresh)
 
@@ -143,6 +155,7 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
     news: set[int] = set()
     for receipt in sorted(receipts, key=lambda row: row["occurred_at"]):
         message, state, at = messages[receipt["message_id"]], State(receipt["state"]), receipt["occurred_at"]
+        _say(tx, receipt, message, state)
         reason = _reason(receipt["reason"], state) if state in {State.BOUNCED, State.FAILED} else None
         if state is State.BOUNCED and reason in BOUNCES:
             row = {"channel": message["channel"], "address": message["address"], "reason": str(reason)}
@@ -166,6 +179,19 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
     customers.suppress_all(tx, ended)
     outbox.move(tx, list(moved.values()))
     tell(tx, [row for number, row in moved.items() if number in news], listened, now)
+
+
+def _say(tx: Connection, receipt: Mapping[str, Any], message: Mapping[str, Any], state: State) -> None:
+    lines.later(
+        tx,
+        RECEIPT_TAKEN,
+        message=message["id"],
+        account=receipt["account"],
+        state=str(state),
+        reason=str(_reason(receipt["reason"], state)) if state in {State.BOUNCED, State.FAILED} else None,
+        correlation=message["correlation_id"],
+        by=receipt.get("by"),
+    )
 
 
 def suppress_bounced(tx: Connection, messages: Sequence[Mapping[str, Any]], since: Mapping[int, datetime]) -> None:

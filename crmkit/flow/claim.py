@@ -10,6 +10,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.columns import storable
 from crmkit.core.hooks import Verdict
+from crmkit.core.log import MESSAGE_KEPT
 from crmkit.core.message import Message, Reason, State
 from crmkit.core.quota import CLAIM_MOST, SKEW, Limits, Quota, Share, money
 from crmkit.flow import callback, chain, pause, policy
@@ -17,7 +18,7 @@ from crmkit.flow.compose import zone_of
 from crmkit.flow.pause import Pauses
 from crmkit.flow.setup import Entry, Setup
 from crmkit.flow.verdict import TRIES, still_doubted
-from crmkit.store import bulk, facts, forgotten, outbox, pauses, quotas
+from crmkit.store import bulk, facts, forgotten, lines, outbox, pauses, quotas
 
 #: A claim lapses after this long, counted again from the mark.
 LEASE = CLAIM_MOST
@@ -161,6 +162,9 @@ def _keep_back(
         }
         kept.append({**row, **settled})
     outbox.settle(tx, kept)
+    for row in kept:
+        said = {"message": row["id"], "gateway": row["gateway"], "correlation": row["correlation_id"]}
+        lines.later(tx, MESSAGE_KEPT, state=str(row["state"]), reason=str(row["reason"]), **said)
     callback.tell(tx, [row for row in kept if row["state"] != State.QUEUED], setup.listened, now)
     return kept
 

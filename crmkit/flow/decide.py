@@ -28,6 +28,7 @@ from crmkit.core.events import EVENTS, SUBJECTS, Event, subjects_of
 from crmkit.core.hooks import Handler
 from crmkit.core.inner import INNER, BroadcastMember, BundleDue
 from crmkit.core.interaction import DEPTH_LIMIT, TRIES_LIMIT
+from crmkit.core.log import DECIDED, DECISION_FAILED, MESSAGE_DECIDED, place_of
 from crmkit.core.order import Order
 from crmkit.flow import broadcast, combine
 from crmkit.flow.compose import Composer, template_rows
@@ -36,7 +37,7 @@ from crmkit.flow.effect import Effects
 from crmkit.flow.post import post
 from crmkit.flow.setup import Plugin, Setup
 from crmkit.flow.wave import Close, Wave, Work
-from crmkit.store import broadcasts, bulk, customers, facts, log, outbox
+from crmkit.store import broadcasts, bulk, customers, facts, lines, log, outbox
 from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
 
@@ -258,6 +259,13 @@ class _Batch:
         outbox.keep_templates(self.tx, template_rows(self.composer.templates))
         self.done.quiet = self.close.quiet.total()
         self.done.selects = self.reading.selects
+        lines.later(
+            self.tx,
+            DECIDED,
+            interactions=self.done.interactions,
+            messages=self.done.messages.total(),
+            failures=self.done.failures,
+        )
         return self.done
 
     def _decide(self, row: dict[str, Any]) -> None:
@@ -347,6 +355,17 @@ class _Batch:
         tries = row.get("tries", 0) + 1 if row.get("plugin") == plugin.name else 1
         text = str(error) if isinstance(error, CrmkitError) else f"{type(error).__name__}: {error}"
         self.done.fail(plugin.name, row["id"], text)
+        lines.later(
+            self.tx,
+            DECISION_FAILED,
+            interaction=row["id"],
+            plugin=plugin.name,
+            tries=tries,
+            is_parked=tries >= TRIES_LIMIT,
+            error=type(error).__name__,
+            place=place_of(error.__cause__ or error),
+            correlation=row["correlation_id"],
+        )
         chance = (row["id"] * 2654435761 % 1000) / 1000  # of the interaction, so that a run can be repeated
         due_at, parked = self.now + backoff(tries, chance), tries >= TRIES_LIMIT
         self._wait(row, plugin.name, due_at, text, tries=tries, parked_at=self.now if parked else None)
@@ -381,6 +400,8 @@ class _Batch:
     def _post(self, messages: list[dict[str, Any]]) -> None:
         post(self.tx, messages, self.listened, self.now)
         self.done.messages.update(row["state"] for row in messages)
+        for row in messages:
+            _say(self.tx, row)
         self.done.rows.extend(messages)
 
     def _next(self, told: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -394,6 +415,22 @@ class _Batch:
         self.customers.update(facts.customers_of(self.tx, strangers) if strangers else {})
         self._load(next_up)
         return [{**row, "family": families.get(row["profile_id"])} for row in next_up]
+
+
+def _say(tx: Connection, message: Mapping[str, Any]) -> None:
+    if MESSAGE_DECIDED.is_wanted:
+        lines.later(
+            tx,
+            MESSAGE_DECIDED,
+            message=message["id"],
+            interaction=message["interaction_id"],
+            plugin=message["plugin"],
+            template=message["template"],
+            channel=message["channel"],
+            state=str(message["state"]),
+            reason=str(message["reason"]) if message["reason"] is not None else None,
+            correlation=message["correlation_id"],
+        )
 
 
 def _actions(plugin: Plugin, handler: Handler, event: Event, crm: CrmView) -> list[Action]:

@@ -16,11 +16,12 @@ from crmkit.adapters.door import Call, Reply, Verified
 from crmkit.adapters.stream import Page, Ref, Refused
 from crmkit.core.account import Shop
 from crmkit.core.errors import CrmkitError, PluginError
+from crmkit.core.log import WEBHOOK_TAKEN, WEBHOOK_UNREADABLE
 from crmkit.core.records import Record
 from crmkit.flow import forget
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.sync import Run
-from crmkit.store import bulk, inbox
+from crmkit.store import bulk, inbox, lines
 from crmkit.store.bulk import Row
 
 #: Webhooks taken in by one transaction.
@@ -173,4 +174,21 @@ def _take(
     gone = forget.about_forgotten(tx, shop, {number: one.records for number, one in known.items()}, hinted)
     if gone:
         inbox.blank(tx, sorted(gone))
+    for number in sorted(mine):
+        _say(tx, shop, number, read[number])
     return tally
+
+
+def _say(tx: Connection, shop: Shop, number: int, read: _Said | str) -> None:
+    if isinstance(read, str):
+        lines.later(tx, WEBHOOK_UNREADABLE, account=shop.name, webhook=number)
+        return
+    lines.later(
+        tx,
+        WEBHOOK_TAKEN,
+        account=shop.name,
+        webhook=number,
+        records=len(read.records),
+        rereads=len(read.rereads),
+        correlation=read.correlation,
+    )

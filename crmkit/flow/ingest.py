@@ -19,6 +19,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.stream import Page, Refused
 from crmkit.core.account import Shop
+from crmkit.core.log import INTERACTION, PAGE_TAKEN
 from crmkit.core.order import RANK, milestones_of, parcel_milestones
 from crmkit.core.records import (
     RECORDS,
@@ -35,7 +36,7 @@ from crmkit.core.version import Joined, Version, join, version_of
 from crmkit.flow import callback, forget, inbound
 from crmkit.flow.people import People
 from crmkit.flow.shape import CHILDREN, ORDER_FIELDS, Child, line_row, order_columns
-from crmkit.store import accounts, bulk, log, orders
+from crmkit.store import accounts, bulk, lines, log, orders
 from crmkit.store import tables as t
 from crmkit.store.engine import UNSTORABLE, refusal
 
@@ -117,6 +118,18 @@ def ingest(
     _quarantine(tx, shop, stream, tally, now)
     if live and page.cursor is not None:
         accounts.move_cursor(tx, shop.id, stream, page.cursor, now)
+    if tally.total:
+        lines.later(
+            tx,
+            PAGE_TAKEN,
+            account=shop.name,
+            stream=stream,
+            records=tally.total,
+            news=tally.news,
+            refused=len(tally.refused),
+            interactions=tally.interactions.total(),
+            correlation=correlations[0] if len(set(correlations)) == 1 else None,
+        )
     return tally
 
 
@@ -276,12 +289,14 @@ class _Batch:
         self.told.extend(heard.told)
         for counted in heard.counts:
             self.tally.count(*counted)
+        receipts = {index: record for index, record in enumerate(self.records) if isinstance(record, ReceiptRecord)}
         callback.take(
             self.tx,
-            [record for record in self.records if isinstance(record, ReceiptRecord)],
+            list(receipts.values()),
             account=self.shop.name,
             listened=self.listened,
             now=self.now,
+            correlations=[self.correlations[index] for index in receipts],
         )
         self._tell_of_people()
         for row in self.told:
@@ -292,6 +307,8 @@ class _Batch:
         self.told.sort(key=lambda row: row["occurred_at"])
         for row in log.append(self.tx, self.told, self.listened, self.now):
             self.tally.interactions[row["type"]] += 1
+            said = {"interaction": row["id"], "type": row["type"], "correlation": row["correlation_id"]}
+            lines.later(self.tx, INTERACTION, account=self.shop.name, **said)
         # What was said before was listed then, and may have been settled since.
         self.tally.flaws = [flaw for index, flaw in self.flaws if index in self.news]
         if self.landed:

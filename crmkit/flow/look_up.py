@@ -198,4 +198,6 @@ def _row(answer: Answer, name: str) -> dict[str, Any]:
         "attempted_at": answer.asked_at,
         "finished_at": at,
         "outcome": "looked-up",
+        "error": type(said).__name__ if isinstance(said, BaseException) else None,
+        "correlation_id": row["correlation_id"],
     }

@@ -155,6 +155,8 @@ def _row(result: Result, ruling: Ruling, gateway: Gateway, name: str) -> dict[st
         "attempted_at": result.attempted_at,
         "finished_at": at,
         "outcome": ruling.outcome,
+        "error": None if receipt is not None else type(result.outcome).__name__,
+        "correlation_id": row["correlation_id"],
     }
 
 

@@ -6,7 +6,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 from sqlalchemy.engine import Connection
@@ -17,6 +16,7 @@ from crmkit.adapters.stream import Page, Ref, Refused, Start
 from crmkit.core.account import Shop
 from crmkit.core.correlation import correlation
 from crmkit.core.errors import AuthError, CrmkitError, PluginError, RetryableError
+from crmkit.core.log import place_of
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import accounts, inbox, orders
 
@@ -93,6 +93,18 @@ async def read(
     return reading.tally
 
 
+async def hinted(
+    source: Source, shop: Shop, run: Run, *, listened: Collection[str], now: datetime
+) -> tuple[Tally, list[CrmkitError]]:
+    """Read again what webhooks hinted at since, and nothing else; what could not be read before waits for `pull`."""
+    reading = _Reading(source, shop, run, listened, now)
+    try:
+        await reading.hinted(only_new=True)
+    except CrmkitError as error:
+        reading.errors.append(error)
+    return reading.tally, reading.errors
+
+
 @dataclass(slots=True)
 class _Reading:
     """One reading of one account."""
@@ -134,9 +146,9 @@ class _Reading:
             return end
         return min(end, began - lag)
 
-    async def hinted(self) -> None:
+    async def hinted(self, *, only_new: bool = False) -> None:
         """Read again what webhooks hinted at; what cannot be read now stays hinted at."""
-        hints = await self.run(inbox.hints, self.shop.id, HINTS)
+        hints = await self.run(inbox.hints, self.shop.id, HINTS, only_new=only_new)
         for first in range(0, len(hints), REREAD):
             some = {Ref(row["kind"], row["external_id"]): row for row in hints[first : first + REREAD]}
             self.hints = {ref: row["correlation_id"] for ref, row in some.items()}
@@ -254,15 +266,6 @@ async def guarded(call: Awaitable[T], *, who: str, operation: str) -> T:
     except CrmkitError:
         raise
     except Exception as error:  # a plugin's code: what it breaks is its own account only
-        raise PluginError(_at(error), who=who, operation=operation, do="its author has to mend that") from error
-
-
-def _at(error: Exception) -> str:
-    """What kind of error it is and where it was raised: its text may hold what somebody bought, or who."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    if place is None:
-        return type(error).__name__
-    code = place.tb_frame.f_code
-    return f"{type(error).__name__} at {Path(code.co_filename).name}:{place.tb_lineno} ({code.co_name})"
+        # its text may hold what somebody bought, or who
+        what = f"{type(error).__name__} at {place_of(error)}"
+        raise PluginError(what, who=who, operation=operation, do="its author has to mend that") from error

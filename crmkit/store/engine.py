@@ -19,6 +19,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
 from sqlalchemy.pool import QueuePool
 
 from crmkit.core.errors import DatabaseError
+from crmkit.store import lines
 
 R = TypeVar("R")
 
@@ -85,13 +86,21 @@ class Store:
     def __init__(self, url: str, key: bytes | None = None) -> None:
         self.engine = create(url)
         self.engine.update_execution_options(crmkit_key=key)
+        lines.watch(self.engine)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crmkit-database")
 
     @contextmanager
     def begin(self) -> Iterator[Connection]:
         """A write transaction: committed at the end, rolled back by an exception."""
-        with self._connect().execution_options(crmkit_write=True) as connection, connection.begin():
-            yield connection
+        with self._connect().execution_options(crmkit_write=True) as connection:
+            lines.begin(connection)
+            is_committed = False
+            try:
+                with connection.begin():
+                    yield connection
+                is_committed = True
+            finally:
+                lines.end(connection, is_committed=is_committed)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

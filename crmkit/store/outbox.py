@@ -8,8 +8,9 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from crmkit.core.log import MESSAGE_TRIED
 from crmkit.core.message import LEASED, WAITING, Reason, State
-from crmkit.store import bulk, pauses
+from crmkit.store import bulk, lines, pauses
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
@@ -346,7 +347,26 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
         for number, result in zip(bulk.next_ids(tx, t.attempt, len(results)), results, strict=True)
     ]
     bulk.insert(tx, t.attempt, attempts)
+    if MESSAGE_TRIED.is_wanted:
+        for result in results:
+            _say(tx, result)
     return taken
+
+
+def _say(tx: Connection, result: Mapping[str, Any]) -> None:
+    lines.later(
+        tx,
+        MESSAGE_TRIED,
+        message=result["id"],
+        gateway=result["tried_by"],
+        number=result["number"],
+        outcome=str(result["outcome"]),
+        state=str(result["state"]),
+        reason=str(result["reason"]) if result["reason"] is not None else None,
+        error=result.get("error"),
+        seconds=round((result["finished_at"] - result["attempted_at"]).total_seconds(), 3),
+        correlation=result["correlation_id"],
+    )
 
 
 def _late(result: Mapping[str, Any], row: Row) -> Mapping[str, Any]:
