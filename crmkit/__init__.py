@@ -18,7 +18,7 @@ _HOME = {
         " OrderCompleted OrderCancelled OrderReopened OrderPromiseChanged ParcelShipped ParcelDelivered RefundRequested"
         " OrderRefunded ReviewPosted ShipmentLate MessageReceived MessageSent MessageDelivered MessageBounced"
         " MessageFailed MessageHeld MessageSuppressed ComplaintFiled ComplaintEscalated ComplaintResolved"
-        " ComplaintReopened ComplaintClosed SurveyAnswered SilenceNoticed Noted EVENTS"
+        " ComplaintReopened ComplaintClosed StatementConfirmed SurveyAnswered SilenceNoticed Noted EVENTS"
     ),
     "crmkit.core.records": (
         "Record CustomerRecord OrderRecord LineRecord ParcelRecord PaymentRecord RefundRecord ReturnRecord ReviewRecord"
@@ -315,6 +315,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.events import (
         StageChanged as StageChanged,
+    )
+    from crmkit.core.events import (
+        StatementConfirmed as StatementConfirmed,
     )
     from crmkit.core.events import (
         SurveyAnswered as SurveyAnswered,

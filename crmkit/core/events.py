@@ -302,11 +302,12 @@ class MessageSuppressed(Event):
 
 
 class ComplaintFiled(Event):
-    """The customer complained; `complaint` is the complaint's own key."""
+    """The customer complained; `complaint` is the complaint's own key, `about` what of the order it is about."""
 
     complaint: str
     text: str
     source: str
+    about: str | None = None
 
 
 class ComplaintEscalated(Event):
@@ -334,6 +335,15 @@ class ComplaintClosed(Event):
     """A complaint is closed for good."""
 
     complaint: str
+
+
+class StatementConfirmed(Event):
+    """The customer confirmed an entry of their statement as it was shown: `seen` is a fingerprint of that."""
+
+    kind: str
+    entry: str
+    amount: str | None = None
+    seen: str | None = None
 
 
 class SurveyAnswered(Event):

@@ -35,4 +35,5 @@
 - `deliver`: claims, the mark before the wire, gateways, what came of it
 - `callback`: receipts move messages on
 - `consent`: what is entered by hand or from a file goes into the ledger
+- `statement`: a customer's account with a shop, and what they confirm and dispute of it
 """

@@ -44,14 +44,15 @@ def orders_at(tx: Connection, ids: Iterable[int], now: datetime) -> dict[int, Or
         row["id"]: order_at(
             row,
             now,
-            [_line(line, row["currency"]) for line in sorted(lines[row["id"]], key=lambda line: line["position"])],
+            [line_of(line, row["currency"]) for line in sorted(lines[row["id"]], key=lambda line: line["position"])],
             sorted(parcels[row["shop_id"], row["external_id"]], key=lambda parcel: parcel.key),
         )
         for row in rows
     }
 
 
-def _line(row: Row, currency: str | None) -> Line:
+def line_of(row: Row, currency: str | None) -> Line:
+    """A line of an order whose amounts are in `currency`."""
     return Line(
         title=row["title"],
         quantity=Decimal(row["quantity"]),

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
+from urllib.parse import urlencode
 
 from fastapi import Request
 from fastapi.responses import HTMLResponse, Response
@@ -94,9 +95,23 @@ def show(
     text = (
         _environment(spoken)
         .get_template(template)
-        .render({"title": site.title, **facts, "language": spoken, "languages": LANGUAGES, "root": site.root})
+        .render(
+            {
+                "title": site.title,
+                **facts,
+                "language": spoken,
+                "languages": LANGUAGES,
+                "root": site.root,
+                "here": lambda **changes: _here(request, changes),
+            }
+        )
     )
     return HTMLResponse(text, status, HEADERS)
+
+
+def _here(request: Request, changes: Mapping[str, Any]) -> str:
+    """This page in another language, or another part of it: what else was asked for stays so."""
+    return "?" + urlencode({**request.query_params, **changes})
 
 
 async def instead(request: Request, error: Exception) -> Response:
