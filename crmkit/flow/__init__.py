@@ -36,4 +36,6 @@
 - `callback`: receipts move messages on
 - `consent`: what is entered by hand or from a file goes into the ledger
 - `statement`: a customer's account with a shop, and what they confirm and dispute of it
+- `preference`: what a customer allows and forbids on a page of their own
+- `survey`: what a customer answers on one, once
 """

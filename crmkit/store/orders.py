@@ -69,6 +69,13 @@ def ids_of(tx: Connection, shop: int, external_ids: Iterable[str]) -> dict[str, 
     return {row["external_id"]: row for row in rows}
 
 
+def of_customer(tx: Connection, number: int, family: int) -> Row | None:
+    """The order of this number, if it is this customer's."""
+    o, p = t.orders.c, t.profile.c
+    theirs = sa.select(o.id, o.shop_id, o.external_id, o.number, o.profile_id).join(t.profile, p.id == o.profile_id)
+    return next(iter(bulk.rows(tx, theirs.where(o.id == number, p.family_id == family))), None)
+
+
 def open_after(tx: Connection, shop: int, after: int, since: datetime, limit: int) -> list[Row]:
     """Orders of a shop that may still change, as (id, external_id): placed since then, with a greater number."""
     o = t.orders.c

@@ -14,6 +14,7 @@
 - `statement`: a customer's account with a shop, confirmed or disputed entry by entry
 - `unsubscribe`: no more offers, by one click
 - `preferences`: what is sent by each channel, and what of it is wanted
+- `survey`: the questions a plugin asks, answered once
 
 `templates/` are the pages, `words/` what they say in each language, `static/` how they look.
 """
