@@ -48,7 +48,8 @@ class Line:
         if strange:
             raise TypeError(f"the line {self.name} says nothing of {', '.join(sorted(strange))}")
         told = {name: facts[name] for name in self.fields if facts.get(name) is not None}
-        self.logger.log(self.level, self.name, extra={"facts": told})
+        text = " ".join([self.name, *(f"{name}={value}" for name, value in told.items())])
+        self.logger.log(self.level, text, extra={"line": self.name, "facts": told})
 
 
 def _line(area: str, name: str, meaning: str, fields: str, level: int = logging.INFO) -> Line:
@@ -69,7 +70,7 @@ WEBHOOK_FAILED = _line(
     "door",
     "webhook-failed",
     "a webhook could not be kept; its vendor may try again",
-    "account status error place seconds correlation",
+    "account status operation error place seconds correlation",
     logging.ERROR,
 )
 PAGE_TAKEN = _line(
@@ -107,7 +108,7 @@ DECISION_FAILED = _line(
     "decide",
     "decision-failed",
     "a plugin failed on an interaction; it is tried again, or parked",
-    "interaction plugin tries is_parked error place correlation",
+    "interaction plugin tries is_parked operation error place correlation",
     logging.WARNING,
 )
 MESSAGE_DECIDED = _line(
@@ -146,7 +147,7 @@ RECEIPT_WAITS = _line(
 )
 PAGE_SHOWN = _line("page", "page-shown", "a page was asked for", "page method status seconds correlation")
 PAGE_FAILED = _line(
-    "page", "page-failed", "a page broke", "page method status error place seconds correlation", logging.ERROR
+    "page", "page-failed", "a page broke", "page method status operation error place seconds correlation", logging.ERROR
 )
 STEP_FAILED = _line(
     "service",
@@ -170,9 +171,9 @@ def place_of(error: BaseException) -> str | None:
 
 def told_of(error: BaseException) -> dict[str, Any]:
     """What a line says of an error: its class, where it was raised, and during what."""
-    operation = getattr(error, "operation", None) or ""
+    operation, cause = getattr(error, "operation", None) or "", error.__cause__ or error
     return {
-        "error": type(error).__name__,
-        "place": place_of(error.__cause__ or error),
         "operation": operation if _PLAIN.fullmatch(operation) else None,
+        "error": type(error).__name__ if cause is error else f"{type(error).__name__} from {type(cause).__name__}",
+        "place": place_of(cause),
     }

@@ -28,7 +28,7 @@ from crmkit.core.events import EVENTS, SUBJECTS, Event, subjects_of
 from crmkit.core.hooks import Handler
 from crmkit.core.inner import INNER, BroadcastMember, BundleDue
 from crmkit.core.interaction import DEPTH_LIMIT, TRIES_LIMIT
-from crmkit.core.log import DECIDED, DECISION_FAILED, MESSAGE_DECIDED, place_of
+from crmkit.core.log import DECIDED, DECISION_FAILED, MESSAGE_DECIDED, told_of
 from crmkit.core.order import Order
 from crmkit.flow import broadcast, combine
 from crmkit.flow.compose import Composer, template_rows
@@ -362,9 +362,8 @@ class _Batch:
             plugin=plugin.name,
             tries=tries,
             is_parked=tries >= TRIES_LIMIT,
-            error=type(error).__name__,
-            place=place_of(error.__cause__ or error),
             correlation=row["correlation_id"],
+            **told_of(error),
         )
         chance = (row["id"] * 2654435761 % 1000) / 1000  # of the interaction, so that a run can be repeated
         due_at, parked = self.now + backoff(tries, chance), tries >= TRIES_LIMIT

@@ -5,9 +5,8 @@ bounds: so large, so long, of such a type, so often. An answer of 2xx says that 
 """
 
 import asyncio
-import logging
 import math
-import secrets
+import time
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -18,14 +17,15 @@ from starlette.requests import ClientDisconnect
 
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.door import Reply
+from crmkit.core.correlation import correlation
 from crmkit.core.errors import ConfigError, CrmkitError, RetryableError
+from crmkit.core.log import WEBHOOK_FAILED, WEBHOOK_HEARD, WEBHOOK_REFUSED, told_of
 from crmkit.engine.doors import NOBODY
 from crmkit.flow.inbox import Heard
 from crmkit.store.engine import refusal
 from crmkit.web.limit import Buckets, Callers, Limits
 from crmkit.web.site import Site
 
-_log = logging.getLogger("crmkit.door")
 #: Seconds after which a vendor may try again what could not be kept.
 AGAIN = 10
 #: Bytes of bodies that are held at once before they are verified.
@@ -160,29 +160,35 @@ def _check(adapter: type[Adapter], method: str, headers: dict[str, str]) -> None
 async def webhook(request: Request) -> Response:
     """A vendor calls."""
     gate: Gate = request.app.state.gate
-    account, correlation_id = request.path_params["account"], secrets.token_hex(8)
+    account, correlation_id, began = request.path_params["account"], correlation(), time.perf_counter()
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
     more: dict[str, str] = {}
+    fate, broken = "refused", None
     try:
-        reply = (await gate.hear(request, headers, account, correlation_id)).reply
+        heard = await gate.hear(request, headers, account, correlation_id)
+        reply, fate = heard.reply, heard.fate
     except Turned as turned:
         reply, more = turned.reply, turned.headers
     except (CrmkitError, SQLAlchemyError, TimeoutError) as error:
-        reply = _sorry(account, error)
+        reply, broken = _sorry(error), error
         more = {"Retry-After": f"{AGAIN}"} if reply.status == 503 else {}
     fixed = {"X-Request-Id": correlation_id, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
+    known = account if account in gate.adapters else None  # what else stands there may be anything
+    said = {"account": known, "correlation": correlation_id, "seconds": round(time.perf_counter() - began, 4)}
+    if broken is not None:
+        WEBHOOK_FAILED.say(status=reply.status, **told_of(broken), **said)
+    elif fate == "refused":
+        WEBHOOK_REFUSED.say(status=reply.status, **said)
+    else:
+        WEBHOOK_HEARD.say(fate=fate, **said)
     return Response(reply.body, reply.status, {**fixed, **more}, reply.content_type)
 
 
-def _sorry(account: str, error: Exception) -> Reply:
+def _sorry(error: Exception) -> Reply:
     """What is answered where it could not be kept: 503 if another time it may be, 500 if somebody has to mend that."""
     is_passing = isinstance(error, ConfigError | RetryableError | TimeoutError)
     if isinstance(error, SQLAlchemyError):
         is_passing = isinstance(error, OperationalError) or refusal(error) is None
-        what = type(error).__name__  # its text holds what was to be stored
-    else:
-        what = str(error) or type(error).__name__
-    _log.error("%s: a webhook could not be kept: %s", account, what)
     return Reply(503, b"not now") if is_passing else Reply(500, b"broken")
 
 

@@ -321,7 +321,7 @@ async def test_a_broken_door_harms_only_its_own_call(
         broken.setattr(Stall, "verify", lambda self, call: {}["ann@buyers.example"])
         answer = await call(town, said())
     assert (answer.status_code, answer.text) == (500, "broken")
-    assert "stall verify: KeyError" in caplog.text
+    assert "account=stall status=500 operation=verify error=PluginError from KeyError" in caplog.text
     assert "ann@" not in caplog.text
     assert town.rows(t.inbox) == []
     assert (await call(town, said())).status_code == 200
