@@ -44,6 +44,7 @@ _HOME = {
     "crmkit.adapters.adapter": "Account Ask",
     "crmkit.adapters.source": "Source SourceSettings",
     "crmkit.adapters.gateway": "Gateway GatewaySettings",
+    "crmkit.web.extension": "PageCrm",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
 
@@ -447,4 +448,7 @@ if TYPE_CHECKING:
     )
     from crmkit.core.survey import (
         Survey as Survey,
+    )
+    from crmkit.web.extension import (
+        PageCrm as PageCrm,
     )

@@ -10,8 +10,11 @@
 - `init`, `config`, `plugins`, `db`: setting up
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `sync`, `dispatch`, `run`: the way through, and both for ever
+- `serve`: the door to the outside
+- `told`: what `run` and `serve` say of what they did
 - `pause`: what does not leave until it is resumed
 - `inbox`, `connect`: webhooks that were kept; accounts whose vendor wants more than settings
+- `tokens`: what programs may use plugins' pages and the metrics with
 - `shops`: what shops are known, and by what name
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
 - `family`: customers merged, and taken apart, by hand
@@ -43,11 +46,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "resume": ("crmkit.cli.pause:resume", "Let it leave again."),
     "shops": ("crmkit.cli.shops:shops", "List the shops that are known, rename one."),
     "run": ("crmkit.cli.run:run", "Sync and dispatch for ever."),
+    "serve": ("crmkit.cli.serve:serve", "Take in webhooks and show customers their pages."),
     "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),
     "inbox": ("crmkit.cli.inbox:inbox", "List webhooks that were kept, show one, read them again."),
     "connect": ("crmkit.cli.connect:connect", "Give an account what its vendor wants beside settings."),
+    "tokens": ("crmkit.cli.tokens:tokens", "Make, list and revoke what programs may use pages with."),
     "quarantine": ("crmkit.cli.quarantine:quarantine", "List what was refused, show it, read it again."),
     "consent": ("crmkit.cli.consent:consent", "Show and enter what customers allowed and forbade."),
     "explain": ("crmkit.cli.explain:explain", "Say why a customer or a message is as it is."),

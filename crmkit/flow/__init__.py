@@ -27,6 +27,7 @@
 - `wave`: what a round of decisions came to, written together
 - `verdict`: what each answer and each error of a gateway means
 - `chain`: who is next when a gateway is down, paused or configured no more
+- `tell`: what a plugin's page says happened
 - `pause`: what does not leave until it is resumed
 - `claim`: due messages are taken, after a last look, as far as their account allows
 - `record`: what came of tries is stored
@@ -35,7 +36,7 @@
 - `deliver`: claims, the mark before the wire, gateways, what came of it
 - `callback`: receipts move messages on
 - `consent`: what is entered by hand or from a file goes into the ledger
-- `statement`: a customer's account with a shop, and what they confirm and dispute of it
 - `preference`: what a customer allows and forbids on a page of their own
 - `survey`: what a customer answers on one, once
+- `statement`: a customer's account with a shop, and what they confirm and dispute of it
 """

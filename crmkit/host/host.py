@@ -4,7 +4,7 @@ A plugin that is broken is named and skipped, with what needs it; a configuratio
 everything that is wrong in it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -221,7 +221,8 @@ class Host:
     def findings(self) -> list[Problem]:
         """Everything `config check` tells: problems, broken plugins, and what plugins say of their own settings."""
         found = list(self.problems)
-        found += [Problem(str(one.error), f"without it: {one.needed_by}") for one in self.broken]
+        broken = [*self.broken, *self._broken_pages()]
+        found += dict.fromkeys(Problem(str(one.error), f"without it: {one.needed_by}") for one in broken)
         found += [Problem(str(error)) for error in self.templates.check()]
         reports: dict[str, frozenset[str]] = {}
         for shop in self.shops.values():
@@ -240,6 +241,15 @@ class Host:
             if callable(check):
                 found += self._checked(playbook, check, reports)
         return found
+
+    def _broken_pages(self) -> Iterator[Broken]:
+        """Plugins whose routers cannot be imported."""
+        for pages in self.pages:
+            try:
+                for routes in pages.routes:
+                    pages.loaded.router(routes)
+            except PluginError as error:
+                yield Broken(pages.loaded.name, error, f"the pages of {pages.loaded.name}")
 
     def _module(self, name: str) -> Any:
         return next((one.module for one in self.plugins.loaded() if name in (one.name, one.slug)), None)

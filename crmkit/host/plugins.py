@@ -31,6 +31,7 @@ from crmkit.store.tables import CORE, table_of
 
 if TYPE_CHECKING:
     import click
+    from fastapi import APIRouter
 
 _CORE_TABLES = frozenset(table.name for table in CORE)
 T = TypeVar("T")
@@ -117,18 +118,18 @@ class Loaded:
 
         found: dict[str, click.Command] = {}
         for item in self._yielded("crmkit_commands", object, ""):
-            command: object = self._imported(item) if isinstance(item, str) else item
+            command: object = self._imported("command", item) if isinstance(item, str) else item
             if not isinstance(command, click.Command) or not command.name:
                 raise self.error(f"crmkit_commands yields {item!r}", "yield click commands or their dotted names")
             found[command.name] = command
         return found
 
-    def _imported(self, dotted: str) -> object:
+    def _imported(self, kind: str, dotted: str) -> object:
         module, _, name = dotted.replace(":", ".").rpartition(".")
         try:
             return getattr(import_module(module), name)
         except (Exception, SystemExit) as error:
-            raise self.error(f"the command {dotted} cannot be imported: {_told(error)}") from error
+            raise self.error(f"the {kind} {dotted} cannot be imported: {_told(error)}") from error
 
     def web(self, settings: Any) -> tuple[Routes | Survey, ...]:
         """Its pages, and the surveys whose pages crmkit hosts; no router is imported yet."""
@@ -145,6 +146,21 @@ class Loaded:
                 names.add(item.name)
             found.append(item)
         return tuple(found)
+
+    def router(self, routes: Routes) -> "APIRouter":
+        """The router of its pages, imported where it is given by its name.
+
+        Raises:
+            PluginError: it cannot be, or is none.
+        """
+        try:
+            from fastapi import APIRouter
+        except ModuleNotFoundError:
+            raise self.error("its pages need FastAPI", "pip install 'crmkit[web]'") from None
+        router = self._imported("router", routes.router) if isinstance(routes.router, str) else routes.router
+        if not isinstance(router, APIRouter):
+            raise self.error(f"its router is {router!r}", "give a fastapi.APIRouter, or its dotted name")
+        return router
 
     def _check_routes(self, routes: Routes) -> None:
         if self.slug in PATHS or not _PATH.fullmatch(self.slug):

@@ -12,7 +12,6 @@
 - `bodies`: raw bodies that were kept, and which of them are about somebody
 - `orders`: orders and what belongs to them
 - `statement`: what a customer's account with a shop is made of
-- `statement`: what a customer's account with a shop is made of
 - `log`: interactions, pending work and timers
 - `facts`: what handlers, policies and templates are shown, loaded for a whole batch
 - `broadcasts`: audiences frozen to members, and how far they are

@@ -3,6 +3,7 @@
 - `app`: all of it as one ASGI application
 - `site`: what every page is given: the installation, its database, the clock
 - `limit`: who calls, and how often he may
+- `server`: the application on a port, closed to whoever is slow
 - `webhooks`: vendors' calls verified, kept and answered
 - `page`: how a page is shown: language, layout, security headers; what is shown in place of one
 - `form`: what a form said

@@ -118,3 +118,8 @@ async def instead(request: Request, error: Exception) -> Response:
     """What is shown in place of a page that cannot be."""
     assert isinstance(error, PageError)
     return show(request, "none.html", status=error.status, why=error.why)
+
+
+async def broken(request: Request, error: Exception) -> Response:
+    """What is shown in place of a page that raised: nothing of what it raised."""
+    return await instead(request, PageError(500, "broken"))

@@ -215,6 +215,14 @@ def test_plugins_bring_pages_and_surveys_and_no_router_is_imported(shelf: Shelf,
     assert host.broken == []
 
 
+def test_a_router_that_cannot_be_imported_is_told_when_the_configuration_is_checked(shelf: Shelf, write: Write) -> None:
+    shelf.add("play.desk", PAGES.format(survey="one"))
+    host = Host.open(write('[plugins]\nuse = ["desk"]\n'), plugins=shelf.plugins)
+    (told,) = (str(finding) for finding in host.findings())
+    assert "the router not.imported.yet cannot be imported: ModuleNotFoundError" in told
+    assert "without it: the pages of play.desk" in told
+
+
 def test_an_adapter_may_bring_pages(shelf: Shelf, write: Write) -> None:
     shelf.add("email.paged", MAIL.replace("post", "paged") + PAGES.format(survey="mail"))
     host = Host.open(write('[[channels.email]]\nuse = "paged"\n'), plugins=shelf.plugins)

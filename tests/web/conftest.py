@@ -33,6 +33,9 @@ INSTALLED = [
     EntryPoint("email.post", "tests.web.stall", "crmkit"),
     EntryPoint("sms.text", "tests.web.stall", "crmkit"),
     EntryPoint("play.care", "crmkit_care", "crmkit"),
+    EntryPoint("play.points", "tests.web.points", "crmkit"),
+    EntryPoint("play.pointsplus", "tests.web.pointsplus", "crmkit"),
+    EntryPoint("play.torn", "tests.web.torn", "crmkit"),
 ]
 
 
@@ -125,6 +128,15 @@ class Town:
 async def town(migrated_url: str, tmp_path: Path) -> AsyncIterator[Town]:
     """A town with one shop."""
     found = Town(tmp_path / "town", migrated_url)
+    async with found.app.router.lifespan_context(found.app), found.client:
+        yield found
+    found.store.close()
+
+
+@pytest.fixture
+async def plugged(migrated_url: str, tmp_path: Path) -> AsyncIterator[Town]:
+    """A town with plugins that have pages."""
+    found = Town(tmp_path / "town", migrated_url, '[plugins]\nuse = ["points", "pointsplus", "torn"]\n')
     async with found.app.router.lifespan_context(found.app), found.client:
         yield found
     found.store.close()
