@@ -7,9 +7,10 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.core.duration import write_duration
 from crmkit.core.errors import ConfigError
 
-_STATES = ("waiting", "done", "failed")
+_STATES = ("waiting", "done", "failed", "expired")
 
 
 @click.group()
@@ -69,7 +70,11 @@ def show(call: Call, number: int, as_json: bool) -> None:
     told = ("id", "account", "received_at", "state", "tries", "error", "settled_at", "query", "headers")
     output.facts(((name.removesuffix("_at"), shown[name]) for name in told), zone=call.zone)
     output.heading("body")
-    output.say(body)
+    output.say(f"let go: bodies are kept for {_kept(call)}" if row["state"] == "expired" else body)
+
+
+def _kept(call: Call) -> str:
+    return write_duration(call.host.config.web.keep_bodies)
 
 
 def _unknown(number: int) -> ConfigError:
@@ -94,7 +99,12 @@ def replay(call: Call, numbers: tuple[int, ...], failed: bool, as_json: bool) ->
     with call.writing() as tx:
         wanted = {row["id"] for row in stored.listed(tx, None, "failed", None)} if failed else set(numbers)
         if stored.again(tx, sorted(wanted)) < len(wanted):
-            raise _unknown(min(number for number in wanted if stored.find(tx, number) is None))
+            there = {number: stored.find(tx, number) for number in sorted(wanted)}
+            expired = [number for number, row in there.items() if row is not None and row["state"] == "expired"]
+            if not expired:
+                raise _unknown(min(number for number, row in there.items() if row is None))
+            what = f"webhook {expired[0]} has expired: bodies are kept for {_kept(call)}"
+            raise ConfigError(what, who="inbox replay", do="read the order again: `crmkit sync SHOP --ids ID`")
     with call.open_store() as store:
         runs = asyncio.run(Local(call.host, store).take_in(now=call.given_now))
     with call.reading() as tx:

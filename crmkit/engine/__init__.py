@@ -6,4 +6,5 @@
 - `inward`: what comes in: shops read, webhooks kept and taken in
 - `local`: everything in one process, nothing to install
 - `service`: sync and dispatch for ever, and standing connections beside them
+- `keeper`: what an open door needs beside it
 """

@@ -17,7 +17,7 @@ from crmkit.engine.doors import Doors
 from crmkit.flow import inbox as door
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.setup import Entry
-from crmkit.flow.sync import Run, guarded, pull, read
+from crmkit.flow.sync import Run, guarded, hinted, pull, read
 from crmkit.host.host import Host
 from crmkit.host.opening import ShopEntry
 from crmkit.store import accounts, inbox, migrate
@@ -25,6 +25,8 @@ from crmkit.store.engine import Store
 
 #: Told as a sync goes on: shop, stream, records so far, records in all (None: unknown).
 SyncProgress = Callable[[str, str, int, int | None], None]
+#: Webhooks whose bodies one transaction lets go.
+EXPIRED = 500
 
 
 @dataclass(slots=True)
@@ -84,6 +86,7 @@ class Inward:
         self.prepare()
         moment = now or datetime.now(UTC)
         number = await self.store.run(accounts.begin_run, "sync", moment)
+        await self.expire(now=now)
         runs: list[ShopRun] = []
         outcome = "interrupted"
         refs = [Ref("order", one) for one in ids]
@@ -223,6 +226,34 @@ class Inward:
             except CrmkitError as error:
                 runs[-1].errors.append(error)
         return runs
+
+    async def follow(self, *, now: datetime | None = None) -> list[ShopRun]:
+        """What news at the door asks for: take in what waits, and read again what it hinted at. No stream is read."""
+        moment = now or datetime.now(UTC)
+        runs = {run.shop: run for run in await self.take_in(now=now)}
+        hinted_at = set(await self.store.run(inbox.accounts_hinted))
+        names = {row["name"] for row in await self.store.run(accounts.every) if row["id"] in hinted_at}
+        for name, entry in self.accounts.named().items():
+            if name not in names:
+                continue
+            run = runs.setdefault(name, ShopRun(name))
+            try:
+                async with self.accounts.open(entry, self.store.run, moment) as (adapter, shop):
+                    if isinstance(adapter, Source):
+                        listened = self.accounts.listened()
+                        tally, errors = await hinted(adapter, shop, self.store.run, listened=listened, now=moment)
+                        run.tally.add(tally)
+                        run.errors.extend(errors)
+            except CrmkitError as error:
+                run.errors.append(error)
+        return list(runs.values())
+
+    async def expire(self, *, now: datetime | None = None) -> None:
+        """Let raw bodies go that were kept long enough."""
+        before = (now or datetime.now(UTC)) - self.host.config.web.keep_bodies
+        while await self.store.run(inbox.expire, before, EXPIRED) == EXPIRED:
+            pass
+        await self.store.run(inbox.expire_refused, before)
 
     @staticmethod
     def _add(result: ShopRun, taken: door.Taken) -> None:

@@ -1,7 +1,11 @@
-"""The long-running service: sync and dispatch in turn, with standing connections beside them, until it is stopped."""
+"""The long-running service: sync and dispatch in turn, with standing connections beside them, until it is stopped.
+
+News, from a connection or from the door, is answered at once: what waits is taken in, what it hints at is read again,
+and what is due then is sent. The rounds, which read every stream, keep their own time.
+"""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -21,6 +25,8 @@ from crmkit.host.opening import ShopEntry
 
 #: A standing connection that broke is made again after so long, doubling up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
+#: News is answered at once, and what comes within so long after that, together.
+GAP = timedelta(seconds=1)
 
 
 class Told(Protocol):
@@ -57,7 +63,7 @@ class Service:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.local, self.every, self.told, self.clock = local, every, told, clock
-        self._news = asyncio.Event()
+        self._news = local.doors.news  # what is heard over a connection is news as what comes to the door is
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until `stop` is set; what is in flight then may end.
@@ -80,17 +86,30 @@ class Service:
                 raise result
 
     async def _rounds(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
-            try:
-                self.told.synced(await self.local.sync())
-                self.told.dispatched(await self.local.dispatch())
-            except (CrmkitError, DBAPIError) as error:
-                self.told.failed("round", error)
-            try:  # what is heard is answered at once
-                await asyncio.wait_for(self._news.wait(), self.every.total_seconds())
-            except TimeoutError:
-                pass
-            self._news.clear()
+            await self._round("round", self.local.sync)
+            ended = loop.time()
+            while (left := ended + self.every.total_seconds() - loop.time()) > 0 and await self._hears(left):
+                await self._round("news", self.local.follow)
+                await asyncio.sleep(GAP.total_seconds())
+
+    async def _round(self, what: str, read: Callable[[], Awaitable[list[ShopRun]]]) -> None:
+        """Read, and dispatch what came of it."""
+        self._news.clear()
+        try:
+            self.told.synced(await read())
+            self.told.dispatched(await self.local.dispatch())
+        except (CrmkitError, DBAPIError) as error:
+            self.told.failed(what, error)
+
+    async def _hears(self, within: float) -> bool:
+        """Whether there is news within so many seconds."""
+        try:
+            await asyncio.wait_for(self._news.wait(), within)
+        except TimeoutError:
+            return False
+        return True
 
     # standing connections
 

@@ -14,6 +14,8 @@ from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
 _i, _h, _m = t.inbox.c, t.hint.c, t.memory.c
+#: What is left of a webhook whose body was let go.
+_EMPTY: Mapping[str, Any] = {"body": b"", "query": "", "headers": None}
 
 
 def keep(tx: Connection, calls: Sequence[Row]) -> list[bool]:
@@ -79,9 +81,27 @@ def settle(
 
 
 def again(tx: Connection, ids: Sequence[int]) -> int:
-    """These webhooks are taken in once more, by the parser there is now. Returns how many there are."""
-    wait = sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(state="waiting", error=None, settled_at=None)
-    return tx.execute(wait).rowcount
+    """These webhooks are taken in once more, by the parser there is now. Returns how many: none that expired."""
+    wait = sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids), _i.state != "expired")
+    return tx.execute(wait.values(state="waiting", error=None, settled_at=None)).rowcount
+
+
+def expire(tx: Connection, before: datetime, limit: int) -> int:
+    """Let the bodies go of some webhooks that were settled before then; their rows stay, to know repeats by.
+
+    Returns:
+        Of how many.
+    """
+    old = sa.select(_i.id).where(_i.state.in_(("done", "failed")), _i.settled_at < before)
+    ids = list(tx.execute(old.order_by(_i.settled_at).limit(limit)).scalars())
+    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(**_EMPTY, state="expired"))
+    return len(ids)
+
+
+def expire_refused(tx: Connection, before: datetime) -> None:
+    """Let the bodies go of refused records that were settled before then."""
+    q = t.quarantine.c
+    tx.execute(sa.update(t.quarantine).where(q.resolved_at < before, q.raw.is_not(None)).values(raw=None))
 
 
 def find(tx: Connection, number: int) -> Row | None:
@@ -145,14 +165,20 @@ def hint(
     bulk.upsert(tx, t.hint, ("account_id", "kind", "external_id"), rows)
 
 
-def hints(tx: Connection, account: int, limit: int) -> list[Row]:
-    """What is to be read again, the longest known first."""
-    return bulk.rows(tx, sa.select(t.hint).where(_h.account_id == account).order_by(_h.seen_at).limit(limit))
+def hints(tx: Connection, account: int, limit: int, *, only_new: bool = False) -> list[Row]:
+    """What is to be read again, the longest known first; what was never tried only, if so asked."""
+    statement = sa.select(t.hint).where(_h.account_id == account).order_by(_h.seen_at).limit(limit)
+    return bulk.rows(tx, statement.where(_h.tries == 0) if only_new else statement)
+
+
+def accounts_hinted(tx: Connection) -> list[int]:
+    """Accounts of which something is to be read again that was not tried yet."""
+    return list(tx.execute(sa.select(_h.account_id).distinct().where(_h.tries == 0)).scalars())
 
 
 def blank(tx: Connection, ids: Sequence[int]) -> None:
     """Empty the bodies of these webhooks: they were about somebody who was forgotten."""
-    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(body=b"", query="", headers=None))
+    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(**_EMPTY))
 
 
 def tried_hints(tx: Connection, rows: Sequence[Row]) -> None:

@@ -127,7 +127,10 @@ class Stage:
         self.asked: list[Any] = []
         self.error: Exception | None = None
         self.config = SimpleNamespace(
-            key=SecretStr("0123456789abcdef"), crm=SimpleNamespace(locale="en", timezone="UTC"), database=""
+            key=SecretStr("0123456789abcdef"),
+            crm=SimpleNamespace(locale="en", timezone="UTC"),
+            web=SimpleNamespace(keep_bodies=30 * DAY),
+            database="",
         )
         account = Account("tea", "UTC", None, "US", Path(), "https://crm.example/webhooks/tea")
         shop = ShopEntry("tea", "shop", Vendor, Vendor.Settings(), account, "Tea", "en", LONG_AGO)

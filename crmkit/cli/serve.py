@@ -1,0 +1,100 @@
+"""`crmkit serve`: the door to the outside, until it is stopped."""
+
+import asyncio
+import signal
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+import click
+
+from crmkit.cli import output
+from crmkit.cli.call import Call, told, with_call
+from crmkit.cli.told import Told
+from crmkit.core.errors import ConfigError, CrmkitError
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from crmkit.engine.local import Local
+    from crmkit.web.server import Server
+
+    #: Something that goes on until it is told to stop.
+    Part = Callable[[asyncio.Event], Awaitable[None]]
+
+host_option = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
+port_option = click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="Its port.")
+
+
+@click.command()
+@host_option
+@port_option
+@output.json_option
+@with_call
+def serve(call: Call, host: str, port: int, as_json: bool) -> None:
+    """Take in vendors' webhooks and show customers their pages, for ever.
+
+    What comes in is taken in at once; shops are read, and messages sent, by `crmkit run` or `sync` and `dispatch`
+    beside it. SIGINT and SIGTERM end it: what is in flight may end first.
+    """
+    from crmkit.engine.keeper import Keeper
+    from crmkit.engine.local import Local
+
+    if call.given_now is not None:
+        raise click.UsageError("a server runs by the wall clock")
+    with call.open_store() as store:
+        local = Local(call.host, store)
+        local.prepare()
+        server = server_of(local, host, port)
+        asyncio.run(until_stopped(door(local, server), Keeper(local, Told(as_json)).run))
+    output.warn("stopped")
+
+
+def server_of(local: "Local", host: str, port: int) -> "Server":
+    """A server of an installation, which listens from now on.
+
+    Raises:
+        ConfigError: it cannot, or what it needs is not installed.
+    """
+    try:
+        found: Server = import_module("crmkit.web.server").of(local, host, port)
+    except ModuleNotFoundError as error:
+        if (error.name or "crmkit").partition(".")[0] == "crmkit":
+            raise
+        raise ConfigError(f"{error.name} is not installed", who="serve", do="pip install 'crmkit[web]'") from None
+    output.warn(f"listening on http://{f'[{host}]' if ':' in host else host}:{found.port}")
+    return found
+
+
+def door(local: "Local", server: "Server") -> "Part":
+    """Serves; when it is told to stop, what was verified is kept before it ends."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    async def serving(stop: asyncio.Event) -> None:
+        try:
+            await server.run(stop)
+        finally:
+            try:
+                await local.doors.close()
+            except (CrmkitError, SQLAlchemyError) as error:
+                output.warn(f"error: {told(error)[0]}")
+
+    return serving
+
+
+async def until_stopped(*parts: "Part") -> None:
+    """Run parts side by side until SIGINT or SIGTERM, or until one of them ends; then all may end in their own time."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+
+    async def run(part: "Part") -> None:
+        try:
+            await part(stop)
+        finally:
+            stop.set()
+
+    ended = await asyncio.gather(*(run(part) for part in parts), return_exceptions=True)
+    for result in ended:
+        if isinstance(result, BaseException):
+            raise result

@@ -1,0 +1,63 @@
+"""What a long-running command says of what it did."""
+
+from typing import TYPE_CHECKING
+
+from crmkit.cli import output
+from crmkit.cli.call import of, told
+
+if TYPE_CHECKING:
+    from crmkit.engine.inward import ShopRun
+    from crmkit.engine.local import DispatchRun
+    from crmkit.flow.ingest import Tally
+
+
+class Told:
+    """Says what was done, in a line each where something happened."""
+
+    def __init__(self, as_json: bool) -> None:
+        self.as_json = as_json
+        self.failing: dict[str, str] = {}
+        self.stopped: set[str] = set()
+
+    def synced(self, runs: "list[ShopRun]") -> None:
+        for run in runs:
+            for error in run.errors:
+                self._down(run.shop, str(error))
+            if not run.errors:
+                self._up(run.shop)
+            self._news(run.shop, run.tally)
+
+    def dispatched(self, run: "DispatchRun") -> None:
+        for name, error in run.delivered.stopped.items():
+            self._down(name, str(error))
+        for name in self.stopped - set(run.delivered.stopped):
+            self._up(name)
+        self.stopped = set(run.delivered.stopped)
+        self._say("dispatch", {str(state): count for state, count in sorted(run.delivered.states.items()) if count})
+
+    def heard(self, account: str, tally: "Tally") -> None:
+        self._news(account, tally)
+
+    def failed(self, what: str, error: Exception) -> None:
+        self._down(what, told(error)[0])
+
+    def _news(self, account: str, tally: "Tally") -> None:
+        self._say(account, dict(sorted(tally.interactions.items())))
+
+    def _say(self, what: str, counts: dict[str, int]) -> None:
+        if not counts:
+            return
+        if self.as_json:
+            output.lines([{"what": what, **counts}])
+        else:
+            output.say(f"{what}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
+
+    def _down(self, what: str, why: str) -> None:
+        """What fails is said once, until it fails otherwise or works again."""
+        if self.failing.get(what) != why:
+            self.failing[what] = why
+            output.warn(f"error: {of(what, why)}")
+
+    def _up(self, what: str) -> None:
+        if self.failing.pop(what, None) is not None:
+            output.warn(f"{what}: works again")

@@ -1,0 +1,80 @@
+"""What an open door needs beside it: what was kept is taken in, strangers are noted, and old bodies are let go."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from sqlalchemy.exc import DBAPIError
+
+from crmkit.core.errors import CrmkitError
+from crmkit.engine.local import Local
+from crmkit.engine.service import Told
+
+#: How often strangers are noted, and bodies let go.
+NOTED, EXPIRED = timedelta(seconds=10), timedelta(hours=1)
+#: What comes at once is taken in together: when it was calm for so long, and at the latest after so long.
+CALM, LATEST = timedelta(milliseconds=200), timedelta(seconds=5)
+#: Looked for without news too: another process may have kept it, or the last time went wrong.
+SWEEP = timedelta(seconds=60)
+
+
+class Keeper:
+    """Keeps house behind the doors.
+
+    Args:
+        local: the installation.
+        told: hears what was done.
+        takes_in: whether it takes webhooks in; a service that runs beside it does so itself.
+    """
+
+    def __init__(self, local: Local, told: Told, *, takes_in: bool = True) -> None:
+        self.local, self.told, self.takes_in = local, told, takes_in
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Go on until `stop` is set; a transaction that is under way then may end."""
+        doors = self.local.doors
+        working = [
+            asyncio.create_task(self._every(NOTED, "strangers", doors.note_strangers)),
+            asyncio.create_task(self._every(EXPIRED, "bodies", self.local.expire)),
+        ]
+        if self.takes_in:
+            working.append(asyncio.create_task(self._take_in()))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([*working, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (*working, stopping):
+                task.cancel()
+            ended = await asyncio.gather(*working, stopping, return_exceptions=True)
+        for result in ended:
+            if isinstance(result, Exception):
+                raise result
+
+    async def _every(self, pause: timedelta, what: str, step: Callable[[], Awaitable[None]]) -> None:
+        while True:
+            try:
+                await step()
+            except (CrmkitError, DBAPIError) as error:
+                self.told.failed(what, error)
+            await asyncio.sleep(pause.total_seconds())
+
+    async def _take_in(self) -> None:
+        while True:
+            try:
+                self.told.synced(await self.local.take_in())
+            except (CrmkitError, DBAPIError) as error:
+                self.told.failed("inbox", error)
+            await self._calm()
+
+    async def _calm(self) -> None:
+        """Wait for news, and until there is no more for a moment: what takes in, and who calls, share a process."""
+        news, loop = self.local.doors.news, asyncio.get_running_loop()
+        try:
+            await asyncio.wait_for(news.wait(), SWEEP.total_seconds())
+        except TimeoutError:
+            return
+        latest = loop.time() + LATEST.total_seconds()
+        while news.is_set() and loop.time() < latest:
+            news.clear()
+            await asyncio.sleep(CALM.total_seconds())
+        news.clear()

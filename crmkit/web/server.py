@@ -1,0 +1,218 @@
+"""The server: the application on a port, closed to whoever is slow, and shut without losing what came in.
+
+It is uvicorn with a protocol that ends a connection whose client keeps it waiting: for the head of a request, for its
+body, or by not reading what it is answered. It stands behind a proxy that speaks TLS, or alone on a private network.
+"""
+
+import asyncio
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from crmkit.core.errors import ConfigError
+from crmkit.engine.local import Local
+from crmkit.web.app import create
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long a client is waited for, in seconds, and how much of it is borne.
+
+    Attributes:
+        head: until a request's head is there, from the connection or from its first byte.
+        body: from then on until its body is; a route may wait less long.
+        idle: between requests.
+        reading: until a client goes on reading what it is answered.
+        ending: for requests in flight once the server is to end.
+        connections: at once; more are told to come again.
+        largest_head: bytes.
+    """
+
+    head: float = 10.0
+    body: float = 20.0
+    idle: float = 20.0
+    reading: float = 20.0
+    ending: float = 10.0
+    connections: int = 1_000
+    largest_head: int = 32 * 1024
+
+
+def _closing(status: str, more: str = "") -> bytes:
+    return f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n{more}connection: close\r\n\r\n".encode()
+
+
+_CROWDED = _closing("503 Service Unavailable", "retry-after: 1\r\n")
+_LONG = _closing("431 Request Header Fields Too Large")
+
+
+class Connection(HttpToolsProtocol):
+    """One connection. At any time it waits for one thing: a head, a body, its reader, or nothing."""
+
+    patience = Patience()
+    _deadline: asyncio.TimerHandle | None = None
+    _stuck: asyncio.TimerHandle | None = None
+    _is_head = False
+    _head = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for the first head, unless there are too many already."""
+        super().connection_made(transport)
+        if len(self.connections) > self.patience.connections:
+            transport.write(_CROWDED)
+            transport.close()
+        else:
+            self._wait(self.patience.head)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait for nothing any more."""
+        self._rest()
+        self._reads_again()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Something came: of a head only so much, and within the time that began with its first byte."""
+        was_head = self._is_head
+        super().data_received(data)
+        if self.transport.is_closing():
+            return
+        if self._is_head and was_head:
+            self._head += len(data)
+            if self._head > self.patience.largest_head:
+                self.transport.write(_LONG)
+                self.transport.close()
+                return
+        if self._deadline is None and (self._is_head or not self._is_answering()):
+            self._wait(self.patience.head)
+
+    def on_message_begin(self) -> None:
+        """A head begins."""
+        super().on_message_begin()
+        self._is_head, self._head = True, 0
+
+    def on_headers_complete(self) -> None:
+        """The head is there: wait for the body."""
+        super().on_headers_complete()
+        self._is_head = False
+        self._wait(self.patience.body)
+
+    def on_message_complete(self) -> None:
+        """All of it is there."""
+        super().on_message_complete()
+        self._rest()
+
+    def pause_writing(self) -> None:
+        """The client does not read."""
+        super().pause_writing()
+        self._stuck = self._stuck or self.loop.call_later(self.patience.reading, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        super().resume_writing()
+        self._reads_again()
+
+    def _is_answering(self) -> bool:
+        cycle: RequestResponseCycle | None = self.cycle  # none before the first head
+        return cycle is not None and not cycle.response_complete
+
+    def _wait(self, seconds: float) -> None:
+        self._rest()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _rest(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _reads_again(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+            self._stuck = None
+
+
+class _Uvicorn(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the command's."""
+        yield
+
+
+class Server:
+    """Serves an application.
+
+    Args:
+        app: the application.
+        host, port: where; any port where 0.
+        patience: how long clients are waited for.
+
+    Attributes:
+        port: the port it listens on.
+
+    Raises:
+        ConfigError: it cannot listen there.
+    """
+
+    def __init__(self, app: ASGIApp, host: str, port: int, patience: Patience | None = None) -> None:
+        patience = patience or Patience()
+        protocol = type("Connection", (Connection,), {"patience": patience})
+        self._socket = _listening(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        self._uvicorn = _Uvicorn(
+            uvicorn.Config(
+                app,
+                http=protocol,
+                ws="none",
+                loop="asyncio",
+                log_config=None,
+                access_log=False,  # paths hold secrets
+                server_header=False,
+                proxy_headers=False,  # whom a proxy calls for is asked where it matters
+                timeout_keep_alive=patience.idle,  # type: ignore[arg-type]  # seconds, and parts of them
+                timeout_graceful_shutdown=patience.ending,  # type: ignore[arg-type]
+            )
+        )
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until `stop` is set; requests in flight then may end."""
+        serving = asyncio.create_task(self._uvicorn.serve(sockets=[self._socket]))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            self._uvicorn.should_exit = True
+            await serving
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens there."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind, proto)
+        try:
+            found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            found.bind(address)
+            found.listen(2048)
+            found.setblocking(False)
+        except BaseException:
+            found.close()
+            raise
+    except OSError as error:
+        what = f"cannot listen on {host}:{port}: {error.strerror or error}"
+        raise ConfigError(what, who="serve", do="take another with --port, or end who has it") from None
+    return found
+
+
+def of(local: Local, host: str, port: int) -> Server:
+    """A server of an installation.
+
+    Raises:
+        ConfigError: it cannot listen there.
+    """
+    return Server(create(local), host, port)
