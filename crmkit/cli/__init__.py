@@ -17,6 +17,7 @@
 - `tokens`: what programs may use plugins' pages and the metrics with
 - `shops`: what shops are known, and by what name
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
+- `links`: addresses of customers' own pages
 - `family`: customers merged, and taken apart, by hand
 - `forget`: a customer forgotten for good
 - `explain`, `doctor`: why something is as it is, and what is not as it should be
@@ -53,6 +54,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "inbox": ("crmkit.cli.inbox:inbox", "List webhooks that were kept, show one, read them again."),
     "connect": ("crmkit.cli.connect:connect", "Give an account what its vendor wants beside settings."),
     "tokens": ("crmkit.cli.tokens:tokens", "Make, list and revoke what programs may use pages with."),
+    "links": ("crmkit.cli.links:links", "Make addresses of customers' own pages."),
     "quarantine": ("crmkit.cli.quarantine:quarantine", "List what was refused, show it, read it again."),
     "consent": ("crmkit.cli.consent:consent", "Show and enter what customers allowed and forbade."),
     "explain": ("crmkit.cli.explain:explain", "Say why a customer or a message is as it is."),

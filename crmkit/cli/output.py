@@ -33,6 +33,22 @@ def line(row: Any) -> str:
     return json.dumps(row, ensure_ascii=False, default=plain)
 
 
+#: How text begins that a spreadsheet takes for a formula.
+_FORMULA = tuple("=+-@\t\r\n＝＋－＠")
+
+
+def sheet(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print CSV that a spreadsheet takes as text: what would be a formula there begins with a `'`."""
+    import csv
+    import io
+
+    for row in (columns, *rows):
+        written = io.StringIO()
+        writer = csv.writer(written, lineterminator="", quoting=csv.QUOTE_ALL)
+        writer.writerow([f"'{text}" if text.startswith(_FORMULA) else text for text in row])
+        click.echo(written.getvalue())
+
+
 def plain(value: Any) -> Any:
     """What JSON has no type for: times as ISO text, sets and tuples as lists, the rest as text."""
     if isinstance(value, datetime | date):
