@@ -4,6 +4,7 @@ import logging
 import uuid
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,6 +14,7 @@ import pytest
 from crmkit.core.token import hash_of, new_token
 from crmkit.store import tables as t
 from crmkit.store import tokens
+from tests.docs.test_tutorial import DOCS, fences
 from tests.web import points
 from tests.web.conftest import NOON, Town
 
@@ -249,3 +251,22 @@ async def test_a_schema_shows_every_page_and_what_it_needs_and_is_not_served(plu
     assert "security" not in paths["/points/hello"]["get"]
     for path in ("/openapi.json", "/docs", "/redoc", "/points/openapi.json", "/points/docs"):
         assert (await plugged.client.get(path)).status_code in {401, 404}
+
+
+async def test_the_page_of_the_documentation_works(migrated_url: str, tmp_path: Path) -> None:
+    (fence,) = (one for one in fences((DOCS / "plugins.md").read_text("utf-8")) if "served" in one.info)
+    assert len(fence.lines) <= 30
+    folder = tmp_path / "town"
+    folder.mkdir()
+    (folder / "till.py").write_text("\n".join(fence.lines), "utf-8")
+    town = Town(folder, migrated_url, '[plugins]\nuse = ["./till.py"]\n')
+    town.order()
+    who, caller = town.profile(), Caller(town, "till:note")
+    visit = {"customer": who, "till": "3", "receipt": "8841"}
+    async with town.client:
+        assert (await town.client.post("/till/visits", params=visit)).status_code == 401
+        said = [(await caller.ask("POST", "/till/visits", params=visit)).json() for _ in "ab"]
+        assert (await caller.ask("POST", "/till/visits", params={**visit, "customer": 99})).status_code == 404
+    assert said == [{"is_new": True}, {"is_new": False}]
+    assert town.one(t.interaction, type="visit-noted")["payload"] == {"till": "3"}
+    town.store.close()
