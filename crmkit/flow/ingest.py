@@ -362,9 +362,12 @@ class _Batch:
         for profile, at, correlation in self.people.created:
             self._tell("customer-created", at, correlation, profile_id=profile, actor="customer")
         self.told.extend(self.people.consents)
-        moved = {state.row.get("profile_id") for state in self.orders.values() if state.is_fresh or state.is_changed}
-        moved |= self.left
-        self.told.extend(self.people.join_families({profile for profile in moved if profile is not None}))
+        changed = [state for state in self.orders.values() if state.is_fresh or state.is_changed]
+        by = {profile: correlation for profile, _, correlation in self.people.created}
+        by |= {state.row["profile_id"]: state.correlation for state in changed if state.row.get("profile_id")}
+        moved = {state.row.get("profile_id") for state in changed} | self.left
+        for row in self.people.join_families({profile for profile in moved if profile is not None}):
+            self.told.append({**row, "correlation_id": by.get(row["profile_id"], self.correlation)})
 
     # orders
 
