@@ -1,7 +1,7 @@
 """The page of an order: what it shows, what it leaves out, and to whom."""
 
 from datetime import timedelta
-from decimal import Decimal as D
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -11,13 +11,13 @@ from tests.web.conftest import NOON, Town
 
 DAY = timedelta(days=1)
 LINES = (
-    LineRecord(external_id="1", title="Green tea", quantity=D("2.0"), total=D("48.00")),
-    LineRecord(external_id="2", sku="CUP-1", total=D("24.40")),
+    LineRecord(external_id="1", title="Green tea", quantity=Decimal("2.0"), total=Decimal("48.00")),
+    LineRecord(external_id="2", sku="CUP-1", total=Decimal("24.40")),
 )
 
 
 def bought(town: Town, number: str = "1001", **fields: Any) -> int:
-    said = {"currency": "EUR", "total": D("72.40"), "lines": LINES, "placed_at": NOON - 10 * DAY}
+    said = {"currency": "EUR", "total": Decimal("72.40"), "lines": LINES, "placed_at": NOON - 10 * DAY}
     return town.order(number, **{**said, **fields})
 
 
@@ -87,9 +87,9 @@ async def test_days_are_those_of_the_customers_zone(town: Town):
     ("fields", "said"),
     [
         ({}, "Still to be paid: €72.40."),
-        ({"paid": D("30.00"), "payment_state": "partial"}, "Still to be paid: €42.40."),
+        ({"paid": Decimal("30.00"), "payment_state": "partial"}, "Still to be paid: €42.40."),
         ({"paid_at": NOON}, "Everything is paid."),
-        ({"paid_at": NOON, "paid": D("80.00")}, "You have paid €7.60 more than the order costs."),
+        ({"paid_at": NOON, "paid": Decimal("80.00")}, "You have paid €7.60 more than the order costs."),
         ({"cancelled_at": NOON, "status": "cancelled"}, "There is nothing to pay."),
         ({"cancelled_at": NOON, "status": "cancelled", "paid_at": NOON}, "€72.40 is to go back to you."),
         ({"total": None, "paid_at": NOON}, "The shop says this order is paid."),
@@ -102,7 +102,7 @@ async def test_it_says_what_is_paid_and_what_is_open(town: Town, fields: dict[st
 
 @pytest.mark.parametrize("basis", ["seller_proceeds", "receivable"])
 async def test_amounts_that_are_not_the_buyers_are_not_shown(town: Town, basis: str):
-    text = await page(town, bought(town, basis=basis, paid_at=NOON, shipping_total=D("4.90")))
+    text = await page(town, bought(town, basis=basis, paid_at=NOON, shipping_total=Decimal("4.90")))
     assert "€" not in text
     assert "The shop says this order is paid." in text
 
@@ -110,10 +110,14 @@ async def test_amounts_that_are_not_the_buyers_are_not_shown(town: Town, basis: 
 async def test_payments_and_refunds_are_shown_with_what_they_come_to(town: Town):
     order = bought(town)
     town.take(
-        PaymentRecord(external_id="a", order_external_id="1001", amount=D("50"), currency="EUR", paid_at=NOON),
-        PaymentRecord(external_id="b", order_external_id="1001", amount=D("99"), currency="EUR"),
-        RefundRecord(external_id="r", order_external_id="1001", refunded=D("10"), currency="EUR", refunded_at=NOON),
-        RefundRecord(external_id="s", order_external_id="1001", requested=D("5"), currency="EUR", requested_at=NOON),
+        PaymentRecord(external_id="a", order_external_id="1001", amount=Decimal("50"), currency="EUR", paid_at=NOON),
+        PaymentRecord(external_id="b", order_external_id="1001", amount=Decimal("99"), currency="EUR"),
+        RefundRecord(
+            external_id="r", order_external_id="1001", refunded=Decimal("10"), currency="EUR", refunded_at=NOON
+        ),
+        RefundRecord(
+            external_id="s", order_external_id="1001", requested=Decimal("5"), currency="EUR", requested_at=NOON
+        ),
     )
     text = await page(town, order)
     assert "€50.00" in text
@@ -160,7 +164,7 @@ async def test_nothing_on_it_is_for_the_shop_only(town: Town):
         tags=("blacklist",),
         extras={"margin": "secret-margin"},
         ship_to={"street": "Elm Street 5"},
-        fee_total=D("3.33"),
+        fee_total=Decimal("3.33"),
         vendor_status="fraud-check",
     )
     text = await page(town, order)
