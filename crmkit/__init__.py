@@ -14,7 +14,8 @@ _HOME = {
     "crmkit.core.broadcast": "Audience",
     "crmkit.core.actions": "Action Send Broadcast Note Emit Later Cancel Save staff Staff",
     "crmkit.core.events": (
-        "Event CustomerCreated StageChanged ConsentChanged OrderPlaced OrderPaid OrderShipped OrderDelivered"
+        "Event CustomerCreated StageChanged ConsentChanged ContactLeft ContactProven"
+        " OrderPlaced OrderPaid OrderShipped OrderDelivered"
         " OrderCompleted OrderCancelled OrderReopened OrderPromiseChanged ParcelShipped ParcelDelivered RefundRequested"
         " OrderRefunded ReviewPosted ShipmentLate MessageReceived MessageSent MessageDelivered MessageBounced"
         " MessageFailed MessageHeld MessageSuppressed ComplaintFiled ComplaintEscalated ComplaintResolved"
@@ -26,6 +27,7 @@ _HOME = {
         " PaymentState RECORDS"
     ),
     "crmkit.core.customer": "Customer",
+    "crmkit.core.contact": "Contact",
     "crmkit.core.order": "Order Line Parcel Refund Review",
     "crmkit.core.survey": "Survey Question",
     "crmkit.core.account": "Shop",
@@ -39,7 +41,7 @@ _HOME = {
     ),
     "crmkit.core.columns": "UtcTime Json",
     "crmkit.adapters.http": "answered_at retry_after",
-    "crmkit.adapters.door": "Call Hmac Reply SecretPath Signature Verified fingerprint same secrets_of",
+    "crmkit.adapters.door": "Call Hmac Reply SecretPath Signature StandardWebhooks Verified fingerprint is_fresh same secrets_of",
     "crmkit.adapters.stream": "Page Ref Refused Reread Start stream window",
     "crmkit.adapters.adapter": "Account Ask",
     "crmkit.adapters.source": "Source SourceSettings",
@@ -87,10 +89,16 @@ if TYPE_CHECKING:
         Signature as Signature,
     )
     from crmkit.adapters.door import (
+        StandardWebhooks as StandardWebhooks,
+    )
+    from crmkit.adapters.door import (
         Verified as Verified,
     )
     from crmkit.adapters.door import (
         fingerprint as fingerprint,
+    )
+    from crmkit.adapters.door import (
+        is_fresh as is_fresh,
     )
     from crmkit.adapters.door import (
         same as same,

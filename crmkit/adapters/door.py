@@ -15,6 +15,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import SecretStr
 
+from crmkit.core.errors import PluginError
+
 
 @dataclass(frozen=True, slots=True)
 class Call:
@@ -117,6 +119,9 @@ class Hmac:
         signs: what is signed; the raw body where None.
         timestamp: the header that holds the moment of the call in seconds since 1970, where the vendor signs one.
         within: how far that moment may be from now.
+
+    Raises:
+        PluginError: a moment that is not signed proves nothing.
     """
 
     header: str
@@ -127,6 +132,12 @@ class Hmac:
     signs: Callable[[Call], bytes] | None = None
     timestamp: str | None = None
     within: timedelta = timedelta(minutes=5)
+
+    def __post_init__(self) -> None:
+        """Refuse what would look like a guard against old calls and be none."""
+        if self.timestamp is not None and self.signs is None:
+            do = "say in signs=... how the vendor signs it, or leave it out"
+            raise PluginError("it has a timestamp that is not signed", who="Hmac", operation=self.header, do=do)
 
     def holds(self, call: Call, settings: Any) -> bool:
         """Whether the signature is that of one of the secrets, and the call is not from another day."""
@@ -146,13 +157,50 @@ class Hmac:
         return made.hex() if self.encoding == "hex" else base64.b64encode(made).decode()
 
     def _is_fresh(self, call: Call) -> bool:
-        if self.timestamp is None:
-            return True
-        try:
-            at = datetime.fromtimestamp(int(call.headers.get(self.timestamp.lower(), "")), UTC)
-        except (ValueError, OverflowError, OSError):
+        return self.timestamp is None or is_fresh(call.headers.get(self.timestamp.lower(), ""), call, self.within)
+
+
+@dataclass(frozen=True, slots=True)
+class StandardWebhooks:
+    """The signature of standardwebhooks.com, which several vendors share: over an id, the moment and the raw body.
+
+    Attributes:
+        secret: the setting that holds the secret, `whsec_` and base64, or a list of them.
+        prefix: what the names of its headers begin with; `svix-` with some vendors.
+        within: how far the moment may be from now.
+    """
+
+    secret: str
+    prefix: str = "webhook-"
+    within: timedelta = timedelta(minutes=5)
+
+    def holds(self, call: Call, settings: Any) -> bool:
+        """Whether one of the signatures is that of one of the secrets, and the call is not from another day."""
+        name, at, given = (call.headers.get(f"{self.prefix}{part}", "") for part in ("id", "timestamp", "signature"))
+        if not name or not is_fresh(at, call, self.within):
             return False
-        return abs(call.received_at - at) <= self.within
+        signed = f"{name}.{at}.".encode("utf-8", "surrogatepass") + call.body
+        made = [self.written(secret, signed) for secret in secrets_of(settings, self.secret)]
+        found = [same(one, other) for one in given.split(" ") for other in made if other is not None]
+        return any(found)
+
+    @staticmethod
+    def written(secret: str, signed: bytes) -> str | None:
+        """The signature of `signed`, as the vendor writes it; None where the secret is none."""
+        try:
+            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+        except ValueError:
+            return None
+        return f"v1,{base64.b64encode(hmac.new(key, signed, 'sha256').digest()).decode()}" if key else None
+
+
+def is_fresh(written: str, call: Call, within: timedelta) -> bool:
+    """Whether a moment, in seconds since 1970, is not far from when the call came in."""
+    try:
+        at = datetime.fromtimestamp(int(written), UTC)
+    except (ValueError, OverflowError, OSError):
+        return False
+    return abs(call.received_at - at) <= within
 
 
 @dataclass(frozen=True, slots=True)
