@@ -41,7 +41,9 @@ _HOME = {
     ),
     "crmkit.core.columns": "UtcTime Json",
     "crmkit.adapters.http": "answered_at retry_after",
-    "crmkit.adapters.door": "Call Hmac Reply SecretPath Signature StandardWebhooks Verified fingerprint is_fresh same secrets_of",
+    "crmkit.adapters.door": (
+        "Call Hmac Reply SecretPath Signature StandardWebhooks Verified fingerprint is_fresh same secrets_of"
+    ),
     "crmkit.adapters.stream": "Page Ref Refused Reread Start stream window",
     "crmkit.adapters.adapter": "Account Ask",
     "crmkit.adapters.source": "Source SourceSettings",
