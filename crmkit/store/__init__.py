@@ -20,6 +20,8 @@
 - `quotas`: what gateway accounts may still send, and whether they answer
 - `pauses`: what does not leave until it is resumed
 - `tokens`: what programs may use pages with, found by its hash
+- `metrics`: totals, counted from the tables that only grow
+- `standing`: how much waits, and since when
 - `search`: who is meant, and everything that is known of one customer
 - `report`: counts, and what the commands show
 """

@@ -5,6 +5,8 @@
 - `limit`: who calls, and how often he may
 - `server`: the application on a port, closed to whoever is slow
 - `webhooks`: vendors' calls verified, kept and answered
+- `health`: whether the process lives, and can do its work
+- `metrics`: what is measured, as Prometheus reads it
 - `page`: how a page is shown: language, layout, security headers; what is shown in place of one
 - `form`: what a form said
 - `guard`: who may: tokens, looked up anew with every request

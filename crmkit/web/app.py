@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from crmkit.engine.local import Local
-from crmkit.web import extension, order, preferences, statement, survey, unsubscribe, webhooks
+from crmkit.web import extension, health, metrics, order, preferences, statement, survey, unsubscribe, webhooks
 from crmkit.web.guard import Guard
 from crmkit.web.limit import Limits
 from crmkit.web.page import broken, instead
@@ -33,6 +33,10 @@ def create(
     app.state.guard = Guard(site)
     app.add_middleware(Shield)
     app.mount("/static", StaticFiles(directory=str(files("crmkit.web") / "static")), name="static")
+    app.state.health = health.Health(site)
+    app.state.meter = metrics.Meter(site)
+    app.include_router(health.router)
+    app.include_router(metrics.router)
     app.include_router(webhooks.router)
     app.include_router(order.router)
     app.include_router(statement.router)

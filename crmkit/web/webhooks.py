@@ -24,6 +24,7 @@ from crmkit.engine.doors import NOBODY
 from crmkit.flow.inbox import Heard
 from crmkit.store.engine import refusal
 from crmkit.web.limit import Buckets, Callers, Limits
+from crmkit.web.metrics import OTHER, Meter
 from crmkit.web.site import Site
 
 #: Seconds after which a vendor may try again what could not be kept.
@@ -175,6 +176,9 @@ async def webhook(request: Request) -> Response:
     fixed = {"X-Request-Id": correlation_id, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     known = account if account in gate.adapters else None  # what else stands there may be anything
     said = {"account": known, "correlation": correlation_id, "seconds": round(time.perf_counter() - began, 4)}
+    if fate == "refused":
+        meter: Meter = request.app.state.meter
+        meter.refused[known or OTHER, reply.status] += 1
     if broken is not None:
         WEBHOOK_FAILED.say(status=reply.status, **told_of(broken), **said)
     elif fate == "refused":

@@ -1,0 +1,121 @@
+"""Health: what is asked is answered at once, and says what it is."""
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.exc import OperationalError
+
+from crmkit.store import accounts, migrate
+from crmkit.store import tables as t
+from crmkit.web import health
+from crmkit.web.site import Site
+from tests.web.conftest import NOON, Town
+
+
+@pytest.fixture(autouse=True)
+def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "FRESH", 0.0)
+
+
+async def ready(town: Town) -> tuple[int, dict[str, Any]]:
+    answer = await town.client.get("/readyz")
+    return answer.status_code, answer.json()
+
+
+async def test_a_process_that_lives_says_so_without_the_database(town: Town, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(town.store, "read", lambda: pytest.fail("asked"))
+    answer = await town.client.get("/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"state": "live"})
+
+
+async def test_an_installation_that_is_up_to_date_is_ready(town: Town):
+    status, said = await ready(town)
+    assert status == 200
+    assert said == {
+        "state": "ready",
+        "database": "ok",
+        "lag": {"webhooks": 0.0, "decisions": 0.0, "messages": 0.0},
+        "synced": {},
+    }
+
+
+async def test_what_waits_long_is_told_and_stays_in_service(town: Town):
+    row = {"id": 1, "account_id": town.shop_id, "dedupe_key": "k", "body": b"", "received_at": NOON}
+    with town.store.begin() as tx:
+        tx.execute(sa.insert(t.inbox).values(row))
+        number = accounts.begin_run(tx, "sync", NOON)
+        accounts.end_run(tx, number, "done", {"stall": {}}, NOON)
+    town.now = NOON + timedelta(minutes=10)
+    status, said = await ready(town)
+    assert (status, said["state"], said["lag"]["webhooks"], said["synced"]) == (200, "ready", 600.0, {"stall": 600.0})
+    town.now = NOON + timedelta(minutes=20)
+    status, said = await ready(town)
+    assert (status, said["state"], said["lag"]["webhooks"]) == (200, "lagging", 1200.0)
+
+
+async def test_decisions_and_messages_that_are_late_are_told(town: Town):
+    town.order("1001")
+    with town.store.begin() as tx:
+        tx.execute(sa.insert(t.pending).values(id=900, interaction_id=1, due_at=NOON))
+        tx.execute(
+            sa.insert(t.pending).values(id=901, interaction_id=1, due_at=NOON - timedelta(days=9), parked_at=NOON)
+        )
+    town.now = NOON + timedelta(hours=1)
+    _, said = await ready(town)
+    assert (said["state"], said["lag"]) == ("lagging", {"webhooks": 0.0, "decisions": 3600.0, "messages": 0.0})
+
+
+async def test_a_database_that_is_gone_or_old_is_not_ready(town: Town, monkeypatch: pytest.MonkeyPatch):
+    def gone(*_: Any) -> None:
+        raise OperationalError("SELECT", {}, Exception("no route to host"))
+
+    with monkeypatch.context() as away:
+        away.setattr(town.store, "read", gone)
+        assert await ready(town) == (503, {"state": "unready", "database": "unreachable", "synced": {}})
+    with town.store.begin() as tx:
+        tx.execute(sa.text("UPDATE crmkit_version SET version_num = 'earlier'"))
+    assert await ready(town) == (503, {"state": "unready", "database": "old", "synced": {}})
+
+
+async def test_a_database_that_does_not_answer_is_not_waited_for(town: Town, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(health, "PATIENCE", 0.1)
+    looks = []
+
+    def slow(*_: Any) -> None:
+        looks.append(1)
+        time.sleep(0.5)
+
+    monkeypatch.setattr(migrate, "check", slow)
+    began = time.monotonic()
+    answers = await asyncio.gather(*(ready(town) for _ in range(10)))
+    assert time.monotonic() - began < 0.4
+    assert {status for status, _ in answers} == {503}
+    assert len(looks) == 1
+    await asyncio.sleep(0.6)
+
+
+async def test_many_who_ask_cause_one_look(town: Town, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(health, "FRESH", 10.0)
+    looks = []
+    real = migrate.check
+    monkeypatch.setattr(migrate, "check", lambda *given: (looks.append(1), real(*given)))
+    for _ in range(5):
+        await asyncio.gather(*(ready(town) for _ in range(10)))
+    assert len(looks) == 1
+
+
+async def test_a_server_that_ends_is_not_ready(town: Town):
+    town.app.state.health.is_ending = True
+    assert await ready(town) == (503, {"state": "ending", "synced": {}})
+    assert (await town.client.get("/healthz")).status_code == 200
+
+
+async def test_readiness_says_nothing_personal(town: Town):
+    town.order("1001")
+    answer = await town.client.get("/readyz")
+    assert "ann" not in answer.text.lower()
+    assert isinstance(town.app.state.health.site, Site)
