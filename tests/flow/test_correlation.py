@@ -1,14 +1,11 @@
 """One correlation id, from the webhook at the door to the receipt of the message that came of it."""
 
-import json
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from datetime import timedelta
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from crmkit.adapters.stream import Page
@@ -17,55 +14,17 @@ from crmkit.core.records import Buyer, OrderRecord
 from crmkit.flow import inbox
 from crmkit.flow.sync import pull
 from crmkit.store import tables as t
-from tests.web.booth import SECRET, SIGNED, Booth, Courier
+from tests.web.booth import Booth
 from tests.web.conftest import NOON, Town
-
-INSTALLED = [
-    EntryPoint("marketplace.booth", "tests.web.booth", "crmkit"),
-    EntryPoint("marketplace.stall", "tests.web.stall", "crmkit"),
-    EntryPoint("email.courier", "tests.web.booth", "crmkit"),
-    EntryPoint("play.thanks", "tests.web.thanks", "crmkit"),
-]
-MORE = """
-[shops.booth]
-use = "booth"
-announce_from = "2026-01-01T00:00:00Z"
-[plugins]
-use = ["thanks"]
-[[channels.email]]
-use = "courier"
-"""
-THANKS = 'purpose = "transactional"\nsubject = "Thanks"\n---\nThank you, {{ customer.name }}.'
+from tests.web.trade import Lines, call, open_town, placed
 
 
 @pytest.fixture
 async def town(migrated_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Town]:
-    monkeypatch.setitem(Town.__init__.__globals__, "INSTALLED", INSTALLED)
-    (tmp_path / "town" / "templates").mkdir(parents=True)
-    (tmp_path / "town" / "templates" / "thanks.en.email.txt").write_text(f"---\n{THANKS}", "utf-8")
-    for one in (Booth.there, Courier.taken, Courier.answers):
-        one.clear()
-    found = Town(tmp_path / "town", migrated_url, MORE)
+    found = open_town(tmp_path / "town", migrated_url, monkeypatch)
     async with found.client:
         yield found
     found.store.close()
-
-
-class Lines(logging.Handler):
-    """Keeps the lines of the log."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[dict[str, Any]] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep one."""
-        if hasattr(record, "facts"):
-            self.said.append({"line": record.line, "logger": record.name, **record.facts})  # type: ignore[attr-defined]
-
-    def of(self, correlation: str) -> list[str]:
-        """What was said of one id."""
-        return [one["line"] for one in self.said if one.get("correlation") == correlation]
 
 
 @pytest.fixture
@@ -76,20 +35,6 @@ def lines() -> AsyncIterator[Lines]:
     yield kept
     logger.removeHandler(kept)
     logger.setLevel(logging.NOTSET)
-
-
-def placed(number: str, **more: Any) -> dict[str, Any]:
-    who = {"buyer": f"b{number}", "name": f"Buyer {number}", "email": f"b{number}@buyers.example"}
-    return {"id": number, **who, "placed_at": NOON.isoformat(), **more}
-
-
-async def call(town: Town, account: str, said: Mapping[str, Any]) -> str:
-    """A webhook comes in; the id it was given."""
-    body = json.dumps(said).encode()
-    headers = {"content-type": "application/json", "x-signature": SIGNED.written(SECRET, body)}
-    answer: httpx.Response = await town.client.post(f"/webhooks/{account}", content=body, headers=headers)
-    assert answer.status_code < 300, answer.text
-    return answer.headers["x-request-id"]
 
 
 async def test_one_id_leads_from_a_webhook_to_the_receipt(town: Town, lines: Lines):
