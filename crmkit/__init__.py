@@ -189,6 +189,9 @@ if TYPE_CHECKING:
     from crmkit.core.columns import (
         UtcTime as UtcTime,
     )
+    from crmkit.core.contact import (
+        Contact as Contact,
+    )
     from crmkit.core.customer import (
         Customer as Customer,
     )
@@ -248,6 +251,12 @@ if TYPE_CHECKING:
     )
     from crmkit.core.events import (
         ConsentChanged as ConsentChanged,
+    )
+    from crmkit.core.events import (
+        ContactLeft as ContactLeft,
+    )
+    from crmkit.core.events import (
+        ContactProven as ContactProven,
     )
     from crmkit.core.events import (
         CustomerCreated as CustomerCreated,

@@ -105,6 +105,8 @@ def _made_of(found: dict[str, Any]) -> Iterator[str]:
 
 def _destination(found: dict[str, Any]) -> Iterator[str]:
     who = f"{found['staff']} of the staff" if found["staff"] else f"customer profile {found['profile_id']}"
+    if found["staff"] is None and found["profile_id"] is None:
+        who = "who left an address on a page, to prove that it is theirs"
     if found["address"]:
         yield f"To {who}, {found['address_kind']} {found['address']}, over {found['channel']}."
     else:

@@ -13,6 +13,7 @@ from sqlmodel import SQLModel
 
 from crmkit.core.broadcast import Audience
 from crmkit.core.events import Event
+from crmkit.core.records import Address
 
 
 class Action:
@@ -39,7 +40,8 @@ class Send(Action):
         template: the template's name, `order-shipped`.
         via: channels by preference; the first with an address, permission and a gateway is taken. One `Send` is one
             message (to staff: one for each person).
-        to: `staff(...)`; the event's customer where None.
+        to: `staff(...)`; in answer to `contact-left` the address that was left (`event.contact.address`), without a
+            `key` and not combined; the event's customer where None.
         key: what makes this message one of a kind for its recipient. Default: the interaction; a key of your own holds
             for ever, once a message of that key left or may still leave.
         context: further variables for the template.
@@ -50,7 +52,7 @@ class Send(Action):
 
     template: str
     via: Sequence[str] = ("sms", "email")
-    to: Staff | None = None
+    to: Staff | Address | None = None
     key: str | None = None
     context: Mapping[str, Any] = field(default_factory=dict)
     not_before: datetime | None = None

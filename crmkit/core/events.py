@@ -20,6 +20,7 @@ from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
 from pydantic import BaseModel, create_model
 
 from crmkit.core.account import Shop
+from crmkit.core.contact import Contact
 from crmkit.core.customer import Customer
 from crmkit.core.errors import PluginError
 from crmkit.core.order import Order, Parcel, Refund, Review
@@ -27,7 +28,7 @@ from crmkit.core.order import Order, Parcel, Refund, Review
 #: Every event by its wire name.
 EVENTS: dict[str, type["Event"]] = {}
 #: What else an event may be about, by the name of its field: kept by its number, and shown as known at the run's clock.
-SUBJECTS = {"parcel": Parcel, "refund": Refund, "review": Review}
+SUBJECTS = {"parcel": Parcel, "refund": Refund, "review": Review, "contact": Contact}
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True)
@@ -160,6 +161,18 @@ class ConsentChanged(Event):
     purpose: str
     state: str
     source: str
+
+
+class ContactLeft(Event):
+    """The customer left an address on a page; the code that proves it is to be sent there. None once it has expired."""
+
+    contact: Contact | None = None
+
+
+class ContactProven(Event):
+    """The customer proved an address that was left: it is theirs now; `kind` is `email` or `phone`."""
+
+    kind: str
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------

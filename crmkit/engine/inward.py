@@ -20,7 +20,7 @@ from crmkit.flow.setup import Entry
 from crmkit.flow.sync import Run, guarded, hinted, pull, read
 from crmkit.host.host import Host
 from crmkit.host.opening import ShopEntry
-from crmkit.store import accounts, inbox, migrate
+from crmkit.store import accounts, contacts, inbox, migrate
 from crmkit.store.engine import Store
 
 #: Told as a sync goes on: shop, stream, records so far, records in all (None: unknown).
@@ -86,6 +86,7 @@ class Inward:
         self.prepare()
         moment = now or datetime.now(UTC)
         number = await self.store.run(accounts.begin_run, "sync", moment)
+        await self.store.run(contacts.erase_old, moment)
         await self.expire(now=now)
         runs: list[ShopRun] = []
         outcome = "interrupted"

@@ -38,5 +38,6 @@
 - `consent`: what is entered by hand or from a file goes into the ledger
 - `preference`: what a customer allows and forbids on a page of their own
 - `survey`: what a customer answers on one, once
+- `contact`: an address a customer leaves there, until it is proven
 - `statement`: a customer's account with a shop, and what they confirm and dispute of it
 """

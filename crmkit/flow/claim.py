@@ -195,10 +195,12 @@ def last_look(
             verdicts[row["id"]] = Verdict("suppress", Reason.FORGOTTEN)
             continue
         customer = known.get(row["profile_id"])
-        shop, order = row["shop_id"] if row["staff"] is None else None, orders.get(row["order_id"])
+        is_nobodys = row["staff"] is None and row["profile_id"] is None  # an address that is to be proven
+        shop = None if is_nobodys or row["staff"] is not None else row["shop_id"]
+        order = orders.get(row["order_id"])
         verdict = policy.forbidden(setup, shop, order, row["purpose"], row["template"])
         verdict = verdict or policy.stale(row["expires_at"], now) or policy.overtaken(row["milestone"], order)
-        hours = setup.rules.quiet_hours
+        hours = None if is_nobodys else setup.rules.quiet_hours
         if row["staff"] is not None:
             person = persons.get(row["staff"])
             hours = person.quiet_hours if person is not None else None

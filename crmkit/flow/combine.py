@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
-from crmkit.core.actions import Action, Send, staff
+from crmkit.core.actions import Action, Send, Staff, staff
 from crmkit.core.events import SUBJECTS, Event, subjects_of
 from crmkit.core.inner import BundleDue
 from crmkit.flow.context import plain
@@ -69,7 +69,7 @@ def hold(plugin: str, event: Event, cause: Mapping[str, Any], send: Send, rows: 
     payload: dict[str, Any] = {
         "template": send.template,
         "via": list(send.via),
-        "staff": send.to.target if send.to is not None else None,
+        "staff": send.to.target if isinstance(send.to, Staff) else None,
         "key": send.key,
         "context": plain({**event.own(), **send.context}),
         "not_before": send.not_before.isoformat() if send.not_before is not None else None,
@@ -99,7 +99,7 @@ def _timer_key(event: Event, send: Send) -> str:
     else:
         about = f"shop:{event.shop.id if event.shop is not None else None}"
     customer = event.customer.key if event.customer is not None else None
-    whom = f"staff:{send.to.target}" if send.to is not None else f"customer:{customer}"
+    whom = f"staff:{send.to.target}" if isinstance(send.to, Staff) else f"customer:{customer}"
     return ":".join(("crmkit", "combine", send.template, send.key or "", whom, about))
 
 
@@ -137,7 +137,7 @@ def sends(event: BundleDue, subjects: Mapping[str, Mapping[int, Any]]) -> Sequen
     """What a bundle that is due asks for."""
     context = dict(event.context or {})
     for name in SUBJECTS:
-        numbers = getattr(event, f"{name}s") or ()
+        numbers = getattr(event, f"{name}s", None) or ()
         context[f"{name}s"] = [subjects[name][number] for number in numbers if number in subjects[name]]
     to = staff(event.staff) if event.staff is not None else None
     context["count"] = event.count

@@ -12,11 +12,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from sqlalchemy.exc import DBAPIError
 
 from crmkit.core.account import Shop
-from crmkit.core.actions import Send
+from crmkit.core.actions import Send, Staff
 from crmkit.core.errors import ConfigError, PluginError
-from crmkit.core.events import Event
+from crmkit.core.events import ContactLeft, Event
 from crmkit.core.hooks import Outgoing, Verdict
 from crmkit.core.message import Reason, State
+from crmkit.core.records import Address
 from crmkit.flow import key, policy
 from crmkit.flow.broadcast import ToMember
 from crmkit.flow.cap import Ledger
@@ -99,6 +100,8 @@ class Composer:
 
         if send.to is None:
             return [draft(key.of_recipient(event) if is_own else "customer")]
+        if isinstance(send.to, Address):
+            return [draft("address")]
         persons = self.setup.persons(send.to.target)
         if not persons:
             nobody = draft(f"staff:{send.to.target}")
@@ -128,7 +131,7 @@ class Composer:
 
     def _forbidden(self, draft: Draft) -> Verdict | None:
         shop = draft.event.shop
-        if draft.person is not None or shop is None or shop.id not in self.setup.may_say:
+        if draft.send.to is not None or shop is None or shop.id not in self.setup.may_say:
             return None
         template = self._any_template(draft)
         draft.channel = ""
@@ -169,6 +172,8 @@ class Composer:
                 return policy.suppress(Reason.NO_ADDRESS, f"{draft.person.name} has no {' or '.join(sorted(kinds))}")
             self._take(draft, channel, entries, template, *found[0])
             return None
+        if isinstance(draft.send.to, Address):
+            return self._left(draft, channel, entries, template, draft.send.to)
         customer = draft.event.customer
         if customer is None:
             return policy.suppress(Reason.NO_ADDRESS, "nobody is known")
@@ -186,6 +191,24 @@ class Composer:
             refusal = refusal or verdict
         return refusal or policy.suppress(Reason.NO_ADDRESS, f"no {' or '.join(sorted(kinds))} is known")
 
+    def _left(
+        self, draft: Draft, channel: str, entries: Sequence[Entry], template: Template, to: Address
+    ) -> Verdict | None:
+        """An address that was left, and is nobody's yet: what its owner said of it holds, and what came of it."""
+        if not any(to.kind in entry.adapter.reaches for entry in entries):
+            return policy.suppress(Reason.NO_ADDRESS, f"{channel} does not reach this kind of address")
+        verdict = policy.consent(
+            purpose=template.purpose,
+            channel=channel,
+            ledger=(),
+            about_address=self.reach.by_address.get(to.value, ()),
+            suppressed=self.reach.suppressed.get(to.value, ()),
+            marketing_default="deny",
+        )
+        if verdict is None:
+            self._take(draft, channel, entries, template, to.kind, to.value)
+        return verdict
+
     @staticmethod
     def _take(draft: Draft, channel: str, entries: Sequence[Entry], template: Template, kind: str, value: str) -> None:
         draft.channel, draft.template = channel, template
@@ -196,6 +219,8 @@ class Composer:
         shop = draft.event.shop.locale if draft.event.shop else None
         if draft.person is not None:
             return locale_chain(draft.person.locale, self.setup.locale, shop)
+        if isinstance(draft.event, ContactLeft) and draft.event.contact and isinstance(draft.send.to, Address):
+            return locale_chain(draft.event.contact.locale, shop, self.setup.locale)
         customer = draft.event.customer.locale if draft.event.customer else None
         return locale_chain(customer, shop, self.setup.locale)
 
@@ -240,6 +265,8 @@ class Composer:
                 elif asked is not None:
                     return asked, leaves
         hours = draft.person.quiet_hours if draft.person is not None else self.setup.rules.quiet_hours
+        if isinstance(draft.send.to, Address):
+            hours = None  # who left it waits for the code
         quiet = policy.quiet_hours(leaves, hours, self._zone(draft))
         if quiet is not None and quiet.until is not None:
             deferred, leaves = quiet, quiet.until
@@ -277,7 +304,7 @@ class Composer:
     # what it says
 
     def _frame(self, draft: Draft, template: Template, expires: datetime | None, leaves: datetime) -> dict[str, Any]:
-        event, verdict = draft.event, draft.verdict
+        event, verdict, to = draft.event, draft.verdict, draft.send.to
         state = State.QUEUED if verdict is None else _STATE[verdict.action]
         return {
             "key": draft.key,
@@ -287,8 +314,8 @@ class Composer:
             "broadcast_id": draft.send.broadcast if isinstance(draft.send, ToMember) else None,
             "interaction_id": event.id,
             "plugin": draft.plugin,
-            "profile_id": event.customer.profile_id if event.customer and draft.send.to is None else None,
-            "staff": draft.person.name if draft.person else (draft.send.to.target if draft.send.to else None),
+            "profile_id": event.customer.profile_id if event.customer and to is None else None,
+            "staff": draft.person.name if draft.person else to.target if isinstance(to, Staff) else None,
             "shop_id": event.shop.id if event.shop else None,
             "order_id": event.order.id if event.order else None,
             "template": draft.send.template,
@@ -313,7 +340,12 @@ class Composer:
         """The pages of the customer's own that a message leads to."""
         event, links = draft.event, self.setup.links
         by_header = template.channel == "email" and template.purpose == "marketing"
-        if links is None or event.customer is None or draft.person is not None or not (template.has_links or by_header):
+        if (
+            links is None
+            or event.customer is None
+            or draft.send.to is not None
+            or not (template.has_links or by_header)
+        ):
             return None
         profile = event.customer.profile_id
         found = {
@@ -333,9 +365,10 @@ class Composer:
 
     def _render(self, draft: Draft, template: Template, row: dict[str, Any]) -> None:
         event = draft.event
+        is_nobodys = isinstance(draft.send.to, Address)  # it may be a stranger's who reads it
         params = context_of(
-            customer=event.customer,
-            order=event.order,
+            customer=None if is_nobodys else event.customer,
+            order=None if is_nobodys else event.order,
             shop=event.shop,
             parcel=getattr(event, "parcel", None),
             refund=getattr(event, "refund", None),

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from types import GeneratorType
 from typing import Any
 
@@ -37,7 +38,7 @@ from crmkit.flow.effect import Effects
 from crmkit.flow.post import post
 from crmkit.flow.setup import Plugin, Setup
 from crmkit.flow.wave import Close, Wave, Work
-from crmkit.store import broadcasts, bulk, customers, facts, lines, log, outbox
+from crmkit.store import broadcasts, bulk, contacts, customers, facts, lines, log, outbox
 from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
 
@@ -202,6 +203,7 @@ class _Batch:
             "parcel": facts.parcels_at,
             "refund": facts.refunds_at,
             "review": facts.reviews_at,
+            "contact": partial(contacts.waiting, key=self.setup.links.keys[0] if self.setup.links else None),
         }
         saying = [row for row in rows if row["payload"]]
         for name, load in loaders.items():

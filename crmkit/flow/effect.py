@@ -10,9 +10,10 @@ from sqlalchemy.engine import Connection
 from crmkit.core.actions import Action, Broadcast, Cancel, Emit, Later, Note, Save, Send
 from crmkit.core.customer import Customer
 from crmkit.core.errors import PluginError
-from crmkit.core.events import Event
+from crmkit.core.events import ContactLeft, Event
 from crmkit.core.interaction import CRMKIT, DEPTH_LIMIT
 from crmkit.core.message import Reason, State
+from crmkit.core.records import Address
 from crmkit.flow import broadcast, combine, policy
 from crmkit.flow.cap import Ledger
 from crmkit.flow.compose import Composer
@@ -98,6 +99,9 @@ class Effects:
             return self._count(plugin, work, action.template)
         if work.event.customer is not None and work.event.customer.id not in self._reachable:
             self.meet()
+        if isinstance(action.to, Address):
+            _check_left(plugin, work.event, action, action.to)
+            self._meet_address(action.to.value)
         rows = self.composer.compose(plugin, work.event, action, self._verdict(plugin, work, action))
         for row in rows:
             row["depth"], row["correlation_id"] = work.row["depth"], work.row["correlation_id"]
@@ -118,6 +122,12 @@ class Effects:
         """Load what is known of reaching the batch's customers."""
         self._reachable = {customer.id for customer in self.customers.values()}
         self.composer.reach = facts.reach_of(self.tx, self._reachable, self.now)
+
+    def _meet_address(self, value: str) -> None:
+        """Load what is known of an address that was left."""
+        known = facts.reach_of(self.tx, (), self.now, (value,))
+        self.composer.reach.by_address.update(known.by_address)
+        self.composer.reach.suppressed.update(known.suppressed)
 
     def planned(self) -> Ledger:
         """When marketing is planned for the batch's customers and their addresses."""
@@ -186,6 +196,17 @@ class Effects:
 def _check_via(plugin: Plugin, event: Event, action: Send | Broadcast) -> None:
     if isinstance(action.via, str) or not action.via:
         raise PluginError(f"via={action.via!r} is no list of channels", who=plugin.name, operation=event.name)
+
+
+def _check_left(plugin: Plugin, event: Event, action: Send, to: Address) -> None:
+    """An address nobody consented for may be written to for one thing only: the code that its owner asked for."""
+    contact = event.contact if isinstance(event, ContactLeft) else None
+    if contact is None or (contact.kind, contact.value) != (to.kind, to.value):
+        what, do = "sends to an address of nobody's", "only contact-left may be answered to the address that was left"
+        raise PluginError(what, who=plugin.name, operation=event.name, do=do)
+    if action.key is not None or action.combine is not None:
+        what, do = "sends to an address that was left with a key, or combined", "leave key= and combine= out"
+        raise PluginError(what, who=plugin.name, operation=event.name, do=do)
 
 
 def _check_depth(plugin: Plugin, event: Event, depth: int) -> None:

@@ -33,10 +33,12 @@ def of_cause(event: Event) -> str:
 
 
 def _subject(event: Event, name: str) -> str:
-    """A parcel is told by its key, others by the shop's own id for them."""
+    """A parcel is told by its key, a contact by when it was left, others by the shop's own id for them."""
     subject = getattr(event, name)
     if subject is None:
         return ""
+    if name == "contact":
+        return str(subject.left_at.isoformat())
     return str(subject.key if name == "parcel" else subject.external_id)
 
 

@@ -7,6 +7,7 @@
 - `bulk`: rows in batches: a constant number of statements per batch, never one per row
 - `accounts`: shops, cursors, runs, quarantine
 - `inbox`: webhooks that were kept, what they hint at, what adapters remember
+- `contacts`: addresses that were left on a page, and are not proven yet
 - `customers`: profiles, identities, addresses, families, consent
 - `forgotten`: every place where something of a person is kept, and how it is erased
 - `bodies`: raw bodies that were kept, and which of them are about somebody

@@ -152,6 +152,10 @@ def erase_profiles(tx: Connection, profiles: Collection[int], now: datetime) -> 
     elsewhere = {row["value"] for row in bulk.select_in(tx, (t.address.c.value,), t.address.c.value, held)}
     gone = held - elsewhere
     tx.execute(sa.delete(t.suppression).where(bulk.one_of(tx, t.suppression.c.address, gone)))
+    contact = t.contact.c
+    erase_contacts(
+        tx, [sa.or_(bulk.one_of(tx, contact.profile_id, profiles), bulk.one_of(tx, contact.value, gone))], now
+    )
     c = t.consent.c
     of_them = sa.or_(bulk.one_of(tx, c.profile_id, profiles), bulk.one_of(tx, c.address, gone))
     key = sa.literal("forgotten:") + sa.cast(c.id, sa.String)
@@ -177,6 +181,15 @@ def erase_profiles(tx: Connection, profiles: Collection[int], now: datetime) -> 
     }
     _set(tx, t.profile, [bulk.one_of(tx, p.merged_into, profiles)], {"merged_into": None})
     _set(tx, t.profile, [bulk.one_of(tx, p.id, profiles)], nobody)
+
+
+def erase_contacts(tx: Connection, where: Sequence[sa.ColumnElement[bool]], now: datetime) -> None:
+    """Addresses that were left on a page go, with the messages that were sent there to prove them."""
+    c, m = t.contact.c, t.message.c
+    rows = bulk.rows(tx, sa.select(c.id, c.interaction_id).where(*where, c.value != ""))
+    _set(tx, t.contact, [bulk.one_of(tx, c.id, _ids(rows))], {"value": "", "choices": None})
+    told = bulk.one_of(tx, m.interaction_id, _numbers(rows, "interaction_id"))
+    _erase_messages(tx, sa.and_(m.profile_id.is_(None), m.staff.is_(None), told), now)
 
 
 def _recognise_told(tx: Connection, addresses: Collection[str], profile: int) -> None:

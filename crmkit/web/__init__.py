@@ -18,6 +18,7 @@
 - `unsubscribe`: no more offers, by one click
 - `preferences`: what is sent by each channel, and what of it is wanted
 - `survey`: the questions a plugin asks, answered once
+- `contact`: an address is left, and proven with a code
 
 `templates/` are the pages, `words/` what they say in each language, `static/` how they look.
 """

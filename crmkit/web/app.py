@@ -8,7 +8,7 @@ from fastapi import FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from crmkit.engine.local import Local
-from crmkit.web import extension, health, metrics, order, preferences, statement, survey, unsubscribe, webhooks
+from crmkit.web import contact, extension, health, metrics, order, preferences, statement, survey, unsubscribe, webhooks
 from crmkit.web.guard import Guard
 from crmkit.web.limit import Limits
 from crmkit.web.page import broken, instead
@@ -43,6 +43,7 @@ def create(
     app.include_router(unsubscribe.router)
     app.include_router(preferences.router)
     app.include_router(survey.router)
+    app.include_router(contact.router)
     app.add_exception_handler(PageError, instead)
     app.add_exception_handler(Exception, broken)
     extension.mount(app, local.host)

@@ -1,7 +1,7 @@
 """What to tell a buyer about an order, and when: rules from the configuration, and a watch for late shipments.
 
 `rules` are `[[care.rules]]`, `late` is `[care.late]`; `condition` reads a rule's `when`; `findings` is what
-`config check` tells of them. The texts lie in `templates/`.
+`config check` tells of them. `proof` sends the codes that prove an address. The texts lie in `templates/`.
 """
 
 from collections import Counter
@@ -13,6 +13,7 @@ from crmkit import Handler, PluginSettings, hookimpl
 
 from . import findings as _findings
 from . import late as _late
+from . import proof as _proof
 from . import rules as _rules
 from .late import Late, ShipmentCheck
 from .rules import Rule, RuleDue
@@ -37,10 +38,11 @@ class Settings(PluginSettings):
 
 @hookimpl
 def crmkit_handlers(settings: Settings) -> Iterator[Handler]:
-    """One handler for each event that rules are on, and the late watch."""
+    """One handler for each event that rules are on, the late watch, and the codes that prove an address."""
     yield from _rules.handlers(settings.rules)
     on_late = [rule for rule in settings.rules if rule.enabled and rule.on == "shipment-late"]
     yield from _late.handlers(settings.late, on_late)
+    yield _proof.send_code
 
 
 def check(

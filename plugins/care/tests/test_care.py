@@ -93,7 +93,7 @@ def test_a_rule_sends_its_template_on_its_event() -> None:
     chosen = settings(SHIPPED, **QUIET)
     assert told(chosen, event(OrderShipped)) == [Send("order-shipped", via=("email",))]
     assert told(chosen, event(OrderPaid)) == []
-    assert [handler.name for handler in crmkit_handlers(chosen)] == ["rules_on_order_shipped"]
+    assert [handler.name for handler in crmkit_handlers(chosen)] == ["rules_on_order_shipped", "send_code"]
 
 
 def test_a_rule_may_tell_staff() -> None:

@@ -19,6 +19,8 @@ EVERY = [
     *((name, channel, locale) for name in BUYER for channel in ("email", "sms") for locale in ("zh-CN", "en")),
     *(("shipment-late-staff", "email", locale) for locale in ("zh-CN", "en")),
 ]
+#: What tells nothing of an order: who reads it may be a stranger.
+CODES = [("prove-contact", channel, locale) for channel in ("email", "sms") for locale in ("zh-CN", "en")]
 
 
 def minimal(customer: Customer | None = None) -> dict[str, Any]:
@@ -59,10 +61,10 @@ def full() -> dict[str, Any]:
 
 def test_every_text_is_there_in_both_languages() -> None:
     assert TEMPLATES.check() == []
-    assert sorted({(name, channel) for name, channel, _ in EVERY}) == sorted(
+    assert sorted({(name, channel) for name, channel, _ in (*EVERY, *CODES)}) == sorted(
         (name, channel) for name in TEMPLATES.names() for channel in TEMPLATES.channels(name)
     )
-    for name, channel, _ in EVERY:
+    for name, channel, _ in (*EVERY, *CODES):
         assert TEMPLATES.missing_locales(name, channel, ["zh-CN", "en"]) == []
 
 
@@ -122,3 +124,19 @@ def test_a_mail_leads_to_the_customers_own_page_where_there_is_one() -> None:
             is_told = links == {"order": page} and channel == "email" and name != "shipment-late-staff"
             assert (page in rendered.text) == is_told
             assert (f'href="{page}"' in (rendered.html or "")) == is_told
+
+
+@pytest.mark.parametrize(("name", "channel", "locale"), CODES)
+def test_a_code_is_told_with_or_without_a_shop(name: str, channel: str, locale: str) -> None:
+    template = TEMPLATES.find(name, channel, [locale])
+    assert template is not None
+    assert (template.purpose, template.valid_for) == ("transactional", timedelta(minutes=30))
+    for shop in (SHOP, None):
+        facts = context_of(customer=None, order=None, shop=shop, now=NOW, zone="UTC", extra={"code": "012345"})
+        rendered = template.render(facts)
+        for part in (rendered.text, rendered.subject) if channel == "email" else (rendered.text,):
+            assert "012345" in (part or "")
+            assert ("Tea House" in (part or "")) == (shop is not None)
+        assert "\n\n\n" not in rendered.text
+        assert "  " not in rendered.text
+        assert rendered.segments == (None if channel == "email" else 1)

@@ -1,0 +1,151 @@
+"""Contact capture: a buyer known only by a marketplace's token leaves an address, and proves it with a code."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from sqlalchemy.engine import Connection
+
+from crmkit.core.account import Shop
+from crmkit.flow import contact
+from crmkit.store import orders
+from crmkit.store.bulk import Row
+from crmkit.web.form import read_form
+from crmkit.web.page import HEADERS, LANGUAGES, language_of, say, show
+from crmkit.web.site import PageError, Site, Visit, site_of
+
+router = APIRouter()
+
+PURPOSES = ("transactional", "marketing")
+
+
+@router.api_route("/c/{token}", methods=["GET", "HEAD"])
+async def ask(request: Request, token: str) -> HTMLResponse:
+    """Ask for an address, of the kinds that a code can be sent to."""
+    site = site_of(request)
+    visit, order = await site.read(_opened, site, token)
+    return _form(request, visit, order)
+
+
+@router.post("/c/{token}", response_model=None)
+async def leave(request: Request, token: str) -> Response:
+    """Keep the address until it is proven; what comes next is the same whoever it belongs to."""
+    site = site_of(request)
+    form = await read_form(request)
+    visit, order = await site.read(_opened, site, token)
+    language = next((one for one in form.get("language", ()) if one in LANGUAGES), language_of(request, visit.customer))
+    shop = _shop(visit, order)
+    written = (form.get("address") or [""])[0].strip()[:500]
+    chosen = [purpose for purpose in PURPOSES if purpose in form]
+    kinds = contact.kinds(visit.setup, shop.name if shop is not None else None)
+    flaws = {} if chosen else {"choices": "choose"}
+    kind = value = ""
+    try:
+        kind, value = contact.read(written, shop.region if shop is not None else None)
+    except ValueError:
+        flaws["address"] = "unreadable"
+    if kind and kind not in kinds:
+        flaws["address"] = "unreadable"
+    if flaws or not kinds:
+        return _form(request, visit, order, written=written, chosen=chosen, flaws=flaws)
+    is_kept = await site.write(
+        contact.leave,
+        visit.customer,
+        order,
+        kind,
+        value,
+        {purpose: _wording(language, purpose, order) for purpose in chosen},
+        locale=language,
+        listened=visit.setup.listened,
+        now=visit.now,
+    )
+    if not is_kept:
+        raise PageError(429, "busy")
+    return RedirectResponse(f"{site.root}/c/{token}/code?lang={language}", 303, HEADERS)
+
+
+@router.api_route("/c/{token}/code", methods=["GET", "HEAD"])
+async def ask_code(request: Request, token: str) -> HTMLResponse:
+    """Ask for the code."""
+    site = site_of(request)
+    visit, order = await site.read(_opened, site, token)
+    return _page(request, visit, order, "code", token=token)
+
+
+@router.post("/c/{token}/code")
+async def prove(request: Request, token: str) -> HTMLResponse:
+    """Who enters the code has proven the address: it is added to what is known of the customer."""
+    site = site_of(request)
+    form = await read_form(request)
+    visit, order = await site.read(_opened, site, token)
+    links = site.local.host.config.links
+    entered = unicodedata.normalize("NFKC", (form.get("code") or [""])[0])[:50]
+    is_proven = await site.write(
+        contact.prove,
+        visit.customer,
+        "".join(one for one in entered if one.isalnum()),
+        links.keys if links is not None else (),
+        listened=visit.setup.listened,
+        now=visit.now,
+    )
+    if is_proven:
+        return _page(request, visit, order, "done", token=token)
+    return _page(request, visit, order, "code", status=422, token=token, is_wrong=True)
+
+
+def _opened(tx: Connection, site: Site, token: str) -> tuple[Visit, Row | None]:
+    visit = site.visit(tx, "c", token)
+    order = orders.of_customer(tx, visit.link.subject, visit.customer.id) if visit.link.subject else None
+    if visit.link.subject and order is None:
+        raise PageError(404, "unknown")
+    return visit, order
+
+
+def _shop(visit: Visit, order: Row | None) -> Shop | None:
+    """The shop of the order; without one, the only one there is."""
+    if order is not None:
+        return visit.setup.shops.get(order["shop_id"])
+    shops = [shop for shop in visit.setup.shops.values() if shop.kind == "shop"]
+    return shops[0] if len(shops) == 1 else None
+
+
+def _wording(language: str, purpose: str, order: Row | None) -> str:
+    if purpose == "transactional" and order is not None:
+        return say(language, "contact.want-order", number=order["number"] or order["external_id"])
+    return say(language, f"contact.want-{purpose}")
+
+
+def _form(
+    request: Request,
+    visit: Visit,
+    order: Row | None,
+    *,
+    written: str = "",
+    chosen: Sequence[str] = (),
+    flaws: Mapping[str, str] = {},
+) -> HTMLResponse:
+    shop = _shop(visit, order)
+    kinds = contact.kinds(visit.setup, shop.name if shop is not None else None)
+    language = language_of(request, visit.customer)
+    return _page(
+        request,
+        visit,
+        order,
+        "ask" if kinds else "none",
+        status=422 if flaws and kinds else 200,
+        kinds="-".join(kinds),
+        choices=[(one, _wording(language, one, order), one in chosen) for one in PURPOSES],
+        written=written,
+        flaws=flaws,
+    )
+
+
+def _page(
+    request: Request, visit: Visit, order: Row | None, state: str, *, status: int = 200, **more: Any
+) -> HTMLResponse:
+    shop = _shop(visit, order)
+    title = shop.title if shop is not None else site_of(request).title
+    facts = {"is_wrong": False, "token": "", **more}
+    return show(request, "contact.html", customer=visit.customer, status=status, state=state, title=title, **facts)
