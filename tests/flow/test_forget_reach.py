@@ -247,7 +247,8 @@ def keep(play: Play, key: str, body: Any, state: str = "done", refs: list[str] |
     """A webhook of the shop, as it was kept."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     with play.store.begin() as tx:
-        inbox.keep(tx, account=1, dedupe_key=key, headers={"x-from": key}, query="", body=raw, received_at=NOON)
+        call = {"account_id": 1, "dedupe_key": key, "headers": {"x-from": key}, "query": "", "body": raw}
+        inbox.keep(tx, [{**call, "received_at": NOON}])
         mine = t.inbox.c.dedupe_key == key
         tx.execute(sa.update(t.inbox).where(mine).values(state=state, refs=refs))
         return int(tx.execute(sa.select(t.inbox.c.id).where(mine)).scalar_one())
