@@ -9,6 +9,7 @@
 - `sample`: a template filled in by hand
 - `init`, `config`, `plugins`, `db`: setting up
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
+- `logs`: where the lines of the log go under a service
 - `sync`, `dispatch`, `run`: the way through, and both for ever
 - `serve`: the door to the outside
 - `told`: what `run` and `serve` say of what they did

@@ -8,9 +8,11 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, with_call
+from crmkit.cli.logs import say, with_log
 from crmkit.cli.serve import door, host_option, port_option, server_of, until_stopped
 from crmkit.cli.told import Told
 from crmkit.core.duration import parse_duration
+from crmkit.core.log import STOPPED
 
 if TYPE_CHECKING:
     from crmkit.cli.serve import Part
@@ -29,6 +31,7 @@ def _duration(_: click.Context, __: click.Parameter, written: str) -> timedelta:
 @host_option
 @port_option
 @output.json_option
+@with_log
 @with_call
 def run(call: Call, every: timedelta, serve: bool, host: str, port: int, as_json: bool) -> None:
     """Sync and dispatch in turn, for ever; adapters that hold a connection open, and webhooks, are heard at once.
@@ -49,4 +52,4 @@ def run(call: Call, every: timedelta, serve: bool, host: str, port: int, as_json
             server = server_of(local, host, port)
             parts += [door(local, server), Keeper(local, says, takes_in=False).run]
         asyncio.run(until_stopped(*parts))
-    output.warn("stopped")
+    say("stopped", STOPPED)

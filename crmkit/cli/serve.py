@@ -9,8 +9,10 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, told, with_call
+from crmkit.cli.logs import say, with_log
 from crmkit.cli.told import Told
 from crmkit.core.errors import ConfigError, CrmkitError
+from crmkit.core.log import LISTENING, STEP_FAILED, STOPPED, told_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -29,6 +31,7 @@ port_option = click.option("--port", type=click.IntRange(0, 65_535), default=800
 @host_option
 @port_option
 @output.json_option
+@with_log
 @with_call
 def serve(call: Call, host: str, port: int, as_json: bool) -> None:
     """Take in vendors' webhooks and show customers their pages, for ever.
@@ -46,7 +49,7 @@ def serve(call: Call, host: str, port: int, as_json: bool) -> None:
         local.prepare()
         server = server_of(local, host, port)
         asyncio.run(until_stopped(door(local, server), Keeper(local, Told(as_json)).run))
-    output.warn("stopped")
+    say("stopped", STOPPED)
 
 
 def server_of(local: "Local", host: str, port: int) -> "Server":
@@ -61,7 +64,8 @@ def server_of(local: "Local", host: str, port: int) -> "Server":
         if (error.name or "crmkit").partition(".")[0] == "crmkit":
             raise
         raise ConfigError(f"{error.name} is not installed", who="serve", do="pip install 'crmkit[web]'") from None
-    output.warn(f"listening on http://{f'[{host}]' if ':' in host else host}:{found.port}")
+    where = f"http://{f'[{host}]' if ':' in host else host}:{found.port}"
+    say(f"listening on {where}", LISTENING, host=host, port=found.port)
     return found
 
 
@@ -76,7 +80,7 @@ def door(local: "Local", server: "Server") -> "Part":
             try:
                 await local.doors.close()
             except (CrmkitError, SQLAlchemyError) as error:
-                output.warn(f"error: {told(error)[0]}")
+                say(f"error: {told(error)[0]}", STEP_FAILED, what="door", **told_of(error))
 
     return serving
 

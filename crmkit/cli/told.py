@@ -1,9 +1,10 @@
 """What a long-running command says of what it did."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from crmkit.cli import output
+from crmkit.cli import logs, output
 from crmkit.cli.call import of, told
+from crmkit.core.log import GATEWAY_STOPPED, STEP_FAILED, SYNC_STOPPED, WORKS_AGAIN, Line, told_of
 
 if TYPE_CHECKING:
     from crmkit.engine.inward import ShopRun
@@ -22,14 +23,14 @@ class Told:
     def synced(self, runs: "list[ShopRun]") -> None:
         for run in runs:
             for error in run.errors:
-                self._down(run.shop, str(error))
+                self._down(run.shop, str(error), SYNC_STOPPED, account=run.shop, **told_of(error))
             if not run.errors:
                 self._up(run.shop)
             self._news(run.shop, run.tally)
 
     def dispatched(self, run: "DispatchRun") -> None:
         for name, error in run.delivered.stopped.items():
-            self._down(name, str(error))
+            self._down(name, str(error), GATEWAY_STOPPED, gateway=name, **told_of(error))
         for name in self.stopped - set(run.delivered.stopped):
             self._up(name)
         self.stopped = set(run.delivered.stopped)
@@ -39,25 +40,25 @@ class Told:
         self._news(account, tally)
 
     def failed(self, what: str, error: Exception) -> None:
-        self._down(what, told(error)[0])
+        self._down(what, told(error)[0], STEP_FAILED, what=what, **told_of(error))
 
     def _news(self, account: str, tally: "Tally") -> None:
         self._say(account, dict(sorted(tally.interactions.items())))
 
     def _say(self, what: str, counts: dict[str, int]) -> None:
-        if not counts:
+        if not counts or (logs.is_json() and not self.as_json):  # the log says it
             return
         if self.as_json:
             output.lines([{"what": what, **counts}])
         else:
             output.say(f"{what}: " + ", ".join(f"{count:,} {name}" for name, count in counts.items()))
 
-    def _down(self, what: str, why: str) -> None:
+    def _down(self, failing: str, why: str, line: Line, **facts: Any) -> None:
         """What fails is said once, until it fails otherwise or works again."""
-        if self.failing.get(what) != why:
-            self.failing[what] = why
-            output.warn(f"error: {of(what, why)}")
+        if self.failing.get(failing) != why:
+            self.failing[failing] = why
+            logs.say(f"error: {of(failing, why)}", line, **facts)
 
     def _up(self, what: str) -> None:
         if self.failing.pop(what, None) is not None:
-            output.warn(f"{what}: works again")
+            logs.say(f"{what}: works again", WORKS_AGAIN, what=what)

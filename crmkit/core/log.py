@@ -157,6 +157,13 @@ STEP_FAILED = _line(
     logging.ERROR,
 )
 
+WORKS_AGAIN = _line("service", "works-again", "what failed works again", "what")
+LISTENING = _line("service", "listening", "the server takes calls", "host port")
+STOPPED = _line("service", "stopped", "the service ended in its own time", "")
+ENDED = _line(
+    "service", "ended", "the service ended by an error nobody expected", "operation error place", logging.ERROR
+)
+
 
 def place_of(error: BaseException) -> str | None:
     """Where an error was raised: file, line and function, and nothing that was in hand there."""

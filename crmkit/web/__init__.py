@@ -10,6 +10,7 @@
 - `page`: how a page is shown: language, layout, security headers; what is shown in place of one
 - `form`: what a form said
 - `guard`: who may: tokens, looked up anew with every request
+- `access`: a line of the log for each page that is asked for
 - `shield`: what every answer carries
 - `extension`: plugins' pages, each plugin's under its own path and behind its scope
 - `crm`: what a page of a plugin is given

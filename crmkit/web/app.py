@@ -9,6 +9,7 @@ from fastapi.staticfiles import StaticFiles
 
 from crmkit.engine.local import Local
 from crmkit.web import contact, extension, health, metrics, order, preferences, statement, survey, unsubscribe, webhooks
+from crmkit.web.access import Access
 from crmkit.web.guard import Guard
 from crmkit.web.limit import Limits
 from crmkit.web.page import broken, instead
@@ -32,6 +33,7 @@ def create(
     app.state.gate = webhooks.Gate(site, limits or Limits())
     app.state.guard = Guard(site)
     app.add_middleware(Shield)
+    app.add_middleware(Access)
     app.mount("/static", StaticFiles(directory=str(files("crmkit.web") / "static")), name="static")
     app.state.health = health.Health(site)
     app.state.meter = metrics.Meter(site)

@@ -5,7 +5,6 @@ looked up once: what it finds is both what is guarded and what answers. A router
 raises, harms nothing but itself.
 """
 
-import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,14 +20,13 @@ from starlette.types import Message, Receive, Scope, Send
 
 from crmkit.core.errors import PluginError
 from crmkit.core.hooks import Routes
+from crmkit.core.log import PAGE_FAILED, told_of
 from crmkit.host.host import Host
 from crmkit.host.opening import Broken, Pages
 from crmkit.web.crm import WebCrm
 from crmkit.web.guard import allowed, guard_of
 from crmkit.web.page import instead
 from crmkit.web.site import PageError, site_of
-
-log = logging.getLogger("crmkit.page")
 
 #: Where in a request's scope its plugin is found.
 _PAGES = "crmkit.pages"
@@ -43,7 +41,7 @@ def mount(app: FastAPI, host: Host) -> None:
         try:
             extension = Extension(pages, [(routes, pages.loaded.router(routes)) for routes in pages.routes])
         except PluginError as error:
-            log.error("the pages of %s cannot be served: %s", pages.loaded.name, error)
+            PAGE_FAILED.say(page=pages.loaded.name, **told_of(error))
             host.broken.append(Broken(pages.loaded.name, error, f"the pages of {pages.loaded.name}"))
             extension = Extension(pages, None)
         every.append(extension)
@@ -113,8 +111,7 @@ class Extension:
         except _ANSWERS:
             raise
         except Exception as error:  # a plugin's code; the text may hold what is personal, so only its kind is told
-            place = f"{self.pages.slug}{scope['path'].removeprefix(scope.get('root_path', ''))}"
-            log.error("a page of %s raised %s", self.pages.loaded.name, type(error).__name__, extra={"page": place})
+            PAGE_FAILED.say(page=self.pages.loaded.name, method=scope.get("method"), **told_of(error))
             if begun:
                 raise
             if scope["type"] == "websocket":

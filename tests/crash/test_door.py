@@ -47,7 +47,7 @@ CALLERS = 16
 @contextmanager
 def server(folder: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`crmkit serve`, and its port."""
-    command = [CRMKIT, "--config", str(folder / "crmkit.toml"), "serve", "--port", "0"]
+    command = [CRMKIT, "--config", str(folder / "crmkit.toml"), "serve", "--port", "0", "--log", "text"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         lines: list[str] = []

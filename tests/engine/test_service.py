@@ -129,7 +129,18 @@ def test_the_service_ends_when_it_is_told_to(tmp_path: Path) -> None:
     (tmp_path / "exports").mkdir()
     (tmp_path / "exports" / "orders.csv").write_text(ORDERS)
     (tmp_path / "crmkit.toml").write_text(CONFIG)
-    command = [sys.executable, "-c", PROGRAM, "--config", str(tmp_path / "crmkit.toml"), "run", "--every", "1s"]
+    command = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "--config",
+        str(tmp_path / "crmkit.toml"),
+        "run",
+        "--every",
+        "1s",
+        "--log",
+        "text",
+    ]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         first = process.stdout.readline()

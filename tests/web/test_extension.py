@@ -92,7 +92,8 @@ async def test_nothing_is_told_of_whom_was_forgotten(plugged: Town) -> None:
 async def test_an_async_page_that_tells_is_a_mistake_that_is_named(plugged: Town, caplog: Any) -> None:
     said = await Caller(plugged, "points:*").ask("POST", "/points/hurried")
     assert said.status_code == 500
-    assert "a page of play.points raised PluginError" in caplog.text
+    assert "page-failed page=play.points method=POST" in caplog.text
+    assert "error=PluginError" in caplog.text
 
 
 async def test_public_pages_need_no_token(plugged: Town) -> None:
@@ -204,7 +205,7 @@ async def test_a_page_that_raises_harms_only_itself_and_tells_nothing(plugged: T
     assert "Something went wrong" in answer.text
     assert "ann@buyers" not in answer.text + caplog.text
     assert "RuntimeError" not in answer.text
-    assert "a page of play.points raised RuntimeError" in caplog.text
+    assert "page-failed page=play.points method=GET error=RuntimeError" in caplog.text
     assert answer.headers["cache-control"] == "no-store"
     assert (await caller.ask("GET", "/points/fine")).json() == {"path": "fine"}
 

@@ -273,7 +273,18 @@ webhook_secret = "s3cret"
 )
 def test_the_server_ends_when_it_is_told_to(tmp_path: Path, command: list[str], number: signal.Signals):
     (tmp_path / "crmkit.toml").write_text(CONFIG)
-    told = [sys.executable, "-c", PROGRAM, "--config", str(tmp_path / "crmkit.toml"), *command, "--port", "0"]
+    told = [
+        sys.executable,
+        "-c",
+        PROGRAM,
+        "--config",
+        str(tmp_path / "crmkit.toml"),
+        *command,
+        "--port",
+        "0",
+        "--log",
+        "text",
+    ]
     with subprocess.Popen(told, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
         line = process.stderr.readline()
