@@ -63,6 +63,7 @@ async def leave(request: Request, token: str) -> Response:
     )
     if not is_kept:
         raise PageError(429, "busy")
+    site.local.doors.news.set()  # whoever dispatches in this process sends the code at once
     return RedirectResponse(f"{site.root}/c/{token}/code?lang={language}", 303, HEADERS)
 
 
