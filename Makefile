@@ -37,7 +37,7 @@ test: install  ## style, types, rooms and tests, with the time each part takes
 rules: install  ## the rules behind the promises, each with the tests that show it
 	@$(BIN)/python tests/rules.py
 
-e2e: install  ## gateways against vendors' own API documents, which npm brings once
+e2e: install  ## pages in a real browser (apt-get install chromium); gateways against vendors' own API documents, from npm
 	@$(BIN)/python -m pytest tests/e2e -q -n 0 -m e2e $(ARGS)
 
 crash: install  ## kill -9 in sync and dispatch, ROUNDS=50 times

@@ -82,7 +82,14 @@ def open_town(folder: Path, url: str) -> Town:
         promised_at=NOON + 2 * DAY,
         parcels=tuple(parcels),
     )
-    town.order("1002", **said, placed_at=NOON - 40 * DAY, paid_at=NOON - 39 * DAY, cancelled_at=NOON - 30 * DAY)
+    town.order(
+        "1002",
+        **said,
+        status="cancelled",
+        placed_at=NOON - 40 * DAY,
+        paid_at=NOON - 39 * DAY,
+        cancelled_at=NOON - 30 * DAY,
+    )
     town.order("1003", **said, placed_at=NOON - 20 * DAY, promised_at=NOON - 5 * DAY)
     town.take(
         PaymentRecord(
