@@ -39,7 +39,7 @@ async def leave(request: Request, token: str) -> Response:
     shop = _shop(visit, order)
     written = (form.get("address") or [""])[0].strip()[:500]
     chosen = [purpose for purpose in PURPOSES if purpose in form]
-    kinds = contact.kinds(visit.setup, shop.name if shop is not None else None)
+    kinds = _kinds(visit, order)
     flaws = {} if chosen else {"choices": "choose"}
     kind = value = ""
     try:
@@ -112,6 +112,14 @@ def _shop(visit: Visit, order: Row | None) -> Shop | None:
     return shops[0] if len(shops) == 1 else None
 
 
+def _kinds(visit: Visit, order: Row | None) -> list[str]:
+    """What can be left; nothing about an order of a shop that is switched off: nothing is decided about it."""
+    shop = _shop(visit, order)
+    if shop is None and order is not None:
+        return []
+    return contact.kinds(visit.setup, shop.name if shop is not None else None)
+
+
 def _wording(language: str, purpose: str, order: Row | None) -> str:
     if purpose == "transactional" and order is not None:
         return say(language, "contact.want-order", number=order["number"] or order["external_id"])
@@ -127,8 +135,7 @@ def _form(
     chosen: Sequence[str] = (),
     flaws: Mapping[str, str] = {},
 ) -> HTMLResponse:
-    shop = _shop(visit, order)
-    kinds = contact.kinds(visit.setup, shop.name if shop is not None else None)
+    kinds = _kinds(visit, order)
     language = language_of(request, visit.customer)
     return _page(
         request,

@@ -59,17 +59,19 @@ def _environment(language: str) -> Environment:
     return found
 
 
-def language_of(request: Request, customer: Customer | None = None, fallback: str = "en") -> str:
+def language_of(request: Request, customer: Customer | None = None) -> str:
     """The language of a page: the one asked for, else the customer's own, else the browser's, else the seller's."""
     accepted = [one.partition(";")[0].strip() for one in request.headers.get("accept-language", "").split(",")]
     known = customer.locale if customer is not None else None
-    for wanted in (request.query_params.get("lang"), known, *accepted, fallback):
-        if wanted and (found := _spoken(wanted)):
+    own = site_of(request).local.host.config.crm.locale
+    for wanted in (request.query_params.get("lang"), known, *accepted, own):
+        if wanted and (found := spoken(wanted)):
             return found
     return "en"
 
 
-def _spoken(locale: str) -> str | None:
+def spoken(locale: str) -> str | None:
+    """The language pages are written in that a locale is of; None where it is another."""
     start = locale.replace("_", "-").partition("-")[0].lower()
     return next((language for language in LANGUAGES if language.partition("-")[0] == start), None)
 
@@ -91,15 +93,15 @@ def show(
         facts: what the template shows; `shop`, where one is meant, gives the page its name.
     """
     site = site_of(request)
-    spoken = language or language_of(request, customer, site.local.host.config.crm.locale)
+    shown = language or language_of(request, customer)
     text = (
-        _environment(spoken)
+        _environment(shown)
         .get_template(template)
         .render(
             {
                 "title": site.title,
                 **facts,
-                "language": spoken,
+                "language": shown,
                 "languages": LANGUAGES,
                 "root": site.root,
                 "here": lambda **changes: _here(request, changes),

@@ -10,7 +10,7 @@ from sqlalchemy.engine import Connection
 from crmkit.flow import preference
 from crmkit.store import facts
 from crmkit.web.form import read_form
-from crmkit.web.page import LANGUAGES, language_of, say, show
+from crmkit.web.page import LANGUAGES, language_of, say, show, spoken
 from crmkit.web.site import Site, Visit, site_of
 
 router = APIRouter()
@@ -33,8 +33,8 @@ async def save(request: Request, token: str) -> HTMLResponse:
     site = site_of(request)
     visit = await site.read(site.visit, "p", token)
     form = await read_form(request)
-    language = _spoken(form, "language") or language_of(request, visit.customer)
-    wanted = _spoken(form, "speak")
+    language = _chosen(form, "language") or language_of(request, visit.customer)
+    wanted = _chosen(form, "speak")
     speaks = wanted if wanted != (form.get("spoke") or [""])[0] else None
     await site.write(_save, visit, form, language, speaks)
     visit = await site.read(site.visit, "p", token)
@@ -77,13 +77,8 @@ def _save(tx: Connection, visit: Visit, form: Mapping[str, Sequence[str]], langu
         preference.speak(tx, profile, speaks, visit.now)
 
 
-def _spoken(form: Mapping[str, Sequence[str]], field: str) -> str | None:
+def _chosen(form: Mapping[str, Sequence[str]], field: str) -> str | None:
     return next((one for one in form.get(field, ()) if one in LANGUAGES), None)
-
-
-def _language(locale: str) -> str:
-    """Which of the languages pages are written in a locale is of; empty where it is another."""
-    return next((one for one in LANGUAGES if one[:2] == locale[:2].lower()), "")
 
 
 async def _shown(request: Request, site: Site, visit: Visit, language: str, *, is_saved: bool = False) -> HTMLResponse:
@@ -110,6 +105,6 @@ async def _shown(request: Request, site: Site, visit: Visit, language: str, *, i
         "preferences.html",
         language=language,
         channels=channels,
-        spoken=_language(visit.customer.locale or ""),
+        spoken=spoken(visit.customer.locale or "") or "",
         is_saved=is_saved,
     )

@@ -431,6 +431,15 @@ async def test_only_what_a_code_can_be_sent_to_can_be_left(migrated_url: str, tm
     town.store.close()
 
 
+async def test_nothing_is_left_about_an_order_of_a_shop_that_is_switched_off(town: Town):
+    ordered(town)
+    path = about(town)
+    del town.host.shops["stall"]
+    assert "No address can be left here" in (await town.client.get(path)).text
+    assert "No address can be left here" in (await town.client.post(path, data=WANTED)).text
+    assert town.rows(t.contact) == []
+
+
 async def test_nobody_leaves_an_address_about_another_customers_order(town: Town):
     ordered(town)
     ordered(town, "1002", Buyer(external_id="bob"))

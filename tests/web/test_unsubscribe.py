@@ -90,6 +90,12 @@ async def test_it_speaks_the_readers_language(town: Town, path: str, language: s
     assert f'<html lang="{language}">' in answer.text
 
 
+async def test_what_a_mail_program_answers_is_kept_in_the_sellers_language(town: Town, path: str):
+    town.host.config.crm.locale = "zh-CN"
+    await town.client.post(path, data={"List-Unsubscribe": "One-Click"})
+    assert {row["wording"][:2] for row in town.rows(t.consent)} == {"不再"}
+
+
 @pytest.mark.parametrize("multipart", [False, True])
 async def test_a_mail_programs_call_needs_no_cookie_and_is_led_nowhere_else(town: Town, path: str, multipart: bool):
     # RFC 8058: POST, urlencoded or multipart, without cookies or other credentials, no redirect
