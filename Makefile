@@ -50,7 +50,7 @@ wheels: install  ## the wheels of all distributions, in dist/
 	@rm -rf dist && $(UV) build --quiet --wheel --all-packages --no-build-isolation --python $(BIN)/python --out-dir dist && ls dist/*.whl
 
 wheels-check: wheels  ## the wheels work in a bare environment, away from the repository
-	@$(BIN)/python -m pytest tests/test_wheels.py -q -n 0 -m wheels $(ARGS)
+	@$(BIN)/python -m pytest tests/test_wheels.py tests/test_deploy.py -q -n 0 -m wheels $(ARGS)
 
 lock: install  ## requirements.lock anew, pins kept; ARGS=--upgrade for the latest
 	@$(UV) pip compile --quiet pyproject.toml $(wildcard plugins/*/pyproject.toml) --all-extras --group dev --universal --python-version 3.11 --generate-hashes --no-header --no-annotate $(foreach m,$(MEMBERS),--no-emit-package $(patsubst crmkit-.,crmkit,crmkit-$(notdir $(m:/=)))) $(ARGS) -o requirements.lock

@@ -63,7 +63,7 @@ def message(call: Call, message: int, as_json: bool) -> None:
         ("what became of it", list(_fate(found, zone))),
     ]
     title = f"Message #{message} ({found['template']}) {words.state(found['state'])}."
-    facts = {name: found[name] for name in ("id", "key", "template", "state", "reason", "detail")}
+    facts = {name: found[name] for name in ("id", "key", "template", "state", "reason", "detail", "correlation_id")}
     _print(title, story, as_json, {**facts, "causes": chain})
 
 
@@ -84,6 +84,8 @@ def _cause(found: dict[str, Any], chain: list[Any], names: dict[int, str], zone:
         yield f"{begin} {words.interaction(row, zone)}{(about + at_shop) if number == 0 else ''}."
     yield f"The plugin {found['plugin']} asked for it when that was decided, {moment(found['decided_at'], zone)}."
     yield f"Its key is {found['key']}: the same key is never told twice."
+    if found["correlation_id"] is not None:
+        yield f"In the log it is {found['correlation_id']}, as is the webhook, or the page of a sync, it came of."
 
 
 def _made_of(found: dict[str, Any]) -> Iterator[str]:

@@ -123,6 +123,7 @@ def show(call: Call, message: int, as_json: bool) -> None:
         ("sent", found["sent_at"]),
         ("segments", f"{found['segments']} ({found['encoding']})" if found["segments"] else None),
         ("key", found["key"]),
+        ("correlation", found["correlation_id"]),
         ("subject", found["subject"]),
     ]
     output.facts(pairs, zone=zone)
