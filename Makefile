@@ -10,7 +10,7 @@ MEMBERS := . $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # $(call part,name,command): runs the command, says how long it took, and keeps its exit status.
 part = TIMEFORMAT="    %1R s  $(1)"; time $(2)
 
-.PHONY: help install demo test rules e2e crash bench wheels wheels-check lock clean
+.PHONY: help install demo test rules e2e fuzz crash bench wheels wheels-check lock clean
 
 help:  ## what there is
 	@sed -nE 's/^([a-z0-9-]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t h; do printf 'make %-14s %s\n' "$$t" "$$h"; done
@@ -32,13 +32,16 @@ test: install  ## style, types, rooms and tests, with the time each part takes
 	@$(call part,ruff format,$(BIN)/ruff format --quiet --check .)
 	@$(call part,mypy --strict,$(BIN)/mypy --no-error-summary)
 	@$(call part,import contracts,$(BIN)/lint-imports --no-logo --no-cache)
-	@$(call part,pytest,$(BIN)/python -m pytest -q -m "not bench and not wheels and not e2e" --durations=10 $(ARGS))
+	@$(call part,pytest,$(BIN)/python -m pytest -q -m "not bench and not wheels and not e2e and not fuzz" --durations=10 $(ARGS))
 
 rules: install  ## the rules behind the promises, each with the tests that show it
 	@$(BIN)/python tests/rules.py
 
 e2e: install  ## pages in a real browser (apt-get install chromium); gateways against vendors' own API documents, from npm
 	@$(BIN)/python -m pytest tests/e2e -q -n 0 -m e2e $(ARGS)
+
+fuzz: install  ## doors, parsers, files, pages and forms with what nobody expects, EXAMPLES=400 of each
+	@CRMKIT_FUZZ_EXAMPLES=$(or $(EXAMPLES),400) $(BIN)/python -m pytest tests/fuzz -q -n 0 -m fuzz $(ARGS)
 
 crash: install  ## kill -9 in sync and dispatch, ROUNDS=50 times
 	@CRMKIT_CRASH_ROUNDS=$(or $(ROUNDS),50) $(BIN)/python -m pytest tests/crash -q -s -n 0 -m crash $(ARGS)

@@ -1,5 +1,6 @@
 """Tell: what happened outside of any run (on a page of a plugin's) becomes an interaction, decided like any other."""
 
+import hashlib
 from collections.abc import Collection
 from datetime import datetime
 from typing import Any
@@ -11,6 +12,9 @@ from crmkit.core.errors import PluginError
 from crmkit.core.events import Event
 from crmkit.core.inner import INNER
 from crmkit.store import customers, log
+
+#: A key that is longer is kept as a hash of it: no index takes it as it is.
+LONGEST = 200
 
 
 def tell(tx: Connection, plugin: str, event: Event, key: str, *, listened: Collection[str], now: datetime) -> bool:
@@ -33,6 +37,9 @@ def tell(tx: Connection, plugin: str, event: Event, key: str, *, listened: Colle
         return False
     order = event.order
     shop = event.shop.id if event.shop is not None else order.shop_id if order is not None else None
+    kept = storable(key)
+    if len(kept) > LONGEST:
+        kept = hashlib.sha256(kept.encode()).hexdigest()
     row = {
         "type": event.name,
         "profile_id": profile,
@@ -41,7 +48,7 @@ def tell(tx: Connection, plugin: str, event: Event, key: str, *, listened: Colle
         "actor": f"plugin:{plugin}",
         "occurred_at": now,
         "payload": _storable(event.payload()),
-        "key": f"{plugin}:{event.name}:{storable(key)}",
+        "key": f"{plugin}:{event.name}:{kept}",
     }
     return bool(log.append(tx, [row], listened, now))
 

@@ -1,9 +1,9 @@
 """A plugin with pages of every kind: a loyalty plugin's points."""
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
-from fastapi import APIRouter, WebSocket
+from fastapi import APIRouter, Query, WebSocket
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
@@ -48,7 +48,9 @@ def anything(path: str) -> dict[str, str]:
 
 
 @gives.post("/points")
-def give(number: int, points: int, key: str, crm: PageCrm, why: str | None = None) -> dict[str, bool]:
+def give(
+    number: int, points: int, key: Annotated[str, Query(min_length=1)], crm: PageCrm, why: str | None = None
+) -> dict[str, bool]:
     return {"is_new": crm.tell(PointsGiven(points=points, why=why, customer=crm.customer(number)), key=key)}
 
 

@@ -78,6 +78,14 @@ async def test_what_a_page_tells_may_hold_what_no_database_takes(plugged: Town) 
     assert plugged.one(t.interaction, type="points-given")["payload"] == {"points": 1, "why": "a\\x00b"}
 
 
+async def test_a_key_may_be_of_any_length(plugged: Town) -> None:
+    plugged.order()
+    what, caller = {"number": plugged.profile(), "points": 1}, Caller(plugged, "points:*")
+    keys = [uuid.uuid4().hex * 150, uuid.uuid4().hex * 150]
+    told = [await caller.ask("POST", "/points/points", params={**what, "key": key}) for key in (*keys, *keys)]
+    assert [one.json()["is_new"] for one in told] == [True, True, False, False]
+
+
 async def test_nothing_is_told_of_whom_was_forgotten(plugged: Town) -> None:
     plugged.order()
     who, caller = plugged.profile(), Caller(plugged, "points:*")

@@ -380,3 +380,18 @@ def test_an_empty_file_is_an_error_and_a_header_alone_is_not(shop: Any) -> None:
     shop.write("orders.csv", HEAD)
     result = shop.read(ORDERS)
     assert result.error is None and result.cursor["done"]
+
+
+def test_what_is_hard_on_a_parser_is_refused_by_itself(shop):
+    shop.write("orders.csv", "id,placed,status,total\nA1,2026-05-01T00:00+99:99,open,1\nA2,2026-05-02,open,2\n")
+    result = shop.read()
+    assert [record.external_id for record in result.records] == ["A2"]
+    assert ["is no date" in refused.reason for refused in result.refused] == [True]
+    shop.write("orders.csv", "id" * 100_000, at=1_700_000_001)
+    assert "its header cannot be read" in str(shop.read().error)
+    shop.write(
+        "orders.jsonl", '{"id":' * 50_000 + '\n{"id": "A3", "placed": "2026-05-03", "status": "open", "total": "3"}\n'
+    )
+    deep = shop.read('[orders]\nfile = "orders.jsonl"\n[orders.columns]\nexternal_id = "id"\nplaced_at = "placed"\n')
+    assert [record.external_id for record in deep.records] == ["A3"]
+    assert "is no JSON" in deep.refused[0].reason

@@ -112,3 +112,8 @@ def test_an_order_that_cannot_be_read_is_refused_with_its_id() -> None:
 def test_what_is_not_woocommerces_is_said_so(raw: bytes) -> None:
     with pytest.raises(PayloadError, match=r"flagship read webhook order\.updated"):
         said(raw)
+
+
+def test_a_body_that_is_nested_without_end_is_refused() -> None:
+    with pytest.raises(PayloadError, match="not JSON"):
+        list(source().records(Call(b"[" * 50_000, {"x-wc-webhook-topic": "order.updated"})))

@@ -59,6 +59,9 @@ def parsed(body: bytes, form: Format = "json", query: str = "") -> Any:
         ValueError: it is none.
     """
     if form == "json":
-        return json.loads(body)
+        try:
+            return json.loads(body)
+        except RecursionError:
+            raise ValueError("nested too deep") from None
     text = query if form == "query" else body.decode("utf-8")
     return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=1000, errors="strict"))

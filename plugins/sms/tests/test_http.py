@@ -549,3 +549,8 @@ async def test_on_the_wire_it_is_still_the_text(vendor, gateway, message, text) 
     in_json, in_form = vendor.requests
     assert (in_json.json["message"], in_json.query["q"], in_form.form["m"]) == (text, text, text)
     assert unquote(in_json.path.removeprefix("/x/").removesuffix("/y"), errors="strict") == text
+
+
+async def test_a_call_that_is_nested_without_end_is_refused(gateway, call) -> None:
+    with pytest.raises(PayloadError, match="a body that is no json"):
+        list(gateway().records(call(b"[" * 50_000, HOOK, "application/json")))

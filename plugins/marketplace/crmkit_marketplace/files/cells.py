@@ -120,7 +120,10 @@ def _iso(cell: str) -> datetime | None:
         return at
     if offset[0] not in "+-":
         return at.replace(tzinfo=UTC)
-    return datetime.fromisoformat(at.isoformat() + offset[:3] + ":" + offset[-2:])
+    try:
+        return datetime.fromisoformat(at.isoformat() + offset[:3] + ":" + offset[-2:])
+    except ValueError as error:
+        raise CellError(f"is no date: {error}") from None
 
 
 def _formatted(cell: str, formats: Sequence[str]) -> datetime | None:

@@ -33,11 +33,11 @@ class CsvTable(Tabular):
         except (UnicodeDecodeError, *BREAKS) as error:
             self._broken(self._lines.number + 1, error)
         self._lines.put_back(1)
-        separator = {"tab": "\t", "\\t": "\t"}.get(layout.separator or "", layout.separator) or max(
-            SEPARATORS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), []))
-        )
-        self._reader = csv.reader(self._lines, delimiter=separator, strict=True)
         try:
+            separator = {"tab": "\t", "\\t": "\t"}.get(layout.separator or "", layout.separator) or max(
+                SEPARATORS, key=lambda mark: len(next(csv.reader([first], delimiter=mark), []))
+            )
+            self._reader = csv.reader(self._lines, delimiter=separator, strict=True)
             self.header = [column.strip() for column in next(self._reader)]
         except csv.Error as error:
             raise PayloadError(f"its header cannot be read: {error}", who=name, operation="read") from error

@@ -32,11 +32,11 @@ class JsonTable(Tabular):
     def _row(line: int, written: str, columns: Sequence[str]) -> Row:
         try:
             value = json.loads(written, parse_float=Native, parse_int=Native, parse_constant=Native)
+            flat = _flat(value) if isinstance(value, dict) else None
         except (ValueError, RecursionError) as error:
             return Row(line, (), written, f"is no JSON: {error}")
-        if not isinstance(value, dict):
+        if flat is None:
             return Row(line, (), written, "is no JSON object")
-        flat = _flat(value)
         if "\\u" in written:
             if "\x00" in (said := "".join(flat.values())):
                 return Row(line, (), value, "holds a NUL character")

@@ -220,7 +220,7 @@ def has_no_route(error: RefusedError) -> bool:
 def _json(response: httpx.Response) -> Any:
     try:
         return json.loads(response.content.decode("utf-8-sig"))
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 

@@ -53,7 +53,7 @@ def said(
         return
     try:
         body = json.loads(call.body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise PayloadError("a body that is not JSON", who=who, operation=f"read webhook {topic}") from None
     number = id_of(body)
     if number is None:

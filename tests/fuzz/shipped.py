@@ -1,0 +1,131 @@
+"""Every adapter that is shipped, made with settings that let it take what it can, and calls that are its vendor's."""
+
+import base64
+import hashlib
+import hmac
+import json
+import tomllib
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+
+from crmkit import Account, Call
+from crmkit.adapters.adapter import Adapter
+from crmkit_email.folder import FolderGateway
+from crmkit_email.smtp import SmtpGateway
+from crmkit_marketplace.files import FilesSource
+from crmkit_marketplace.woocommerce import WooCommerceSource
+from crmkit_sms.http import HttpGateway
+from crmkit_sms.twilio import TwilioGateway
+from crmkit_sms.twilio_signature import signature
+
+NOW = datetime(2026, 5, 7, 9, 30, tzinfo=UTC)
+HOOK = "https://crm.example.com/webhooks/it"
+SECRET = "a secret of the vendor's"
+
+WOO = {"url": "https://shop.example.com", "consumer_key": "ck_1", "consumer_secret": "cs_1", "webhook_secret": SECRET}
+TWILIO = {"account_sid": "AC" + "0" * 32, "auth_token": SECRET, "sender": "+15005550006"}
+PIGEON = tomllib.loads("""
+    url = "https://api.pigeon.example/v1/send"
+    sender = "TEAHOUSE"
+    id = "data.id"
+    [body]
+    to = "{to}"
+    message = "{text}"
+    reference = "{key}"
+    [success]
+    path = "code"
+    equals = 0
+    [webhook]
+    items = "reports"
+    [webhook.signature]
+    header = "x-sign"
+    secret = "a secret of the vendor's"
+    encoding = "hex"
+    [receipts]
+    id = "msg.id"
+    key = "msg.reference"
+    status = "state"
+    detail = "why"
+    [receipts.statuses]
+    DELIVRD = "delivered"
+    UNDELIV = "failed"
+    [replies]
+    id = "no"
+    sender = "who"
+    text = "words"
+""")
+FILES = {"orders": {"file": "orders.csv", "columns": {"external_id": "id"}}}
+SMTP = {"host": "localhost", "sender": "shop@tea.example"}
+FOLDER = {"path": "outbox", "sender": "shop@tea.example"}
+
+#: By its entry point: its class, and settings.
+SHIPPED: dict[str, tuple[type[Adapter], dict[str, Any]]] = {
+    "marketplace.files": (FilesSource, FILES),
+    "marketplace.woocommerce": (WooCommerceSource, WOO),
+    "email.smtp": (SmtpGateway, SMTP),
+    "email.folder": (FolderGateway, FOLDER),
+    "sms.twilio": (TwilioGateway, TWILIO),
+    "sms.http": (HttpGateway, PIGEON),
+}
+
+
+def installed() -> set[str]:
+    """The adapters there are: every plugin of this repository but the playbooks."""
+    return {point.name for point in entry_points(group="crmkit") if not point.name.startswith("play.")}
+
+
+def adapter(name: str) -> Adapter:
+    """A shipped adapter."""
+    made, settings = SHIPPED[name]
+    account = Account("it", "Europe/Berlin", "EUR", "DE", Path("/nowhere"), HOOK)
+    read: Any = made.Settings.model_validate(settings)  # type: ignore[attr-defined]
+    return made(read, account, httpx.AsyncClient())
+
+
+def _woo(body: bytes, topic: str) -> Call:
+    made = base64.b64encode(hmac.new(SECRET.encode(), body, hashlib.sha256).digest()).decode()
+    headers = {"x-wc-webhook-signature": made, "x-wc-webhook-topic": topic, "content-type": "application/json"}
+    return Call(body, headers, HOOK, received_at=NOW)
+
+
+def _twilio(body: bytes, fields: dict[str, str]) -> Call:
+    headers = {
+        "content-type": "application/x-www-form-urlencoded",
+        "x-twilio-signature": signature(SECRET, HOOK, fields.items()),
+    }
+    return Call(urlencode(fields).encode(), headers, HOOK, received_at=NOW)
+
+
+def _pigeon(body: bytes) -> Call:
+    made = hmac.new(SECRET.encode(), body, hashlib.sha256).hexdigest()
+    return Call(body, {"x-sign": made, "content-type": "application/json"}, HOOK, received_at=NOW)
+
+
+_ORDERS = Path(__file__).parents[2] / "plugins/marketplace/tests/woocommerce"
+_ORDER = (_ORDERS / "order_paid.json").read_bytes()
+_OTHER = (_ORDERS / "order_fulfilled_refunded.json").read_bytes()
+_RECEIPT = {"MessageSid": "SM1", "MessageStatus": "delivered", "To": "+4915112345678", "From": "+15005550006"}
+_REPLY = {"MessageSid": "SM2", "From": "+4915112345678", "To": "+15005550006", "Body": "STOP", "NumMedia": "0"}
+_REPORTS = {
+    "reports": [{"msg": {"id": 7, "reference": "k"}, "state": "DELIVRD"}, {"no": "9", "who": "+491", "words": "hi"}]
+}
+
+#: Calls of vendors: (adapter, its name, how one of another body is signed, the body).
+SAMPLES: list[tuple[str, Callable[[bytes], Call], bytes]] = [
+    ("marketplace.woocommerce", lambda body: _woo(body, "order.updated"), _ORDER),
+    ("marketplace.woocommerce", lambda body: _woo(body, "order.created"), _OTHER),
+    ("marketplace.woocommerce", lambda body: _woo(body, "customer.updated"), b'{"id": 3, "email": "a@b.example"}'),
+    ("sms.http", _pigeon, json.dumps(_REPORTS).encode()),
+]
+FORMS: list[dict[str, str]] = [_RECEIPT, _REPLY]
+
+
+def twilio_call(fields: dict[str, str]) -> Call:
+    """A call Twilio signed."""
+    return _twilio(b"", fields)
