@@ -9,6 +9,7 @@
 - `smtp`: over the gateway `smtp`, beside a loop over one connection that sends finished mails
 - `statements`: statements per batch, for a little and for a lot
 - `memory`: peak memory, for a little and for ten times as much
+- `door`: webhooks accepted over the wire, beside the same server doing nothing
 
 What they stand on: `harness` (rounds, medians, the table), `shop` (a generated shop), `house` (an installation around
 it), `adapters` (a source and gateways of the benchmarks' own), `raw` (the driver alone), `sinks` (servers to send to).

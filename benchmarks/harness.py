@@ -20,9 +20,10 @@ class Size:
     mails: int = 1_500
     few: int = 1_500  # of which peak memory takes ten times as many
     batches: tuple[int, int] = (1_000, 10_000)
+    webhooks: int = 2_000
 
 
-QUICK = Size(rounds=2, orders=600, messages=400, mails=200, few=200, batches=(500, 1_500))
+QUICK = Size(rounds=2, orders=600, messages=400, mails=200, few=200, batches=(500, 1_500), webhooks=500)
 
 
 @dataclass(frozen=True, slots=True)

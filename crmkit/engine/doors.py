@@ -85,7 +85,7 @@ class Doors:
 
         Args:
             account: the account's name, as the address has it.
-            headers: as they came.
+            headers: by name in lower case.
             body: the raw bytes.
             method: how it was called.
             query: what the address has after `?`.
@@ -96,17 +96,21 @@ class Doors:
         Raises:
             PluginError: the adapter's door is broken.
             ConfigError: the account cannot be opened.
-            RetryableError: too much comes in at once.
+            RetryableError, TimeoutError: too much comes in at once, or it takes too long.
         """
-        entry = self.accounts.named().get(account)
-        if entry is None:
-            return door.Heard(NOBODY, "refused")
         moment = now or datetime.now(UTC)
-        found = await self.open(entry, moment)
+        opened = self._opened.get(account)
+        if opened is not None and opened.done() and not opened.cancelled() and opened.exception() is None:
+            found = opened.result()
+        else:
+            entry = self.accounts.named().get(account)
+            if entry is None:
+                return door.Heard(NOBODY, "refused")
+            async with asyncio.timeout(self._keeping.within):
+                found = await self.open(entry, moment)
         path = f"/{quote(path_secret, safe='')}" if path_secret else ""
         url = f"{found.adapter.account.webhook_url or ''}{path}{'?' + query if query else ''}"
-        known = {name.lower(): value for name, value in headers.items()}
-        call = Call(body, known, url, query, path_secret, moment, method)
+        call = Call(body, headers, url, query, path_secret, moment, method)
         heard = await door.accept(found.adapter, found.shop.id, call, self._keeping.store, correlation_id)
         if heard.fate == "kept":
             self.news.set()

@@ -205,7 +205,8 @@ class Inward:
 
     async def accept(self, account: str, headers: Mapping[str, str], body: bytes, **call: Any) -> Reply:
         """A webhook came in for an account: what `doors.hear` answers it."""
-        return (await self.doors.hear(account, headers, body, **call)).reply
+        known = {name.lower(): value for name, value in headers.items()}
+        return (await self.doors.hear(account, known, body, **call)).reply
 
     async def take_in(self, *, now: datetime | None = None) -> list[ShopRun]:
         """Take in every webhook that waits, of all accounts that are switched on."""

@@ -22,6 +22,8 @@ R = TypeVar("R")
 BATCH = 50
 #: Rows that may wait; more are turned away, since they would wait longer than who brings them.
 MOST = 5_000
+#: Seconds who brings a row waits: a vendor hangs up not much later.
+WITHIN = 5.0
 
 
 class Together(Generic[T, R]):
@@ -30,10 +32,15 @@ class Together(Generic[T, R]):
     Args:
         run: runs a step in a write transaction.
         step: stores rows, and gives a result for each.
+
+    Attributes:
+        within: seconds who brings a row waits.
     """
 
     def __init__(self, run: Run, step: Callable[[Connection, Sequence[T]], Sequence[R]]) -> None:
-        self._run, self._step = run, step
+        self._run, self._step, self.within = run, step, WITHIN
+        self._promised: deque[tuple[float, asyncio.Future[R]]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._draining: asyncio.Task[None] | None = None
 
@@ -41,12 +48,16 @@ class Together(Generic[T, R]):
         """Store a row; it is committed when this returns. Who no longer waits may find it stored all the same.
 
         Raises:
-            RetryableError: too many wait.
+            RetryableError: too many wait, or it takes too long.
         """
         if len(self._waiting) >= MOST:
             raise RetryableError("too much comes in at once")
-        stored: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[R] = loop.create_future()
         self._waiting.append((row, stored))
+        self._promised.append((loop.time() + self.within, stored))
+        if self._timer is None:
+            self._timer = loop.call_later(self.within, self._lapse)
         if self._draining is None or self._draining.done():
             self._draining = asyncio.create_task(self._drain())
         return await stored
@@ -55,6 +66,16 @@ class Together(Generic[T, R]):
         """Wait until what was brought is stored."""
         if self._draining is not None:
             await asyncio.wait([self._draining])
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _lapse(self) -> None:
+        """Tell who waited too long. One timer for all: a timer for each costs as much as the rest."""
+        loop = asyncio.get_running_loop()
+        while self._promised and (self._promised[0][1].done() or self._promised[0][0] <= loop.time()):
+            _tell(self._promised.popleft()[1], RetryableError("the database takes too long"))
+        self._timer = loop.call_at(self._promised[0][0], self._lapse) if self._promised else None
 
     async def _drain(self) -> None:
         while self._waiting:

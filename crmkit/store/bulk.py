@@ -166,6 +166,25 @@ def insert(
     tx.exec_driver_sql(statement, _bound(table, tx.dialect, columns, rows))
 
 
+def insert_at_once(
+    tx: Connection, table: sa.Table, rows: Sequence[Mapping[str, Any]], *, skip_known: Sequence[str] = ()
+) -> set[int]:
+    """`insert` of a few rows by one statement that holds them all; the numbers of those that were inserted.
+
+    A driver lets go of the interpreter with every row of an `executemany`, and gets it back only when whoever took it
+    is done; where an event loop is busy beside the database, that is what takes long.
+    """
+    if not rows:
+        return set()
+    names, columns = _names(table, tx.dialect), _said(table, rows)
+    marks = f"({', '.join([_mark(tx.dialect)] * len(columns))})"
+    into = ", ".join(names[column] for column in columns)
+    tail = f" ON CONFLICT ({', '.join(names[c] for c in skip_known)}) DO NOTHING" if skip_known else ""
+    statement = f"INSERT INTO {table.name} ({into}) VALUES {', '.join([marks] * len(rows))}{tail} RETURNING id"
+    values = tuple(value for row in _bound(table, tx.dialect, columns, rows) for value in row)
+    return set(tx.exec_driver_sql(statement, values).scalars())
+
+
 def update(
     tx: Connection, table: sa.Table, key: Sequence[str], columns: Sequence[str], rows: Sequence[Mapping[str, Any]]
 ) -> None:

@@ -26,8 +26,7 @@ def keep(tx: Connection, calls: Sequence[Row]) -> list[bool]:
     """
     numbers = bulk.next_ids(tx, t.inbox, len(calls))
     rows = [{**call, **_storable(call), "id": number} for call, number in zip(calls, numbers, strict=True)]
-    bulk.insert(tx, t.inbox, rows, skip_known=("account_id", "dedupe_key"))
-    kept = {row["id"] for row in bulk.select_in(tx, [_i.id], _i.id, [row["id"] for row in rows])}
+    kept = bulk.insert_at_once(tx, t.inbox, rows, skip_known=("account_id", "dedupe_key"))
     return [row["id"] in kept for row in rows]
 
 

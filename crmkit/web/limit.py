@@ -30,13 +30,11 @@ class Limits:
         strangers: calls of one address to one account that could not show whose they are.
         calls: webhooks of one account.
         body_within: seconds a body may take to come in.
-        kept_within: seconds the database may take to keep a webhook.
     """
 
     strangers: Rate = Rate(30 / 60, 30)
     calls: Rate = Rate(200, 2_000)
     body_within: float = 10.0
-    kept_within: float = 5.0
 
 
 class Buckets:

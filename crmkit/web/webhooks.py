@@ -10,10 +10,10 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
-from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.door import Reply
@@ -82,7 +82,9 @@ class Gate:
         """Who calls."""
         return Callers(self.site.local.host.config.web.proxies)
 
-    async def hear(self, request: Request, headers: dict[str, str], account: str, correlation_id: str) -> Heard:
+    async def hear(
+        self, request: Request, headers: dict[str, str], account: str, secret: str, correlation_id: str
+    ) -> Heard:
         """Hear one call.
 
         Raises:
@@ -98,17 +100,16 @@ class Gate:
                 raise Turned(429, "too many", Retry_After=f"{math.ceil(wait)}")
         _check(adapter, request.method, headers)
         body = await self._body(request, headers, adapter.largest_body)
-        async with asyncio.timeout(self.limits.kept_within):
-            heard = await self.site.local.doors.hear(
-                account,
-                headers,
-                body,
-                method=request.method,
-                query=request.scope["query_string"].decode("latin-1"),
-                path_secret=request.path_params.get("secret", ""),
-                correlation_id=correlation_id,
-                now=self.site.clock(),
-            )
+        heard = await self.site.local.doors.hear(
+            account,
+            headers,
+            body,
+            method=request.method,
+            query=request.scope["query_string"].decode("latin-1"),
+            path_secret=secret,
+            correlation_id=correlation_id,
+            now=self.site.clock(),
+        )
         if heard.fate == "refused":
             self.strangers.take((caller, account))
         else:
@@ -124,10 +125,14 @@ class Gate:
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > largest:
             raise Turned(413, "too large", Connection="close")
-        body = bytearray()
+        body, is_more = bytearray(), True
         try:
             async with asyncio.timeout(self.limits.body_within):
-                async for part in request.stream():
+                while is_more:
+                    message = await request.receive()
+                    if message["type"] != "http.request":
+                        raise Turned(400, "broken off", Connection="close")
+                    part, is_more = message.get("body", b""), message.get("more_body", False)
                     body += part
                     self.held += len(part)
                     if len(body) > largest:
@@ -136,8 +141,6 @@ class Gate:
                         raise Turned(503, "not now", Connection="close", Retry_After=f"{AGAIN}")
         except TimeoutError:
             raise Turned(408, "too slow", Connection="close") from None
-        except ClientDisconnect:
-            raise Turned(400, "broken off", Connection="close") from None
         finally:
             self.held -= len(body)
         return bytes(body)
@@ -158,22 +161,21 @@ def _check(adapter: type[Adapter], method: str, headers: dict[str, str]) -> None
         raise Turned(415, "wrong type")
 
 
-async def webhook(request: Request) -> Response:
+async def webhook(request: Request, account: str, secret: str) -> Response:
     """A vendor calls."""
     gate: Gate = request.app.state.gate
-    account, correlation_id, began = request.path_params["account"], correlation(), time.perf_counter()
+    correlation_id, began = correlation(), time.perf_counter()
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.scope["headers"]}
     more: dict[str, str] = {}
     fate, broken = "refused", None
     try:
-        heard = await gate.hear(request, headers, account, correlation_id)
+        heard = await gate.hear(request, headers, account, secret, correlation_id)
         reply, fate = heard.reply, heard.fate
     except Turned as turned:
         reply, more = turned.reply, turned.headers
     except (CrmkitError, SQLAlchemyError, TimeoutError) as error:
         reply, broken = _sorry(error), error
         more = {"Retry-After": f"{AGAIN}"} if reply.status == 503 else {}
-    fixed = {"X-Request-Id": correlation_id, "X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
     known = account if account in gate.adapters else None  # what else stands there may be anything
     said = {"account": known, "correlation": correlation_id, "seconds": round(time.perf_counter() - began, 4)}
     if fate == "refused":
@@ -185,7 +187,7 @@ async def webhook(request: Request) -> Response:
         WEBHOOK_REFUSED.say(status=reply.status, **said)
     else:
         WEBHOOK_HEARD.say(fate=fate, **said)
-    return Response(reply.body, reply.status, {**fixed, **more}, reply.content_type)
+    return Response(reply.body, reply.status, {"X-Request-Id": correlation_id, **more}, reply.content_type)
 
 
 def _sorry(error: Exception) -> Reply:
@@ -196,6 +198,18 @@ def _sorry(error: Exception) -> Reply:
     return Reply(503, b"not now") if is_passing else Reply(500, b"broken")
 
 
-router = APIRouter()
-for _path in ("/webhooks/{account}", "/webhooks/{account}/{secret}"):
-    router.add_route(_path, webhook, methods=["GET", "POST", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+class Doorway:
+    """Takes what is for the doors before it goes through all that pages need: that costs as much as verifying."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hear a webhook; anything else is for pages."""
+        place, _, rest = scope.get("path", "")[1:].partition("/")
+        account, slash, secret = rest.partition("/")
+        if scope["type"] != "http" or place != "webhooks" or not account or "/" in secret or (slash and not secret):
+            await self.app(scope, receive, send)
+            return
+        answer = await webhook(Request(scope, receive, send), account, secret)
+        await answer(scope, receive, send)
