@@ -65,6 +65,10 @@ class Health:
     _asking: "asyncio.Task[Readiness] | None" = None
     _known: tuple[float, Readiness] | None = field(default=None)
 
+    def end(self) -> None:
+        """The server is about to stop."""
+        self.is_ending = True
+
     async def ready(self) -> Readiness:
         """Whether it can do its work, as of now or a moment ago; many who ask together cause one look."""
         if self.is_ending:

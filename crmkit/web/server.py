@@ -8,7 +8,7 @@ import asyncio
 import gc
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -154,6 +154,7 @@ class Server:
         app: the application.
         host, port: where; any port where 0.
         patience: how long clients are waited for.
+        ending: called once it is to end, before it takes no more.
 
     Attributes:
         port: the port it listens on.
@@ -162,10 +163,17 @@ class Server:
         ConfigError: it cannot listen there.
     """
 
-    def __init__(self, app: ASGIApp, host: str, port: int, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str,
+        port: int,
+        patience: Patience | None = None,
+        ending: Callable[[], None] = lambda: None,
+    ) -> None:
         patience = patience or Patience()
         protocol = type("Connection", (Connection,), {"patience": patience})
-        self._socket = _listening(host, port)
+        self._socket, self._ending = _listening(host, port), ending
         self.port: int = self._socket.getsockname()[1]
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
@@ -193,6 +201,7 @@ class Server:
             await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
         finally:
             stopping.cancel()
+            self._ending()
             self._uvicorn.should_exit = True
             await serving
 
@@ -224,4 +233,5 @@ def of(local: Local, host: str, port: int) -> Server:
     Raises:
         ConfigError: it cannot listen there.
     """
-    return Server(create(local), host, port)
+    app = create(local)
+    return Server(app, host, port, ending=app.state.health.end)

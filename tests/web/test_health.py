@@ -11,7 +11,7 @@ from sqlalchemy.exc import OperationalError
 
 from crmkit.store import accounts, migrate
 from crmkit.store import tables as t
-from crmkit.web import health
+from crmkit.web import health, server
 from crmkit.web.site import Site
 from tests.web.conftest import NOON, Town
 
@@ -109,7 +109,12 @@ async def test_many_who_ask_cause_one_look(town: Town, monkeypatch: pytest.Monke
 
 
 async def test_a_server_that_ends_is_not_ready(town: Town):
-    town.app.state.health.is_ending = True
+    served = server.Server(town.app, "127.0.0.1", 0, ending=town.app.state.health.end)
+    stop = asyncio.Event()
+    serving = asyncio.create_task(served.run(stop))
+    assert (await ready(town))[0] == 200
+    stop.set()
+    await serving
     assert await ready(town) == (503, {"state": "ending", "synced": {}})
     assert (await town.client.get("/healthz")).status_code == 200
 
