@@ -124,8 +124,20 @@ def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
             because = "due for more than a day" if reason == "due" else f"{reason}, {words.reason(reason)}"
             text = f"{plural(number, 'message')} {state}: {because}; see `crmkit messages list --state {state}`"
             yield Finding("messages", "note" if state == "failed" else "bad", text)
+    yield from _door(call, tx, names)
     yield from _gateways(call, tx)
     yield from _runs(call, tx, names)
+
+
+def _door(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Finding]:
+    """Who called, and could not show that he was the account's vendor."""
+    from crmkit.store import inbox
+
+    for row in inbox.strangers(tx, (call.now - OLD).date()):
+        count, at = plural(row["count"], "call"), moment(row["last_at"], call.zone)
+        what = f"{count} since yesterday could not show to be its vendor's, the last {at}"
+        do = "if its own webhooks are missing, compare the secret here with the one set at the vendor, and [web] url"
+        yield Finding(f"webhooks of {names.get(row['account_id'], '?')}", "note", f"{what}; {do}")
 
 
 def _gateways(call: Call, tx: "Connection") -> Iterator[Finding]:

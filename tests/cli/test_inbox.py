@@ -76,6 +76,39 @@ def test_a_forged_webhook_leaves_nothing(place: Place) -> None:
     assert place.ok("inbox", "list") == "no webhooks are kept\n"
 
 
+def test_a_webhook_whose_body_was_let_go_says_so_and_cannot_be_read_again(place: Place) -> None:
+    assert called(place, b'{"id": 7}', "order.deleted") == 200
+    place.run("dispatch", now=NOW)
+    for at, state in (("2026-06-07T19:00+02:00", "done"), ("2026-06-07T21:00+02:00", "expired")):
+        store = Host.open(place.config).store()
+        asyncio.run(Local(Host.open(place.config), store).expire(now=datetime.fromisoformat(at)))
+        store.close()
+        assert json.loads(place.ok("inbox", "show", "1", "--json"))["state"] == state
+    assert "let go: bodies are kept for 30d" in place.ok("inbox", "show", "1")
+    assert place.ok("inbox", "list", "--state", "expired").count("expired") == 1
+    again = place.run("inbox", "replay", "1", now=NOW)
+    assert again.exit_code == 2
+    assert "webhook 1 has expired: bodies are kept for 30d; read the order again" in again.stderr
+
+
+def test_the_doctor_tells_of_calls_that_could_not_show_whose_they_were(place: Place) -> None:
+    place.ok("db", "upgrade")
+    host = Host.open(place.config)
+    store = host.store()
+    local = Local(host, store)
+
+    async def calls() -> None:
+        for _ in range(2):
+            await local.accept("tea", {"X-WC-Webhook-Signature": "Zm9yZ2Vk"}, b"{}", now=datetime.fromisoformat(NOW))
+        await local.doors.close()
+
+    asyncio.run(calls())
+    store.close()
+    said = place.run("doctor", "--offline", now=NOW).output
+    assert "webhooks of tea: 2 calls since yesterday could not show to be its vendor's" in said
+    assert "compare the secret" in said
+
+
 def test_an_account_that_needs_no_connecting_says_so(place: Place) -> None:
     result = place.run("connect", "tea")
     assert result.exit_code == 2
