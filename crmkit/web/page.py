@@ -39,10 +39,15 @@ def words(language: str) -> Mapping[str, Mapping[str, str]]:
     return tomllib.loads(files("crmkit.web").joinpath("words", f"{language}.toml").read_text("utf-8"))
 
 
+#: Characters that turn the direction of what follows them: in a name they would turn the sentence around it.
+_TURNS = dict.fromkeys([*range(0x202A, 0x202F), *range(0x2066, 0x206A)])
+
+
 def say(language: str, name: str, **values: Any) -> str:
     """What a page says: `section.name`, with its `{places}` filled in."""
     section, _, key = name.partition(".")
-    return words(language)[section][key].format(**values)
+    said = {name: value.translate(_TURNS) if isinstance(value, str) else value for name, value in values.items()}
+    return words(language)[section][key].format(**said)
 
 
 @cache

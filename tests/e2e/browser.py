@@ -131,7 +131,7 @@ FLAWS = """() => {
   const flaws = [];
   const seen = on => on.checkVisibility() && !on.closest("details:not([open]) > :not(summary)");
   for (const on of document.querySelectorAll("input:not([type=hidden]), select, textarea")) {
-    if (![...(on.labels ?? [])].some(one => one.innerText.trim()) && !on.getAttribute("aria-label"))
+    if (![...(on.labels ?? [])].some(one => one.textContent.trim()) && !on.getAttribute("aria-label"))
       flaws.push("no label: " + on.name);
   }
   for (const on of document.querySelectorAll("a, button, summary"))

@@ -11,7 +11,7 @@ from crmkit.store import tables as t
 from tests.e2e.browser import DESK, FLAWS, PHONE, SMALL, Reader, program, served, shots
 from tests.web import stall
 from tests.web.conftest import Town
-from tests.web.gallery import ABOUT, open_town, path_of
+from tests.web.gallery import ABOUT, open_town, path_of, spoil
 
 pytestmark = pytest.mark.e2e
 
@@ -94,6 +94,17 @@ def test_every_page_fits_and_is_named_throughout(reader: Open, folder: Path, loo
         assert opened.evaluate(FLAWS) == [], page
         opened.reload()
         opened.screenshot(path=str(folder / f"{page}-{look}-{language}.png"), full_page=True)
+
+
+@looks
+def test_what_others_wrote_neither_runs_nor_widens_a_page(town: Town, reader: Open, folder: Path):
+    spoil(town)
+    for page in sorted(ABOUT):
+        opened = reader(page, "small").page
+        opened.on("dialog", lambda dialog: pytest.fail(dialog.message))
+        assert opened.evaluate("document.documentElement.scrollWidth") <= SMALL[0], page
+        assert opened.evaluate(FLAWS) == [], page
+        opened.screenshot(path=str(folder / f"{page}-spoilt.png"), full_page=True)
 
 
 @looks

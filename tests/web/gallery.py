@@ -4,7 +4,7 @@ from datetime import timedelta
 from decimal import Decimal
 from pathlib import Path
 
-from crmkit.core.records import Buyer, LineRecord, ParcelRecord, PaymentRecord, RefundRecord
+from crmkit.core.records import Buyer, LineRecord, OrderRecord, ParcelRecord, PaymentRecord, RefundRecord
 from tests.web.conftest import NOON, Town
 
 DAY = timedelta(days=1)
@@ -135,3 +135,28 @@ def path_of(town: Town, page: str) -> str:
     if page == "statement":
         about["subject"] = town.shop_id
     return town.path(page, town.profile(), **about)
+
+
+#: Wants to be more than text.
+NASTY = "<script>alert(1)</script>{{7*7}}{% raw %}\"' onload=x ${7*7} \u202e مرحبا 🍵"
+
+
+def spoil(town: Town) -> None:
+    """Every text of the first order, of its parcels and of its buyer wants to be more than text, or is far too long."""
+    lines = [LineRecord(external_id=str(n), title="长" * 1000, quantity=Decimal("0.001")) for n in range(100)]
+    carrier = f"https://carrier.example/{NASTY}"
+    parcel = {"order_external_id": "1001", "carrier": NASTY, "tracking_number": NASTY, "shipped_at": NOON}
+    order = OrderRecord(
+        external_id="1001",
+        number=NASTY,
+        buyer=Buyer(external_id="ann", name=NASTY, email="ann@buyers.example"),
+        currency="EUR",
+        total=Decimal("99999999999999.99"),
+        lines=(LineRecord(external_id=NASTY, title=NASTY, total=Decimal("1")), *lines),
+        parcels=(
+            ParcelRecord(**parcel, external_id="90", tracking_url=carrier),
+            ParcelRecord(**parcel, external_id="91", tracking_url="javascript:alert(1)"),
+        ),
+        updated_at=NOON + timedelta(hours=1),
+    )
+    town.take(order)

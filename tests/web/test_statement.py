@@ -16,9 +16,11 @@ from crmkit.core.account import Shop
 from crmkit.core.customer import Customer
 from crmkit.core.records import Buyer, LineRecord, PaymentRecord, RefundRecord
 from crmkit.flow import statement
+from crmkit.flow.forget import forget
 from crmkit.flow.statement import PAGE
 from crmkit.store import facts, log
 from crmkit.store import tables as t
+from tests.dump import everything
 from tests.web import stall
 from tests.web.conftest import NOON, Town
 
@@ -345,6 +347,15 @@ async def test_a_dispute_reaches_who_works_on_complaints(migrated_url: str, tmp_
     assert (mail.address, mail.subject) == ("chen@tea.example", "1001 is disputed")
     assert "1001, order, EUR 72.40, 2026-02-20: {{ 7*7 }} I never ordered this." in mail.text
     town.store.close()
+
+
+async def test_what_was_disputed_is_forgotten_with_the_customer(town: Town):
+    key = f"order-{bought(town)}"
+    await post(town, "dispute", {key: shown(await page(town))[key]}, "I am Ann of Elm Street")
+    with town.store.begin() as tx:
+        forget(tx, town.profile(), now=NOON)
+    with town.store.read() as tx:
+        assert "Elm Street" not in str(everything(tx))
 
 
 async def test_two_who_dispute_at_once_file_one_complaint(town: Town):
