@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Index
+from sqlalchemy import Index, text
 from sqlmodel import Field, SQLModel
 
 from crmkit.core.columns import Json, UtcTime
@@ -30,7 +30,11 @@ class ContactRow(SQLModel, table=True):
     """
 
     __tablename__ = "contact"
-    __table_args__ = (Index("contact_profile", "profile_id"), Index("contact_value", "value"))
+    __table_args__ = (
+        Index("contact_profile", "profile_id"),
+        Index("contact_value", "value"),
+        Index("contact_kept", "left_at", sqlite_where=text("value != ''"), postgresql_where=text("value != ''")),
+    )
 
     id: int = Field(primary_key=True)
     profile_id: int

@@ -89,7 +89,7 @@ def leave(
     }
     number = contacts.add(tx, row)
     if kept == value:
-        [said] = log.append(tx, [_told(ContactLeft.name, row, order, {"contact": number})], listened, now)
+        [said] = log.append(tx, [_told(ContactLeft.name, row, order, {"contact": number}, now)], listened, now)
         contacts.told(tx, number, said["id"])
     return True
 
@@ -148,7 +148,7 @@ def _link(tx: Connection, row: Row, order: Row | None, listened: Collection[str]
     for purpose, wording in choices.items():
         said = f"{wording} {proof}"
         preference.grant(tx, profile, WAYS[kind], purpose, wording=said, listened=listened, now=now)
-    told = [_told(ContactProven.name, {**row, "left_at": now}, order, {"kind": kind})]
+    told = [_told(ContactProven.name, row, order, {"kind": kind}, now)]
     one = Identity(kind, "", value)
     if one not in customers.identities_of(tx, [profile]).get(profile, set()):
         evidence = {"kind": kind, "scope": "", "value": value, "profile_id": profile, "is_strong": False}
@@ -171,13 +171,15 @@ def _reach(tx: Connection, profile: int, kind: str, value: str, scope: str, purp
     bulk.upsert(tx, t.address, ("profile_id", "kind", "value", "scope"), [row])
 
 
-def _told(kind: str, row: Mapping[str, Any], order: Row | None, payload: Mapping[str, Any]) -> dict[str, Any]:
+def _told(
+    kind: str, row: Mapping[str, Any], order: Row | None, payload: Mapping[str, Any], now: datetime
+) -> dict[str, Any]:
     return {
         "type": kind,
         "profile_id": row["profile_id"],
         "shop_id": order["shop_id"] if order is not None else None,
         "order_id": order["id"] if order is not None else None,
         "actor": "customer",
-        "occurred_at": row["left_at"],
+        "occurred_at": now,
         "payload": dict(payload),
     }

@@ -128,6 +128,14 @@ def upgrade() -> None:
         sa.Column("proven_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.create_index(
+        "contact_kept",
+        "contact",
+        ["left_at"],
+        unique=False,
+        sqlite_where=sa.text("value != ''"),
+        postgresql_where=sa.text("value != ''"),
+    )
     op.create_index("contact_profile", "contact", ["profile_id"], unique=False)
     op.create_index("contact_value", "contact", ["value"], unique=False)
     op.create_table(
