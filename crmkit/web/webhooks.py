@@ -95,11 +95,10 @@ class Gate:
         if adapter is None:
             return Heard(NOBODY, "refused")
         caller = self.callers.of(request.client.host if request.client else "", headers.get("x-forwarded-for"))
-        for buckets, key in ((self.strangers, (caller, account)), (self.calls, account)):
-            if wait := buckets.wait(key):
-                raise Turned(429, "too many", Retry_After=f"{math.ceil(wait)}")
+        self._may(caller, account)
         _check(adapter, request.method, headers)
         body = await self._body(request, headers, adapter.largest_body)
+        self._may(caller, account)  # many may have come while this one was read
         heard = await self.site.local.doors.hear(
             account,
             headers,
@@ -115,6 +114,15 @@ class Gate:
         else:
             self.calls.take(account)
         return heard
+
+    def _may(self, caller: str, account: str) -> None:
+        """Whether so many calls are allowed.
+
+        Raises:
+            Turned: they are too many.
+        """
+        if wait := self.strangers.wait((caller, account)) or self.calls.wait(account):
+            raise Turned(429, "too many", Retry_After=f"{math.ceil(wait)}")
 
     async def _body(self, request: Request, headers: dict[str, str], largest: int) -> bytes:
         """The raw body.
