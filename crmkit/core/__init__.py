@@ -14,7 +14,6 @@ In the order data flows:
 - `trace`: by what somebody is told in a raw body
 - `order`: orders, lines, parcels, payments, refunds, returns, reviews
 - `statement`: what an order costs its buyer, and all orders as one account
-- `statement`: what an order costs its buyer, and all orders as one account
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers
 - `interaction`: the append-only log, the work that is pending on it, and timers

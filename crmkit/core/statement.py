@@ -47,6 +47,7 @@ class Bill:
         payments, returns: in order of time.
         is_paid: the shop says it is paid.
         is_told: whether the shop would say if something were paid, and of a cancelled order, if it were given back.
+        parcel_total: of how many parcels the order consists, where the shop says.
     """
 
     order: Order
@@ -55,6 +56,7 @@ class Bill:
     returns: tuple[Return, ...]
     is_paid: bool
     is_told: bool
+    parcel_total: int | None = None
 
     @property
     def counts(self) -> bool:
@@ -165,6 +167,7 @@ def bill_of(
         returns=back,
         is_paid=order.paid_at is not None and row["payment_state"] != PaymentState.PARTIAL,
         is_told=tells_payments and tells_returns,
+        parcel_total=row["parcel_total"],
     )
 
 

@@ -28,6 +28,7 @@ async def state(request: Request, token: str) -> HTMLResponse:
     site = site_of(request)
     visit, bill = await site.read(_read, site, token)
     order, shop = bill.order, visit.setup.shops[bill.order.shop_id]
+    parcels = max(len(order.parcels), bill.parcel_total or 0)
     return show(
         request,
         "order.html",
@@ -36,10 +37,11 @@ async def state(request: Request, token: str) -> HTMLResponse:
         shop={"zone": str(shop.zone)},
         zone=str(zone_of(visit.customer.timezone, shop, visit.setup)),
         order=order,
-        state=_state(order, shop),
+        state=_state(order, shop, parcels),
         promise=_promise(order, shop, visit.now),
         reached=[(name, at) for name in MILESTONES if (at := order.reached(name)) is not None],
         parcels=[_parcel(parcel) for parcel in sorted(order.parcels, key=_turn)],
+        parcel_total=parcels,
         no_parcel=_no_parcel(order, shop),
         lines=list(_lines(order)),
         shipping=order.shipping if order.basis == AmountBasis.BUYER_CHARGE else None,
@@ -57,12 +59,12 @@ def _read(tx: Connection, site: Site, token: str) -> tuple[Visit, Bill]:
     return visit, bill
 
 
-def _state(order: Order, shop: Shop) -> str:
-    """Where the order stands, by the words of `[order]`."""
+def _state(order: Order, shop: Shop, parcels: int) -> str:
+    """Where the order, which consists of so many parcels, stands: by the words of `[order]`."""
     if order.is_cancelled:
         return "cancelled"
     arrived = [parcel for parcel in order.parcels if parcel.delivered_at is not None]
-    if order.shipped_at is not None and not order.is_delivered and arrived and len(arrived) < len(order.parcels):
+    if order.shipped_at is not None and not order.is_delivered and 0 < len(arrived) < parcels:
         return "partly"
     last = next((name for name in MILESTONES[-2::-1] if order.reached(name) is not None), "unknown")
     if last == "completed" and order.delivered_at is not None:

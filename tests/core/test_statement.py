@@ -33,7 +33,7 @@ def bill(
     """An order with payments and refunds as (minor units, when)."""
     said = {"placed_at": NOW - 10 * DAY, **times}
     order = Order(number, 1, str(number), str(number), status, "EUR", basis, Money.of_minor(total, "EUR"), None, **said)
-    row = {"paid_minor": paid_minor, "payment_state": payment_state}
+    row = {"paid_minor": paid_minor, "payment_state": payment_state, "parcel_total": None}
     came = [
         {"id": number * 100 + i, "paid_at": at, "amount_minor": minor, "currency": "EUR", "method": None}
         for i, (minor, at) in enumerate(payments)
