@@ -19,7 +19,7 @@ _WIDE = 10_000
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    click.echo(json.dumps(value, ensure_ascii=False, indent=2, default=plain))
+    click.echo(_json(value, indent=2))
 
 
 def lines(rows: Iterable[Any]) -> None:
@@ -30,7 +30,12 @@ def lines(rows: Iterable[Any]) -> None:
 
 def line(row: Any) -> str:
     """One row as one line of JSON."""
-    return json.dumps(row, ensure_ascii=False, default=plain)
+    return _json(row)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    written = json.dumps(value, ensure_ascii=False, indent=indent, default=plain)
+    return written.translate({code: f"\\u{code:04x}" for code in range(127, 160)})
 
 
 #: How text begins that a spreadsheet takes for a formula.
@@ -134,12 +139,12 @@ def heading(text: str) -> None:
 
 def say(text: str) -> None:
     """Print a sentence."""
-    click.echo(text)
+    click.echo(harmless(text))
 
 
 def warn(text: str) -> None:
     """Say on stderr what the reader should know of."""
-    click.echo(text, err=True)
+    click.echo(harmless(text), err=True)
 
 
 def cell(value: Any, zone: ZoneInfo | None = None) -> str:
@@ -151,8 +156,17 @@ def cell(value: Any, zone: ZoneInfo | None = None) -> str:
     if isinstance(value, datetime):
         return moment(value, zone)
     if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(map(str, value))
-    return str(value)
+        return harmless(", ".join(map(str, value)))
+    return harmless(str(value))
+
+
+#: What moves a terminal instead of standing on it; line ends and tabs stay.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+
+
+def harmless(text: str) -> str:
+    """`text` with control characters written out: what customers and vendors say does nothing to a terminal."""
+    return text.translate(_CONTROLS)
 
 
 def moment(at: datetime | None, zone: ZoneInfo | None = None) -> str:

@@ -71,7 +71,8 @@ class _Sandbox(ImmutableSandboxedEnvironment):
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
         if operator == "**" or not (isinstance(left, int | float) and isinstance(right, int | float)):
-            raise SecurityError(f"a template multiplies numbers only, not {left!r:.40} {operator} {right!r:.40}")
+            kinds = f"{type(left).__name__} {operator} {type(right).__name__}"  # values may be personal
+            raise SecurityError(f"a template multiplies numbers only, not {kinds}")
         return left * right
 
 

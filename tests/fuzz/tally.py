@@ -33,14 +33,16 @@ def fuzzed(share: float = 1.0) -> Callable[[T], T]:
 
 
 class Clock:
-    """Counts examples of one thing, and says when its time is over."""
+    """Counts examples of one thing, and says when its time is over, which begins with the first."""
 
     def __init__(self, what: str) -> None:
-        self.what, self._until = what, time.monotonic() + SECONDS
+        self.what, self._until = what, 0.0
 
     def goes(self) -> bool:
         """Whether another example may run; it is counted."""
-        if time.monotonic() > self._until:
+        now = time.monotonic()
+        self._until = self._until or now + SECONDS
+        if now > self._until:
             return False
         RAN[self.what] += 1
         return True

@@ -57,7 +57,7 @@ def _ask(operation: schemathesis.APIOperation, town: Town, token: str, runner: a
     def asked(case: schemathesis.Case, shown: bool) -> None:
         if not clock.goes():
             return
-        made = {name: value for name, value in case.as_transport_kwargs(base_url=URL).items() if value is not None}
+        made = {name: value for name, value in case.as_transport_kwargs(base_url=URL).items() if value}
         headers = {name: value for name, value in dict(made["headers"]).items() if value is not None}
         if shown:
             headers["Authorization"] = f"Bearer {token}"

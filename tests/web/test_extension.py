@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -17,6 +16,7 @@ from crmkit.store import tokens
 from tests.docs.test_tutorial import DOCS, fences
 from tests.web import points
 from tests.web.conftest import NOON, Town
+from tests.web.wire import exactly
 
 
 class Caller:
@@ -144,26 +144,9 @@ WAYS = [
 ]
 
 
-async def _exactly(town: Town, method: str, path: str, headers: Mapping[str, str]) -> tuple[int, dict[str, str]]:
-    """The status and headers of an answer to a path that no client has tidied up."""
-    raw = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": method, "path": unquote(path), "raw_path": path.encode(), "headers": raw}
-    more = {"query_string": b"", "scheme": "https", "root_path": "", "http_version": "1.1", "server": ("x", 443)}
-    said: list[Any] = []
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": b"", "more_body": False}
-
-    async def send(message: Any) -> None:
-        said.append(message)
-
-    await town.app({**scope, **more, "asgi": {"version": "3.0"}, "client": ("192.0.2.9", 1)}, receive, send)
-    return said[0]["status"], {name.decode(): value.decode() for name, value in said[0]["headers"]}
-
-
 @pytest.mark.parametrize(("method", "path", "status"), WAYS, ids=str)
 async def test_no_way_leads_in_without_a_token(plugged: Town, method: str, path: str, status: int) -> None:
-    found, headers = await _exactly(plugged, method, path, {})
+    found, headers = await exactly(plugged, method, path, {})
     assert found == status
     assert headers["x-frame-options"] == "DENY"
 
@@ -174,7 +157,7 @@ async def test_no_way_leads_from_one_plugins_token_into_another(
 ) -> None:
     other = "pointsplus" if "/pointsplus" not in path else "points"
     caller = Caller(plugged, f"{other}:*", "metrics", "pointsplu:*", "points-:*", "point:*")
-    found, _ = await _exactly(plugged, method, path, caller.headers)
+    found, _ = await exactly(plugged, method, path, caller.headers)
     assert found == (403 if status == 401 else status)
 
 
