@@ -69,6 +69,14 @@ class Doors:
         await self.accounts.recall(adapter, entry, number, self.store.run)
         return Door(adapter, self.accounts.shop(entry, number, announce_from))
 
+    async def remind(self) -> None:
+        """Give adapters what they remember now: another process may have connected their account meanwhile."""
+        named = self.accounts.named()
+        for name, opening in list(self._opened.items()):
+            if opening.done() and not opening.cancelled() and opening.exception() is None:
+                found = opening.result()
+                await self.accounts.recall(found.adapter, named[name], found.shop.id, self.store.run)
+
     async def hear(
         self,
         account: str,

@@ -4,9 +4,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from sqlalchemy.exc import DBAPIError
-
-from crmkit.core.errors import CrmkitError
 from crmkit.engine.local import Local
 from crmkit.engine.service import Told
 
@@ -36,6 +33,7 @@ class Keeper:
         working = [
             asyncio.create_task(self._every(NOTED, "strangers", doors.note_strangers)),
             asyncio.create_task(self._every(EXPIRED, "bodies", self.local.expire)),
+            asyncio.create_task(self._every(SWEEP, "doors", doors.remind)),
         ]
         if self.takes_in:
             working.append(asyncio.create_task(self._take_in()))
@@ -54,7 +52,7 @@ class Keeper:
         while True:
             try:
                 await step()
-            except (CrmkitError, DBAPIError) as error:
+            except Exception as error:  # a plugin's code or data may be the cause, and the door stays open
                 self.told.failed(what, error)
             await asyncio.sleep(pause.total_seconds())
 
@@ -62,7 +60,7 @@ class Keeper:
         while True:
             try:
                 self.told.synced(await self.local.take_in())
-            except (CrmkitError, DBAPIError) as error:
+            except Exception as error:  # a plugin's code or data may be the cause, and the door stays open
                 self.told.failed("inbox", error)
             await self._calm()
 

@@ -474,6 +474,21 @@ def test_what_an_adapter_remembers_is_there_in_the_next_run_and_unreadable_in_th
     assert "rotated" not in row["value"]
 
 
+def test_a_door_that_stands_open_learns_what_its_adapter_remembers_since(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SEMANTICS 32
+    def verify(self: Vendor, call: Call) -> Verified | Reply:
+        return Verified("1") if self.memory.get("token") == "new" else Reply(401)
+
+    monkeypatch.setattr(Vendor, "verify", verify)
+    assert stage.accept({"id": "7"}).status == 401
+    _remember(stage, token="new")
+    assert stage.accept({"id": "7"}).status == 401
+    asyncio.run(stage.inward.doors.remind())
+    assert stage.accept({"id": "7"}).status == 200
+
+
 def test_without_the_key_it_is_said_what_to_do(stage: Stage) -> None:
     _remember(stage, token="x")
     stage.config.key = None
