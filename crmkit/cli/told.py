@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 from crmkit.cli import logs, output
 from crmkit.cli.call import of, told
-from crmkit.core.log import GATEWAY_STOPPED, STEP_FAILED, SYNC_STOPPED, WORKS_AGAIN, Line, told_of
+from crmkit.core.errors import CrmkitError
+from crmkit.core.log import GATEWAY_STOPPED, STEP_FAILED, SYNC_STOPPED, WORKS_AGAIN, Line, place_of, told_of
 
 if TYPE_CHECKING:
     from crmkit.engine.inward import ShopRun
@@ -40,7 +41,11 @@ class Told:
         self._news(account, tally)
 
     def failed(self, what: str, error: Exception) -> None:
-        self._down(what, told(error)[0], STEP_FAILED, what=what, **told_of(error))
+        from sqlalchemy.exc import DBAPIError
+
+        is_expected = isinstance(error, CrmkitError | DBAPIError | OSError)  # the text of another may hold anything
+        why = told(error)[0] if is_expected else f"{type(error).__name__} at {place_of(error)}"
+        self._down(what, why, STEP_FAILED, what=what, **told_of(error))
 
     def _news(self, account: str, tally: "Tally") -> None:
         self._say(account, dict(sorted(tally.interactions.items())))

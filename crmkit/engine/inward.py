@@ -17,11 +17,11 @@ from crmkit.engine.doors import Doors
 from crmkit.flow import inbox as door
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.setup import Entry
-from crmkit.flow.sync import Run, guarded, hinted, pull, read
+from crmkit.flow.sync import Run, broken, guarded, hinted, pull, read
 from crmkit.host.host import Host
 from crmkit.host.opening import ShopEntry
 from crmkit.store import accounts, contacts, inbox, migrate
-from crmkit.store.engine import Store
+from crmkit.store.engine import Store, is_out_of_order
 
 #: Told as a sync goes on: shop, stream, records so far, records in all (None: unknown).
 SyncProgress = Callable[[str, str, int, int | None], None]
@@ -198,8 +198,8 @@ class Inward:
                 )
                 result.tally.add(tally)
                 result.errors.extend(errors)
-        except CrmkitError as error:
-            result.errors.append(error)
+        except Exception as error:  # what an account's plugin breaks is that account's only
+            result.errors.append(_failure(error, entry.name, "sync"))
 
     # webhooks
 
@@ -225,8 +225,8 @@ class Inward:
                 at = await self.doors.open(entry, moment)
                 taken = await door.take(at.adapter, at.shop, self.store.run, listened=listened, now=moment)
                 self._add(runs[-1], taken)
-            except CrmkitError as error:
-                runs[-1].errors.append(error)
+            except Exception as error:  # what an account's plugin breaks is that account's only
+                runs[-1].errors.append(_failure(error, name, "take in"))
         return runs
 
     async def follow(self, *, now: datetime | None = None) -> list[ShopRun]:
@@ -246,8 +246,8 @@ class Inward:
                         tally, errors = await hinted(adapter, shop, self.store.run, listened=listened, now=moment)
                         run.tally.add(tally)
                         run.errors.extend(errors)
-            except CrmkitError as error:
-                run.errors.append(error)
+            except Exception as error:  # what an account's plugin breaks is that account's only
+                run.errors.append(_failure(error, name, "follow"))
         return list(runs.values())
 
     async def expire(self, *, now: datetime | None = None) -> None:
@@ -292,3 +292,14 @@ class Inward:
             await guarded(adapter.connect(ask), who=account, operation="connect")
         finally:
             await adapter.http.aclose()
+
+
+def _failure(error: Exception, account: str, operation: str) -> CrmkitError:
+    """What stopped an account, where that is its own: a database that is gone stops all of them, and is raised."""
+    if isinstance(error, CrmkitError):
+        return error
+    if is_out_of_order(error):
+        raise error
+    failure = broken(error, who=account, operation=operation)
+    failure.__cause__ = error
+    return failure

@@ -10,12 +10,9 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from sqlalchemy.exc import DBAPIError
-
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.stream import Page
 from crmkit.core.account import Shop
-from crmkit.core.errors import CrmkitError
 from crmkit.engine.inward import ShopRun
 from crmkit.engine.local import DispatchRun, Local
 from crmkit.flow.ingest import Tally, ingest
@@ -100,7 +97,7 @@ class Service:
         try:
             self.told.synced(await read())
             self.told.dispatched(await self.local.dispatch())
-        except (CrmkitError, DBAPIError) as error:
+        except Exception as error:  # a plugin's code or data may be the cause, and the service goes on
             self.told.failed(what, error)
 
     async def _hears(self, within: float) -> bool:
@@ -126,7 +123,7 @@ class Service:
                         while (page := await self._next(pages, entry.name)) is not None:
                             self.told.heard(entry.name, await self._take(shop, page))
                             pause = FIRST_PAUSE
-            except (CrmkitError, DBAPIError) as error:
+            except Exception as error:  # a plugin's code or data may be the cause, and the others are heard
                 self.told.failed(entry.name, error)
             await asyncio.sleep(pause.total_seconds())
             pause = min(2 * pause, LONGEST_PAUSE)

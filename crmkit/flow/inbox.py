@@ -4,6 +4,7 @@ The door works without the network and commits a small row, so that it answers w
 adapter's parser: it runs outside any transaction, and again on replay. A body it cannot read is kept, with the reason.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,16 +17,17 @@ from crmkit.adapters.door import Call, Reply, Verified
 from crmkit.adapters.stream import Page, Ref, Refused
 from crmkit.core.account import Shop
 from crmkit.core.errors import CrmkitError, PluginError
-from crmkit.core.log import WEBHOOK_TAKEN, WEBHOOK_UNREADABLE
+from crmkit.core.log import WEBHOOK_TAKEN, WEBHOOK_UNREADABLE, place_of
 from crmkit.core.records import Record
 from crmkit.flow import forget
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.sync import Run
 from crmkit.store import bulk, inbox, lines
 from crmkit.store.bulk import Row
+from crmkit.store.engine import is_out_of_order
 
-#: Webhooks taken in by one transaction.
-BATCH = 100
+#: Webhooks taken in by one transaction, and about how many bytes of their bodies.
+BATCH, BYTES = 100, 8 * 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -94,25 +96,27 @@ async def take(adapter: Adapter, shop: Shop, run: Run, *, listened: Collection[s
         now: the run's clock.
     """
     taken = Taken()
-    while rows := await run(inbox.waiting, shop.id, BATCH):
-        read = {row["id"]: _read(adapter, row) for row in rows}
-        tally = await run(_take, shop, read, listened, now)
-        if tally is None:
+    while rows := await run(inbox.waiting, shop.id, BATCH, BYTES):
+        read: dict[int, _Said] = {}
+        for row in rows:
+            read[row["id"]] = _read(adapter, row)
+            await asyncio.sleep(0)  # a body may take long to read, and who calls shares the loop
+        if not await _store(shop, run, read, listened, now, taken.tally):
             break  # another process has them
-        taken.tally.add(tally)
         taken.calls += len(rows)
-        taken.failed.update({number: one for number, one in read.items() if isinstance(one, str)})
+        taken.failed.update({number: one.why for number, one in read.items() if one.why is not None})
     return taken
 
 
 @dataclass(slots=True)
 class _Said:
-    """What one webhook said."""
+    """What one webhook said, or why it cannot be read."""
 
     records: list[Record] = field(default_factory=list)
     refused: list[Refused] = field(default_factory=list)
     rereads: list[tuple[str, str]] = field(default_factory=list)
     correlation: str | None = None
+    why: str | None = None
 
     def refs(self) -> list[str]:
         """What it is about."""
@@ -121,37 +125,81 @@ class _Said:
         return sorted({f"{kind}:{ref}" for kind, ref in (*named, *self.rereads)})
 
 
-def _read(adapter: Adapter, row: Row) -> _Said | str:
+def _read(adapter: Adapter, row: Row) -> _Said:
     """What a webhook says, or why it cannot be read; all of it, or nothing."""
     call = Call(body=row["body"], headers=row["headers"] or {}, query=row["query"], received_at=row["received_at"])
     said = _Said(correlation=row["correlation_id"])
     try:
         for one in adapter.records(call):
+            _check(one)
             if isinstance(one, Ref):
                 said.rereads.append((one.kind, one.external_id))
             elif isinstance(one, Refused):
                 said.refused.append(one)
-            elif isinstance(one, Record):
-                said.records.append(one)
             else:
-                raise TypeError(one)
+                said.records.append(one)
     except CrmkitError as error:
-        return str(error)
+        return _Said(correlation=said.correlation, why=str(error))
     except Exception as error:  # a plugin's code, on what a vendor sent; the value may be personal, so only its kind
-        return f"{type(error).__name__} in the parser of {adapter.name}"
+        return _Said(correlation=said.correlation, why=f"{type(error).__name__} in the parser of {adapter.name}")
     return said
 
 
-def _take(
-    tx: Connection, shop: Shop, read: dict[int, _Said | str], listened: Collection[str], now: datetime
-) -> Tally | None:
+def _check(one: object) -> None:
+    """What a parser yields is what it should be; a record has seen to that itself.
+
+    Raises:
+        TypeError: it is not.
+    """
+    texts: tuple[object, ...] = ()
+    if isinstance(one, Ref):
+        texts = (one.kind, one.external_id)
+    elif isinstance(one, Refused):
+        texts = (one.kind, one.place, one.reason, one.raw, "" if one.ref is None else one.ref)
+    elif not isinstance(one, Record):
+        raise TypeError(one)
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError(one)
+
+
+async def _store(
+    shop: Shop, run: Run, read: dict[int, _Said], listened: Collection[str], now: datetime, tally: Tally
+) -> bool:
+    """Store what was read; one that cannot be stored keeps no other from it, and is kept with the reason.
+
+    Returns:
+        Whether any of it was still waiting.
+    """
+    try:
+        stored = await run(_take, shop, read, listened, now)
+    except CrmkitError:
+        raise
+    except Exception as error:  # what a plugin read may be anything, and break anything
+        if is_out_of_order(error):
+            raise
+        if len(read) == 1:
+            [(number, one)] = read.items()
+            why = f"it cannot be stored: {type(error).__name__} at {place_of(error)}"
+            read[number] = _Said(correlation=one.correlation, why=why)
+            stored = await run(_take, shop, read, listened, now)
+        else:
+            several = [{number: one} for number, one in read.items()]
+            found = [await _store(shop, run, each, listened, now, tally) for each in several]
+            read.update({number: one for each in several for number, one in each.items()})
+            return any(found)
+    if stored is not None:
+        tally.add(stored)
+    return stored is not None
+
+
+def _take(tx: Connection, shop: Shop, read: dict[int, _Said], listened: Collection[str], now: datetime) -> Tally | None:
     """Store what was read, and that it was. None: nothing of it was waiting any more."""
     bulk.lock(tx, bulk.INGEST)  # before anything else, as whoever forgets a customer does
-    errors = {number: one if isinstance(one, str) else None for number, one in read.items()}
-    mine = inbox.settle(tx, errors, now, {n: one.refs() for n, one in read.items() if isinstance(one, _Said)})
+    errors = {number: one.why for number, one in read.items()}
+    mine = inbox.settle(tx, errors, now, {n: one.refs() for n, one in read.items() if one.why is None})
     if not mine:
         return None
-    known = {number: one for number, one in read.items() if number in mine and isinstance(one, _Said)}
+    known = {number: one for number, one in read.items() if number in mine and one.why is None}
     said = list(known.values())
     hints = {ref: one.correlation for one in said for ref in one.rereads}
     inbox.hint(tx, shop.id, list(hints), now, hints)
@@ -179,16 +227,9 @@ def _take(
     return tally
 
 
-def _say(tx: Connection, shop: Shop, number: int, read: _Said | str) -> None:
-    if isinstance(read, str):
-        lines.later(tx, WEBHOOK_UNREADABLE, account=shop.name, webhook=number)
-        return
-    lines.later(
-        tx,
-        WEBHOOK_TAKEN,
-        account=shop.name,
-        webhook=number,
-        records=len(read.records),
-        rereads=len(read.rereads),
-        correlation=read.correlation,
-    )
+def _say(tx: Connection, shop: Shop, number: int, read: _Said) -> None:
+    told = {"account": shop.name, "webhook": number, "correlation": read.correlation}
+    if read.why is not None:
+        lines.later(tx, WEBHOOK_UNREADABLE, **told)
+    else:
+        lines.later(tx, WEBHOOK_TAKEN, records=len(read.records), rereads=len(read.rereads), **told)

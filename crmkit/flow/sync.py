@@ -266,6 +266,10 @@ async def guarded(call: Awaitable[T], *, who: str, operation: str) -> T:
     except CrmkitError:
         raise
     except Exception as error:  # a plugin's code: what it breaks is its own account only
-        # its text may hold what somebody bought, or who
-        what = f"{type(error).__name__} at {place_of(error)}"
-        raise PluginError(what, who=who, operation=operation, do="its author has to mend that") from error
+        raise broken(error, who=who, operation=operation) from error
+
+
+def broken(error: Exception, *, who: str, operation: str) -> PluginError:
+    """What a plugin's code, or what it gave, broke, by class and place: its text may hold what somebody bought."""
+    what = f"{type(error).__name__} at {place_of(error)}"
+    return PluginError(what, who=who, operation=operation, do="its author has to mend that")

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from crmkit.core.errors import DatabaseError
@@ -190,6 +191,13 @@ def refusal(error: BaseException) -> str | None:
     if error.connection_invalidated or name.startswith(_OUT_OF_ORDER) or state.startswith(_OUT_OF_ORDER_STATES):
         return None
     return f"the database refused it: {_first_line(error)}"
+
+
+def is_out_of_order(error: BaseException) -> bool:
+    """Whether the database or the machine is at fault, and not what was to be stored: another time it may be."""
+    if isinstance(error, DBAPIError):
+        return refusal(error) is None
+    return isinstance(error, PoolTimeout | OSError | MemoryError)
 
 
 def _first_line(error: BaseException) -> str:

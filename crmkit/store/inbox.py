@@ -44,10 +44,22 @@ def accounts_waiting(tx: Connection) -> list[int]:
     return list(tx.execute(statement).scalars())
 
 
-def waiting(tx: Connection, account: int, limit: int) -> list[Row]:
-    """Webhooks of an account that were not taken in yet, oldest first."""
-    statement = sa.select(t.inbox).where(_i.account_id == account, _i.state == "waiting").order_by(_i.id).limit(limit)
-    return bulk.rows(tx, statement)
+def waiting(tx: Connection, account: int, limit: int, largest: int) -> list[Row]:
+    """Webhooks of an account that were not taken in yet, oldest first.
+
+    Args:
+        limit: so many at the most.
+        largest: bytes of their bodies at the most, unless the first alone is larger.
+    """
+    sizes = sa.select(_i.id, sa.func.length(_i.body)).where(_i.account_id == account, _i.state == "waiting")
+    ids: list[int] = []
+    held = 0
+    for number, size in tx.execute(sizes.order_by(_i.id).limit(limit)):
+        held += size
+        if ids and held > largest:
+            break
+        ids.append(number)
+    return bulk.rows(tx, sa.select(t.inbox).where(bulk.one_of(tx, _i.id, ids)).order_by(_i.id)) if ids else []
 
 
 def settle(

@@ -11,13 +11,14 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from crmkit.adapters.door import Call
-from crmkit.adapters.stream import Page, Ref, Refused
+from crmkit.adapters.stream import Page, Ref, Refused, Reread
 from crmkit.core.errors import RetryableError
 from crmkit.core.records import Buyer, OrderRecord
 from crmkit.engine import inward, keeper, service
 from crmkit.engine.keeper import Keeper
 from crmkit.engine.local import Local
 from crmkit.engine.service import Service
+from crmkit.flow import inbox as inbox_flow
 from crmkit.store import inbox
 from crmkit.store import tables as t
 from tests.web.conftest import NOON, Town
@@ -146,6 +147,133 @@ async def test_a_body_is_read_again_by_a_newer_parser(town: Town, monkeypatch: p
         town.local.doors.news.set()
         await until(lambda: states(town) == ["done"])
     assert town.one(t.orders)["external_id"] == "7"
+
+
+def strange(what: Callable[[], Any]) -> Callable[..., Any]:
+    """A parser that yields `what` for a body that says so, and reads the others as always."""
+    reads = Stall.records
+
+    def records(self: Stall, call: Call) -> Any:
+        return [what()] if b"strange" in call.body else reads(self, call)
+
+    return records
+
+
+def unsound() -> OrderRecord:
+    """A record that no model has looked at."""
+    buyer = Buyer.model_construct(external_id=object())
+    return OrderRecord.model_construct(external_id="9", buyer=buyer, placed_at="yesterday")
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        lambda: Reread("order", 5),
+        lambda: Reread("order", None),
+        lambda: Ref(b"order", "5"),
+        lambda: Refused("order", "webhook", "why", {"a": 1}, "9"),
+        lambda: Refused("order", "webhook", "why", "{}", 9),
+        lambda: Refused("order", "webhook", None, "{}"),
+        lambda: None,
+        unsound,
+    ],
+)
+async def test_a_webhook_that_says_what_nothing_can_hold_is_kept_as_unreadable_and_harms_no_other(
+    town: Town, monkeypatch: pytest.MonkeyPatch, what: Callable[[], Any]
+):
+    # SEMANTICS 7
+    monkeypatch.setattr(Stall, "records", strange(what))
+    for body in (said("7"), b'{"id": "strange"}', said("8")):
+        await call(town, body)
+    [run] = await town.local.take_in(now=NOON)
+    assert states(town) == ["done", "failed", "done"]
+    assert (len(run.errors), run.webhooks) == (1, 3)
+    assert {row["external_id"] for row in town.rows(t.orders)} == {"7", "8"}
+    assert await town.local.take_in(now=NOON) == []
+
+
+async def test_what_one_account_breaks_ends_neither_the_server_nor_the_others(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    told, broken = Told(), True
+    take_in, opened = town.local.take_in, town.local.doors.open
+
+    async def opening(entry: Any, now: Any) -> Any:
+        if broken:
+            raise KeyError("ann@buyers.example")
+        return await opened(entry, now)
+
+    async def taking() -> Any:
+        if len(told.failures) < 1:
+            raise AttributeError("ann@buyers.example")
+        return await take_in()
+
+    monkeypatch.setattr(keeper, "SWEEP", timedelta(milliseconds=20))
+    monkeypatch.setattr(town.local, "take_in", taking)
+    await call(town, said("7"))
+    monkeypatch.setattr(town.local.doors, "open", opening)
+    async with going_on(Keeper(town.local, told)):
+        await until(lambda: told.failures == ["inbox: AttributeError"] and told.synced_runs)
+        [[run], *_] = told.synced_runs
+        assert [type(error).__name__ for error in run.errors] == ["PluginError"]
+        assert "KeyError at test_taken_in.py" in str(run.errors[0]) and "ann@" not in str(run.errors[0])
+        broken = False
+        await until(lambda: states(town) == ["done"])
+
+
+async def test_a_service_goes_on_whatever_a_round_breaks(town: Town, monkeypatch: pytest.MonkeyPatch):
+    told, tries = Told(), 0
+
+    async def sync() -> Any:
+        nonlocal tries
+        tries += 1
+        raise TypeError("ann@buyers.example")
+
+    monkeypatch.setattr(town.local, "sync", sync)
+    async with going_on(Service(town.local, timedelta(milliseconds=10), told)):
+        await until(lambda: tries >= 2)
+    assert set(told.failures) == {"round: TypeError"}
+
+
+async def test_who_calls_waits_for_one_body_to_be_read_and_not_for_all(town: Town, monkeypatch: pytest.MonkeyPatch):
+    reads, between, seen = Stall.records, 0, []
+
+    async def others() -> None:
+        nonlocal between
+        while True:
+            between += 1
+            await asyncio.sleep(0)
+
+    def records(self: Stall, call: Call) -> Any:
+        seen.append(between)
+        return reads(self, call)
+
+    monkeypatch.setattr(Stall, "records", records)
+    for number in range(9):
+        await call(town, said(f"{number}"))
+    other = asyncio.create_task(others())
+    await town.local.take_in(now=NOON)
+    other.cancel()
+    assert len(set(seen)) == 9
+
+
+async def test_large_bodies_are_taken_in_a_few_at_a_time(town: Town, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(inbox_flow, "BYTES", 3 * len(said("0")))
+    held: list[int] = []
+    waiting = inbox.waiting
+
+    def counted(*args: Any) -> Any:
+        rows = waiting(*args)
+        held.append(len(rows))
+        return rows
+
+    monkeypatch.setattr(inbox, "waiting", counted)
+    for number in range(7):
+        await call(town, said(f"{number}"))
+    await call(town, said("x" * 4 * len(said("0"))))
+    await town.local.take_in(now=NOON)
+    assert held == [3, 3, 1, 1, 0]
+    assert states(town) == ["done"] * 8
 
 
 # --- crmkit run --serve -----------------------------------------------------------------------------------------------
