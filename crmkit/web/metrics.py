@@ -230,7 +230,15 @@ def _reason(reason: str | None) -> str:
 router = APIRouter()
 
 
-@router.get("/metrics", dependencies=[Depends(allowed("metrics"))], response_class=Response)
+#: What is answered, for who reads it from the schema.
+_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    401: {"description": "a token is needed"},
+    403: {"description": "the token does not allow this"},
+}
+
+
+@router.get("/metrics", dependencies=[Depends(allowed("metrics"))], response_class=Response, responses=_ANSWERS)
 async def metrics(request: Request) -> Response:
     """Everything that is measured, in Prometheus' text format."""
     meter: Meter = request.app.state.meter

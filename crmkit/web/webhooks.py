@@ -29,6 +29,8 @@ from crmkit.web.site import Site
 
 #: Seconds after which a vendor may try again what could not be kept.
 AGAIN = 10
+#: What a caller is answered who calls too often.
+TOO_MANY = 429
 #: Bytes of bodies that are held at once before they are verified.
 ROOM = 64 * 1024 * 1024
 
@@ -122,7 +124,7 @@ class Gate:
             Turned: they are too many.
         """
         if wait := self.strangers.wait((caller, account)) or self.calls.wait(account):
-            raise Turned(429, "too many", Retry_After=f"{math.ceil(wait)}")
+            raise Turned(TOO_MANY, "too many", Retry_After=f"{math.ceil(wait)}")
 
     async def _body(self, request: Request, headers: dict[str, str], largest: int) -> bytes:
         """The raw body.
@@ -191,10 +193,10 @@ async def webhook(request: Request, account: str, secret: str) -> Response:
         meter.refused[known or OTHER, reply.status] += 1
     if broken is not None:
         WEBHOOK_FAILED.say(status=reply.status, **told_of(broken), **said)
-    elif fate == "refused":
-        WEBHOOK_REFUSED.say(status=reply.status, **said)
-    else:
+    elif fate != "refused":
         WEBHOOK_HEARD.say(fate=fate, **said)
+    elif reply.status != TOO_MANY:  # a flood is counted, and fills no log
+        WEBHOOK_REFUSED.say(status=reply.status, **said)
     return Response(reply.body, reply.status, {"X-Request-Id": correlation_id, **more}, reply.content_type)
 
 

@@ -121,6 +121,15 @@ async def test_a_page_is_named_by_its_kind_and_its_answer_by_an_id(town: Town, c
     assert ("page" in other, other["status"], nowhere.status_code) == (False, 404, 404)
 
 
+async def test_a_flood_is_counted_and_fills_no_log(town: Town, capfd: pytest.CaptureFixture[str]):
+    with logs.logging_to_stderr("json", "info"):
+        statuses = [(await town.client.post("/webhooks/booth", content=b"{}")).status_code for _ in range(60)]
+    said = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert {one["status"] for one in said} == {401}
+    assert len(said) == statuses.count(401) < 60
+    assert town.app.state.meter.refused == {("booth", 401): len(said), ("booth", 429): 60 - len(said)}
+
+
 def test_what_libraries_say_is_told_by_its_place_alone(capfd: pytest.CaptureFixture[str]):
     with logs.logging_to_stderr("json", "info"):
         logging.getLogger("httpx").info("GET https://vendor.example/%s", POISON["token"])
