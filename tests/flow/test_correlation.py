@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from crmkit.adapters.stream import Page
+from crmkit.core.errors import ConfigError
 from crmkit.core.log import LINES
 from crmkit.core.records import Buyer, OrderRecord
 from crmkit.flow import inbox
@@ -109,12 +110,12 @@ async def test_what_is_rolled_back_is_not_said(town: Town, lines: Lines, monkeyp
     await call(town, "booth", placed("1"))
 
     def broken(*_: Any, **__: Any) -> None:
-        raise RuntimeError("no")
+        raise ConfigError("no")
 
     with monkeypatch.context() as patch:
         patch.setattr(inbox.forget, "about_forgotten", broken)
-        with pytest.raises(RuntimeError):
-            await town.local.take_in(now=NOON)
+        [taken] = await town.local.take_in(now=NOON)
+        assert [type(error) for error in taken.errors] == [ConfigError]
     assert {one["line"] for one in lines.said} == {"webhook-heard"}
     town.local.plan(now=NOON)
     assert {one["line"] for one in lines.said} == {"webhook-heard"}
