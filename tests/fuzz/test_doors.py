@@ -82,8 +82,9 @@ def test_a_signed_form_that_was_changed_is_not_let_in(number: int) -> None:
     @given(changed_bytes(good.body))
     def changed(other: bytes) -> None:
         if clock.goes() and isinstance(it.verify(dataclasses.replace(good, body=other)), Verified):
-            said = set(parse_qsl(other.decode(), keep_blank_values=True))
-            assert said == set(FORMS[number].items())  # the same form, written otherwise
+            said = sorted(set(parse_qsl(other.decode(), keep_blank_values=True)))
+            # Twilio signs names and values without what is between them: "Not protected against" in docs/security.md
+            assert "".join(map("".join, said)) == "".join(map("".join, sorted(FORMS[number].items())))
 
     changed()
 

@@ -236,9 +236,9 @@ class TwilioGateway(Gateway):
             form = {}
         sid = form.get("MessageSid") or form.get("SmsSid")
         if sid and "MessageStatus" in form:
-            yield from self._receipt(call, sid, form)
+            yield from self._kept(self._receipt(call, sid, form))
         elif sid and form.get("From") and "Body" in form:
-            yield from self._reply(call, sid, form)
+            yield from self._kept(self._reply(call, sid, form))
         else:
             raise PayloadError(
                 "a webhook that is neither a status callback nor a message",
@@ -246,6 +246,13 @@ class TwilioGateway(Gateway):
                 operation="read webhook",
                 do="point only messaging webhooks of Twilio at this address",
             )
+
+    def _kept(self, records: Iterable[Record]) -> list[Record]:
+        try:
+            return list(records)
+        except ValueError:  # its text holds what was said
+            what = "a field that cannot be kept: too long, or not text"
+            raise PayloadError(what, who=self.account.name, operation="read webhook") from None
 
     def _receipt(self, call: Call, sid: str, form: dict[str, str]) -> Iterator[Record]:
         status = form["MessageStatus"].lower()

@@ -539,6 +539,13 @@ async def test_a_forged_call_is_refused(gateway, call) -> None:
         assert one.verify(bad) == Reply(401, b"unverified")
 
 
+@pytest.mark.parametrize("odd", ["\x00", "S" * 5_000])
+async def test_a_call_with_a_field_that_cannot_be_kept_is_refused_and_the_field_not_told(gateway, call, odd) -> None:
+    with pytest.raises(PayloadError, match="a field that cannot be kept") as refused:
+        list(gateway(HOOK).records(signed(call, {**STATUS, "MessageSid": odd})))
+    assert odd not in str(refused.value)
+
+
 async def test_both_tokens_verify_while_one_replaces_the_other(gateway, call) -> None:
     one = gateway(HOOK, auth_token=["new", "old"])
     assert [isinstance(one.verify(signed(call, STATUS, token=t)), Verified) for t in ("new", "old", "older")] == [
