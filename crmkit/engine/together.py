@@ -13,7 +13,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.errors import RetryableError
 from crmkit.flow.sync import Run
-from crmkit.store.engine import refusal
+from crmkit.store.engine import is_out_of_order
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -89,7 +89,7 @@ class Together(Generic[T, R]):
         try:
             results = await self._run(self._step, [row for row, _ in some])
         except Exception as error:  # each is told
-            if len(some) > 1 and refusal(error) is not None:
+            if len(some) > 1 and not is_out_of_order(error):
                 for one in some:
                     await self._store([one])
                 return

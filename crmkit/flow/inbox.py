@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Literal
+from typing import Literal, cast
 
 from sqlalchemy.engine import Connection
 
@@ -67,7 +67,7 @@ async def accept(adapter: Adapter, account: int, call: Call, keep: Keep, correla
         PluginError: the adapter's door is broken.
     """
     try:
-        found = adapter.verify(call)
+        found, answer = _verdict(adapter.verify(call)), _answer(adapter.accepts_with)
     except Exception as error:  # a plugin's code, on what a stranger sent: broken is not verified
         what = f"{type(error).__name__}: {error}" if isinstance(error, CrmkitError) else type(error).__name__
         do = "its author has to mend that"
@@ -83,7 +83,32 @@ async def accept(adapter: Adapter, account: int, call: Call, keep: Keep, correla
         "received_at": call.received_at,
         "correlation_id": correlation_id,
     }
-    return Heard(adapter.accepts_with, "kept" if await keep(row) else "known")
+    return Heard(answer, "kept" if await keep(row) else "known")
+
+
+def _verdict(found: object) -> Verified | Reply:
+    """What a door may find.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(found, Verified) and isinstance(found.dedupe_key, str):
+        return found
+    return _answer(found)
+
+
+def _answer(found: object) -> Reply:
+    """What a caller may be answered.
+
+    Raises:
+        TypeError: it is something else.
+    """
+    if isinstance(found, Reply):
+        status, body, kind = cast("tuple[object, object, object]", (found.status, found.body, found.content_type))
+        is_kind = isinstance(kind, str) and kind.isascii() and kind.isprintable()
+        if is_kind and isinstance(body, bytes) and isinstance(status, int) and 200 <= status <= 599:
+            return found
+    raise TypeError(found)
 
 
 async def take(adapter: Adapter, shop: Shop, run: Run, *, listened: Collection[str], now: datetime) -> Taken:

@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.door import Reply
 from crmkit.core.correlation import correlation
-from crmkit.core.errors import ConfigError, CrmkitError, RetryableError
+from crmkit.core.errors import ConfigError, RetryableError
 from crmkit.core.log import WEBHOOK_FAILED, WEBHOOK_HEARD, WEBHOOK_REFUSED, told_of
 from crmkit.engine.doors import NOBODY
 from crmkit.flow.inbox import Heard
@@ -183,7 +183,7 @@ async def webhook(request: Request, account: str, secret: str) -> Response:
         reply, fate = heard.reply, heard.fate
     except Turned as turned:
         reply, more = turned.reply, turned.headers
-    except (CrmkitError, SQLAlchemyError, TimeoutError) as error:
+    except Exception as error:  # a plugin's code may be the cause: its own account is answered, and the log says it
         reply, broken = _sorry(error), error
         more = {"Retry-After": f"{AGAIN}"} if reply.status == 503 else {}
     known = account if account in gate.adapters else None  # what else stands there may be anything

@@ -327,6 +327,38 @@ async def test_a_broken_door_harms_only_its_own_call(
     assert (await call(town, said())).status_code == 200
 
 
+@pytest.mark.parametrize(
+    "found",
+    [None, True, Verified(5), Verified(None), Reply("200"), Reply(99), Reply(200, "x"), Reply(200, b"", "a\r\nb: c")],  # type: ignore[arg-type]
+)
+async def test_a_door_that_finds_what_is_no_answer_is_broken_and_says_so(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, found: Any
+):
+    # SEMANTICS 30
+    verify = Stall.verify
+    monkeypatch.setattr(Stall, "verify", lambda self, call: found if b"bad" in call.body else verify(self, call))
+    answers = await asyncio.gather(*(call(town, said(number)) for number in ("0", "bad", "1", "bad", "2")))
+    assert [answer.status_code for answer in answers] == [200, 500, 200, 500, 200]
+    assert {answer.text for answer in answers} == {"", "broken"}
+    assert all(len(answer.headers["x-request-id"]) == 16 for answer in answers)
+    assert "status=500 operation=verify error=PluginError from TypeError" in caplog.text
+    assert town.app.state.meter.refused == {("stall", 500): 2}
+    assert len(town.rows(t.inbox)) == 3
+
+
+async def test_whatever_breaks_behind_a_door_is_answered_counted_and_said(
+    town: Town, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    async def hear(*_: Any, **__: Any) -> Any:
+        raise AttributeError("ann@buyers.example")
+
+    monkeypatch.setattr(town.local.doors, "hear", hear)
+    answer = await call(town, said())
+    assert (answer.status_code, answer.text, len(answer.headers["x-request-id"])) == (500, "broken", 16)
+    assert "error=AttributeError" in caplog.text and "ann@" not in caplog.text
+    assert town.app.state.meter.refused == {("stall", 500): 1}
+
+
 # --- kept together ----------------------------------------------------------------------------------------------------
 
 
@@ -364,6 +396,14 @@ async def test_a_row_that_cannot_be_stored_keeps_no_other_from_it(store: Store):
     results = await asyncio.gather(*(keeping.store(one) for one in rows), return_exceptions=True)
     assert [one is True for one in results] == [True, True, True, False, True, True]
     assert isinstance(results[3], sa.exc.IntegrityError)
+
+
+async def test_a_row_that_breaks_the_step_itself_keeps_no_other_from_it(store: Store):
+    keeping: Together[Any, bool] = Together(store.run, inbox.keep)
+    rows = [row(number, **({"dedupe_key": 5} if number == 3 else {})) for number in range(6)]
+    results = await asyncio.gather(*(keeping.store(one) for one in rows), return_exceptions=True)
+    assert [one is True for one in results] == [True, True, True, False, True, True]
+    assert isinstance(results[3], AttributeError)
 
 
 async def test_who_no_longer_waits_holds_up_nobody(store: Store):
