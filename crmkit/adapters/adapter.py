@@ -9,7 +9,17 @@ from typing import Any, ClassVar, TypeVar, overload
 import httpx
 
 from crmkit.adapters import http as wire
-from crmkit.adapters.door import CONTENT_TYPES, LARGEST_BODY, REFUSED, Call, Reply, Signature, Verified, fingerprint
+from crmkit.adapters.door import (
+    CONTENT_TYPES,
+    LARGEST_BODY,
+    REFUSED,
+    Call,
+    Named,
+    Reply,
+    Signature,
+    Verified,
+    fingerprint,
+)
 from crmkit.adapters.memory import Memory
 from crmkit.adapters.stream import Page, Ref, Refused, Window
 from crmkit.core.records import Record
@@ -132,7 +142,9 @@ class Adapter:
         """
         if self.verifies is None or not self.verifies.holds(call, self.settings):
             return REFUSED
-        return Verified(fingerprint(call.query, call.body))
+        if isinstance(self.verifies, Named):
+            return Verified(fingerprint(self.verifies.key(call)))
+        return Verified(fingerprint(call.query, call.body), is_fingerprint=True)
 
     def records(self, call: Call) -> Iterable[Record | Ref | Refused]:
         """What a kept call says: records, and `Reread`s of what it only hints at. Runs in ingest, and again on replay.

@@ -11,7 +11,7 @@ import hmac
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import SecretStr
 
@@ -43,9 +43,19 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """The vendor sent this. A call with a `dedupe_key` that was kept before is answered and not kept again."""
+    """The vendor sent this. A call with a `dedupe_key` that was taken in before is answered, and not taken in again.
+
+    One that could not be read, or whose body was let go, is: the vendor sends it again because somebody asked for it.
+
+    Attributes:
+        dedupe_key: what tells it from other calls; the vendor's own id of it, where there is one.
+        is_fingerprint: the key is made of what the call says. One that says the same later may be news (`order 7
+            changed`, twice), so it is taken in again unless the first still waits. Whoever repeats a call of the vendor
+            makes that happen as often as an account may be called; what it says is known, and changes nothing.
+    """
 
     dedupe_key: str
+    is_fingerprint: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,15 @@ class Signature(Protocol):
 
     def holds(self, call: Call, settings: Any) -> bool:
         """Whether the call is the vendor's."""
+        ...
+
+
+@runtime_checkable
+class Named(Protocol):
+    """A signature that covers the vendor's own id of a call."""
+
+    def key(self, call: Call) -> str:
+        """The id of a call whose signature holds."""
         ...
 
 
@@ -173,6 +192,10 @@ class StandardWebhooks:
     secret: str
     prefix: str = "webhook-"
     within: timedelta = timedelta(minutes=5)
+
+    def key(self, call: Call) -> str:
+        """The vendor's own id of a call; it is signed."""
+        return call.headers[f"{self.prefix}id"]
 
     def holds(self, call: Call, settings: Any) -> bool:
         """Whether one of the signatures is that of one of the secrets, and the call is not from another day."""

@@ -39,7 +39,7 @@ class Taken:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-#: Keeps a verified webhook, a row without its number; whether it is one that was not kept before.
+#: Keeps a verified webhook, a row without its number; whether it is one that is to be taken in.
 Keep = Callable[[Row], Awaitable[bool]]
 #: What became of a call: kept now, known from before, answered without keeping (a handshake), or turned away.
 Fate = Literal["kept", "known", "answered", "refused"]
@@ -77,6 +77,7 @@ async def accept(adapter: Adapter, account: int, call: Call, keep: Keep, correla
     row = {
         "account_id": account,
         "dedupe_key": found.dedupe_key,
+        "is_fingerprint": found.is_fingerprint,
         "headers": {name: value for name, value in call.headers.items() if name in adapter.keeps_headers},
         "query": call.query,
         "body": call.body,

@@ -16,18 +16,46 @@ from crmkit.store.bulk import Row
 _i, _h, _m = t.inbox.c, t.hint.c, t.memory.c
 #: What is left of a webhook whose body was let go.
 _EMPTY: Mapping[str, Any] = {"body": b"", "query": "", "headers": None}
+#: What nothing is known of any more, or never was; and what does not wait.
+_LOST = ("failed", "expired")
+_SETTLED = ("done", *_LOST)
 
 
 def keep(tx: Connection, calls: Sequence[Row]) -> list[bool]:
-    """Keep verified webhooks; of each, whether it is one that was not kept before.
+    """Keep verified webhooks; of each, whether it is to be taken in: it was not kept before, or is not known any more.
 
     Args:
-        calls: rows of the table, without numbers.
+        calls: rows of the table, without numbers; where `is_fingerprint` is set, the key is only what the call says.
     """
     numbers = bulk.next_ids(tx, t.inbox, len(calls))
     rows = [{**call, **_storable(call), "id": number} for call, number in zip(calls, numbers, strict=True)]
+    asked = [row.pop("is_fingerprint", False) for row in rows]
     kept = bulk.insert_at_once(tx, t.inbox, rows, skip_known=("account_id", "dedupe_key"))
-    return [row["id"] in kept for row in rows]
+    known = [(row, is_fingerprint) for row, is_fingerprint in zip(rows, asked, strict=True) if row["id"] not in kept]
+    reopened = _reopen(tx, known) if known else set()
+    return [row["id"] in kept or row["id"] in reopened for row in rows]
+
+
+def _reopen(tx: Connection, calls: Sequence[tuple[dict[str, Any], bool]]) -> set[int]:
+    """Calls that came again wait again, as they came now, where the first one is no longer good for them.
+
+    Returns:
+        The numbers they came with, of those that do.
+    """
+    keys, of = [call["dedupe_key"] for call, _ in calls], sorted({call["account_id"] for call, _ in calls})
+    found = bulk.select_in(
+        tx, (_i.id, _i.account_id, _i.dedupe_key, _i.state), _i.dedupe_key, keys, bulk.one_of(tx, _i.account_id, of)
+    )
+    first = {(row["account_id"], row["dedupe_key"]): row for row in found}
+    rows, reopened = [], set()
+    for call, is_fingerprint in calls:
+        row = first.pop((call["account_id"], call["dedupe_key"]), None)
+        if row is not None and row["state"] in (_SETTLED if is_fingerprint else _LOST):
+            rows.append({**call, "id": row["id"], "state": "waiting", "error": None, "settled_at": None, "refs": None})
+            reopened.add(call["id"])
+    columns = [name for name in rows[0] if name not in ("id", "account_id", "dedupe_key")] if rows else []
+    bulk.update(tx, t.inbox, ("id",), columns, rows)
+    return reopened
 
 
 def _storable(call: Row) -> Row:

@@ -1,6 +1,7 @@
 """Webhooks at the door: what is verified is kept before it is answered, whatever else comes in."""
 
 import asyncio
+import base64
 import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -13,9 +14,10 @@ import pytest
 import sqlalchemy as sa
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from crmkit.adapters.adapter import Account, Adapter
-from crmkit.adapters.door import Call, Hmac, Reply, SecretPath, Verified, fingerprint
+from crmkit.adapters.door import Call, Hmac, Reply, SecretPath, StandardWebhooks, Verified, fingerprint
 from crmkit.core.errors import RetryableError
 from crmkit.core.events import EVENTS
 from crmkit.engine import together
@@ -87,6 +89,67 @@ async def test_a_call_that_comes_again_is_answered_as_the_first_and_kept_once(to
     answers = await asyncio.gather(*(call(town, said()) for _ in range(20)))
     assert {(answer.status_code, answer.content) for answer in answers} == {(200, b"")}
     assert len(town.rows(t.inbox)) == 1
+
+
+HINT = b'{"hint": "7"}'
+
+
+async def test_a_hint_that_comes_again_once_it_was_taken_in_is_news(town: Town):
+    # SEMANTICS 30
+    for count in (1, 2, 3):
+        town.now = NOON + timedelta(hours=count)
+        answers = [await call(town, HINT) for _ in range(3)]
+        assert {answer.status_code for answer in answers} == {200}
+        kept = town.one(t.inbox)
+        assert (kept["state"], kept["received_at"], kept["body"]) == ("waiting", town.now, HINT)
+        assert (kept["correlation_id"], kept["tries"]) == (answers[0].headers["x-request-id"], count - 1)
+        assert town.local.doors.news.is_set()
+        town.local.doors.news.clear()
+        await town.local.take_in(now=town.now)
+        assert town.one(t.hint)["seen_at"] == town.now
+        with town.store.begin() as tx:
+            tx.execute(sa.delete(t.hint))
+    assert town.one(t.inbox)["tries"] == 3
+
+
+@pytest.mark.parametrize("is_fingerprint", [True, False])
+@pytest.mark.parametrize("state", ["done", "failed", "expired"])
+async def test_a_call_that_comes_again_is_taken_in_again_unless_its_vendor_says_that_it_is_the_same(
+    town: Town, monkeypatch: pytest.MonkeyPatch, state: str, is_fingerprint: bool
+):
+    monkeypatch.setattr(Stall, "verify", lambda self, call: Verified("delivery 1", is_fingerprint=is_fingerprint))
+    body = said() if state == "done" else b"no order"
+    await call(town, body)
+    await town.local.take_in(now=NOON)
+    if state == "expired":
+        await town.local.expire(now=NOON + timedelta(days=31))
+    assert town.one(t.inbox)["state"] == state
+    town.now = NOON + timedelta(days=40)
+    await call(town, said("8"), path="/webhooks/stall?again=1")
+    kept = town.one(t.inbox)
+    if state == "done" and not is_fingerprint:
+        assert (kept["state"], kept["body"], kept["query"]) == ("done", said(), "")
+        return
+    assert (kept["state"], kept["body"], kept["query"]) == ("waiting", said("8"), "again=1")
+    assert (kept["error"], kept["settled_at"], kept["received_at"]) == (None, None, town.now)
+    assert kept["headers"] == {"content-type": "application/json"}
+    await town.local.take_in(now=town.now)
+    assert (town.one(t.inbox)["state"], town.rows(t.orders)[-1]["external_id"]) == ("done", "8")
+
+
+async def test_a_call_is_known_by_the_id_its_vendor_signed(town: Town, monkeypatch: pytest.MonkeyPatch):
+    signs = StandardWebhooks("secret")
+    key = "whsec_" + base64.b64encode(b"k" * 24).decode()
+    monkeypatch.setattr(Stall, "verifies", signs)
+    found = await town.local.doors.open(town.host.shops["stall"], NOON)
+    monkeypatch.setattr(found.adapter, "settings", Stall.Settings(secret=[SecretStr(key)]))
+    for number, name in enumerate(("m1", "m2", "m1")):
+        at = f"{int(NOON.timestamp()) + number}"
+        signature = signs.written(key, f"{name}.{at}.".encode() + HINT)
+        headers = {**JSON, "webhook-id": name, "webhook-timestamp": at, "webhook-signature": signature or ""}
+        assert (await town.client.post("/webhooks/stall", content=HINT, headers=headers)).status_code == 200
+        await town.local.take_in(now=NOON)
+    assert [(row["state"], row["tries"]) for row in town.rows(t.inbox)] == [("done", 1)] * 2
 
 
 async def test_two_secrets_hold_while_the_vendor_changes_over(town: Town):

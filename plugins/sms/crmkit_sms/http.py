@@ -240,7 +240,7 @@ class HttpGateway(Gateway):
         signature, settings = self.settings.webhook.door
         if not signature.holds(call, settings):
             return Reply(401, b"unverified")
-        return Verified(fingerprint(call.query, call.body))
+        return Verified(fingerprint(call.query, call.body), is_fingerprint=True)
 
     def records(self, call: Call) -> Iterator[Record | Refused]:
         """Receipts and replies; what is neither, or of an unknown status, is refused by itself."""

@@ -221,7 +221,7 @@ class TwilioGateway(Gateway):
         form = dict(twilio_signature.fields_of(call.body)) if twilio_signature.is_form(call) else {}
         sid = form.get("MessageSid") or form.get("SmsSid")
         if not sid:
-            return Verified(fingerprint(call.query, call.body))
+            return Verified(fingerprint(call.query, call.body), is_fingerprint=True)
         return Verified(fingerprint(sid, form.get("MessageStatus", "received")))
 
     def records(self, call: Call) -> Iterator[Record]:

@@ -28,9 +28,8 @@ def verify(call: Call, settings: WooSettings) -> Verified | Reply:
         return Reply(200)
     if not _SIGNED.holds(call, settings):
         return Reply(401, b"unverified")
-    return Verified(
-        fingerprint(call.headers.get("x-wc-webhook-delivery-id", ""), call.headers.get(TOPIC, ""), call.body)
-    )
+    delivery = call.headers.get("x-wc-webhook-delivery-id", "")
+    return Verified(fingerprint(delivery, call.headers.get(TOPIC, ""), call.body), is_fingerprint=not delivery)
 
 
 def said(
