@@ -389,6 +389,8 @@ def test_what_is_hard_on_a_parser_is_refused_by_itself(shop):
     assert ["is no date" in refused.reason for refused in result.refused] == [True]
     shop.write("orders.csv", "id" * 100_000, at=1_700_000_001)
     assert "its header cannot be read" in str(shop.read().error)
+    shop.write("orders.csv", b'id,"placed\nstatus\n\x8c\n', at=1_700_000_002)
+    assert "bytes that are no utf-8 text" in str(shop.read().error)
     shop.write(
         "orders.jsonl", '{"id":' * 50_000 + '\n{"id": "A3", "placed": "2026-05-03", "status": "open", "total": "3"}\n'
     )

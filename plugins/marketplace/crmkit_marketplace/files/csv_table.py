@@ -41,6 +41,8 @@ class CsvTable(Tabular):
             self.header = [column.strip() for column in next(self._reader)]
         except csv.Error as error:
             raise PayloadError(f"its header cannot be read: {error}", who=name, operation="read") from error
+        except (UnicodeDecodeError, *BREAKS) as error:  # a quote that is not closed makes the header go on
+            self._broken(self._lines.number + 1, error)
         while self.header and not self.header[-1]:
             self.header.pop()
 
