@@ -176,7 +176,7 @@ def customer(call: Call, customer: str, as_json: bool) -> None:
         sent = report.messages(tx, profiles=members, limit=200)
         timers, pending = search.timers_of(tx, members), search.pending_of(tx, members)
         names = _shops(tx)
-        begins = {row["name"]: row["announce_from"] for row in accounts.every(tx)}
+        begins = {row["name"]: row["announce_from"] or call.now for row in accounts.every(tx)}
     allowed: list[Way] = [way for purpose in PURPOSES for way in ways(setup, reach, family, purpose)]
     zone = call.zone
     story: Story = [

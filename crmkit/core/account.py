@@ -1,7 +1,7 @@
 """Accounts (shops, sources, gateways): how far each was read, what it was called with, what was refused, the runs."""
 
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -10,11 +10,15 @@ from sqlmodel import Field, SQLModel
 
 from crmkit.core.columns import Json, UtcTime
 
+#: From when a shop announces that was never synced.
+NOT_YET = datetime(9999, 1, 1, tzinfo=UTC)
+
 
 class AccountRow(SQLModel, table=True):
     """One configured use of an adapter. Its number outlives its name: keys use the number, so a section may be renamed.
 
-    What happened at a shop before `announce_from` is history and announces nothing.
+    What happened at a shop before `announce_from` is history and announces nothing; its first sync decides it, and
+    while it is None everything is history. `synced_at` is when it was last read to the end without an error.
     """
 
     __tablename__ = "account"
@@ -25,8 +29,9 @@ class AccountRow(SQLModel, table=True):
     kind: str
     adapter: str
     vendor_account: str | None = None
-    announce_from: datetime = Field(sa_type=UtcTime)
+    announce_from: datetime | None = Field(default=None, sa_type=UtcTime)
     created_at: datetime = Field(sa_type=UtcTime)
+    synced_at: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 class CursorRow(SQLModel, table=True):

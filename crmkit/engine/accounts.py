@@ -43,6 +43,10 @@ class Accounts:
         gateways = {entry.name: entry for entries in self.host.channels.values() for entry in entries}
         return {**self.host.shops, **gateways}
 
+    def readable(self) -> dict[str, ShopEntry | Entry]:
+        """Those of them there is something to read of."""
+        return {n: e for n, e in self.named().items() if isinstance(e, ShopEntry) or e.adapter.streams()}
+
     @asynccontextmanager
     async def open(self, entry: ShopEntry | Entry, run: Run, now: datetime) -> AsyncIterator[tuple[Adapter, Shop]]:
         """An account's adapter, open, and the account as it is stored.
@@ -64,18 +68,22 @@ class Accounts:
             vendor = None
             if isinstance(adapter, Source):
                 vendor = await guarded(adapter.vendor_account(), who=entry.name, operation="ask for the account")
-            number, announce_from = await self.meet(entry, vendor, run, now)
+            number, announce_from = await self.meet(entry, vendor, run, now, is_read=True)
             await self.recall(adapter, entry, number, run)
-            yield adapter, self.shop(entry, number, announce_from)
+            yield adapter, self.shop(entry, number, announce_from or now)
 
     def made(self, entry: ShopEntry | Entry) -> Adapter:
         """An account's adapter, not opened; the caller closes its client."""
         return self.host.gateway(entry) if isinstance(entry, Entry) else self.host.source(entry)
 
     async def meet(
-        self, entry: ShopEntry | Entry, vendor_account: str | None, run: Run, now: datetime
-    ) -> tuple[int, datetime]:
-        """The stored number of an account, and the moment from which it announces."""
+        self, entry: ShopEntry | Entry, vendor_account: str | None, run: Run, now: datetime, *, is_read: bool = False
+    ) -> tuple[int, datetime | None]:
+        """The stored number of an account, and the moment from which it announces.
+
+        Args:
+            is_read: whether it is read now: the first time decides from when it announces, unless that is configured.
+        """
         given = entry.announce_from if isinstance(entry, ShopEntry) else None
         number, announce_from = await run(
             accounts.meet,
@@ -83,7 +91,7 @@ class Accounts:
             kind=entry.kind if isinstance(entry, ShopEntry) else "gateway",
             adapter=entry.adapter.name,
             vendor_account=vendor_account,
-            announce_from=given or (now if isinstance(entry, ShopEntry) else BEGINNING),
+            announce_from=given or (BEGINNING if isinstance(entry, Entry) else now if is_read else None),
             now=now,
         )
         if given is not None and announce_from != given:

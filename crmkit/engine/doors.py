@@ -15,7 +15,7 @@ from crmkit.engine.together import Together
 from crmkit.flow import inbox as door
 from crmkit.flow.setup import Entry
 from crmkit.host.opening import ShopEntry
-from crmkit.store import inbox
+from crmkit.store import accounts, inbox
 from crmkit.store.bulk import Row
 from crmkit.store.engine import Store
 
@@ -23,27 +23,31 @@ from crmkit.store.engine import Store
 NOBODY = Reply(404, b"unknown")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Door:
-    """An account's door: its adapter, which is never opened since a door needs no network, and the stored account."""
+    """An account's door: its adapter, which is never opened since a door needs no network.
+
+    Attributes:
+        shop: the account as it is stored; None where it never was, until the first call that is verified.
+    """
 
     adapter: Adapter
-    shop: Shop
+    shop: Shop | None = None
 
 
 class Doors:
     """The doors of an installation.
 
     Args:
-        accounts: opens its accounts.
+        opens: opens its accounts.
         store: the open database.
 
     Attributes:
         news: set when a webhook was kept; who takes webhooks in clears it.
     """
 
-    def __init__(self, accounts: Accounts, store: Store) -> None:
-        self.accounts, self.store = accounts, store
+    def __init__(self, opens: Accounts, store: Store) -> None:
+        self.accounts, self.store = opens, store
         self.news = asyncio.Event()
         self._opened: dict[str, asyncio.Task[Door]] = {}
         self._keeping: Together[Row, bool] = Together(store.run, inbox.keep)
@@ -65,17 +69,36 @@ class Doors:
     async def _open(self, entry: ShopEntry | Entry, now: datetime) -> Door:
         adapter = self.accounts.made(entry)
         await adapter.http.aclose()
-        number, announce_from = await self.accounts.meet(entry, None, self.store.run, now)
+        row = await self.store.run(accounts.find, entry.name)
+        number = row["id"] if row is not None else None
         await self.accounts.recall(adapter, entry, number, self.store.run)
-        return Door(adapter, self.accounts.shop(entry, number, announce_from))
+        return Door(adapter, await self._stored(entry, now) if row is not None else None)
+
+    async def _stored(self, entry: ShopEntry | Entry, now: datetime) -> Shop:
+        number, announce_from = await self.accounts.meet(entry, None, self.store.run, now)
+        return self.accounts.shop(entry, number, announce_from or now)
+
+    async def meet(self, entry: ShopEntry | Entry, now: datetime) -> tuple[Adapter, Shop]:
+        """An account's adapter, and the account as it is stored: from now on if it never was. No stranger gets so far.
+
+        Its first sync decides from when it announces.
+
+        Raises:
+            CrmkitError: the account cannot be met.
+        """
+        at = await self.open(entry, now)
+        if at.shop is None:
+            at.shop = await self._stored(entry, now)
+        return at.adapter, at.shop
 
     async def remind(self) -> None:
         """Give adapters what they remember now: another process may have connected their account meanwhile."""
         named = self.accounts.named()
         for name, opening in list(self._opened.items()):
             if opening.done() and not opening.cancelled() and opening.exception() is None:
-                found = opening.result()
-                await self.accounts.recall(found.adapter, named[name], found.shop.id, self.store.run)
+                row = await self.store.run(accounts.find, name)
+                number = row["id"] if row is not None else None
+                await self.accounts.recall(opening.result().adapter, named[name], number, self.store.run)
 
     async def hear(
         self,
@@ -119,10 +142,18 @@ class Doors:
         path = f"/{quote(path_secret, safe='')}" if path_secret else ""
         url = f"{found.adapter.account.webhook_url or ''}{path}{'?' + query if query else ''}"
         call = Call(body, headers, url, query, path_secret, moment, method)
-        heard = await door.accept(found.adapter, found.shop.id, call, self._keeping.store, correlation_id)
+
+        async def keep(row: Row) -> bool:
+            shop = found.shop
+            if shop is None:
+                async with asyncio.timeout(self._keeping.within):
+                    _, shop = await self.meet(self.accounts.named()[account], moment)
+            return await self._keeping.store({**row, "account_id": shop.id})
+
+        heard = await door.accept(found.adapter, call, keep, correlation_id)
         if heard.fate == "kept":
             self.news.set()
-        elif heard.fate == "refused":
+        elif heard.fate == "refused" and found.shop is not None:
             count, _ = self._strangers.get((found.shop.id, moment.date()), (0, moment))
             self._strangers[found.shop.id, moment.date()] = (count + 1, moment)
         return heard

@@ -160,8 +160,7 @@ class Inward:
 
     def _chosen(self, names: Sequence[str]) -> list[ShopEntry | Entry]:
         """The accounts of these names; where none is named, all there is something to read of."""
-        known = self.accounts.named()
-        readable = {n: e for n, e in known.items() if isinstance(e, ShopEntry) or e.adapter.streams()}
+        known, readable = self.accounts.named(), self.accounts.readable()
         unknown = [name for name in names if name not in readable]
         if unknown:
             is_on = unknown[0] in known
@@ -198,6 +197,8 @@ class Inward:
                 )
                 result.tally.add(tally)
                 result.errors.extend(errors)
+                if not errors and since is None:
+                    await run(accounts.set_synced, shop.id, now)
         except Exception as error:  # what an account's plugin breaks is that account's only
             result.errors.append(_failure(error, entry.name, "sync"))
 
@@ -222,8 +223,8 @@ class Inward:
                 continue
             runs.append(ShopRun(name))
             try:
-                at = await self.doors.open(entry, moment)
-                taken = await door.take(at.adapter, at.shop, self.store.run, listened=listened, now=moment)
+                adapter, shop = await self.doors.meet(entry, moment)
+                taken = await door.take(adapter, shop, self.store.run, listened=listened, now=moment)
                 self._add(runs[-1], taken)
             except Exception as error:  # what an account's plugin breaks is that account's only
                 runs[-1].errors.append(_failure(error, name, "take in"))

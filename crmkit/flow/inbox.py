@@ -39,7 +39,7 @@ class Taken:
     failed: dict[int, str] = field(default_factory=dict)
 
 
-#: Keeps a verified webhook, a row without its number; whether it is one that is to be taken in.
+#: Keeps a verified webhook, a row without its number and its account's; whether it is one that is to be taken in.
 Keep = Callable[[Row], Awaitable[bool]]
 #: What became of a call: kept now, known from before, answered without keeping (a handshake), or turned away.
 Fate = Literal["kept", "known", "answered", "refused"]
@@ -53,12 +53,11 @@ class Heard:
     fate: Fate
 
 
-async def accept(adapter: Adapter, account: int, call: Call, keep: Keep, correlation_id: str | None = None) -> Heard:
+async def accept(adapter: Adapter, call: Call, keep: Keep, correlation_id: str | None = None) -> Heard:
     """Answer a webhook: verified, it is kept before it is answered; else nothing of it is.
 
     Args:
         adapter: whose webhook it is; it was opened or not, the door needs no network.
-        account: the account's number.
         call: what came in.
         keep: keeps it for good.
         correlation_id: tells this call, and what comes of it, from others.
@@ -75,7 +74,6 @@ async def accept(adapter: Adapter, account: int, call: Call, keep: Keep, correla
     if not isinstance(found, Verified):
         return Heard(found, "answered" if found.status < 400 else "refused")
     row = {
-        "account_id": account,
         "dedupe_key": found.dedupe_key,
         "is_fingerprint": found.is_fingerprint,
         "headers": {name: value for name, value in call.headers.items() if name in adapter.keeps_headers},

@@ -17,7 +17,7 @@ from crmkit.adapters.adapter import Account
 from crmkit.adapters.gateway import Gateway
 from crmkit.adapters.http import client
 from crmkit.adapters.source import Source
-from crmkit.core.account import Shop
+from crmkit.core.account import NOT_YET, Shop
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.core.hooks import Routes
 from crmkit.core.survey import Survey
@@ -162,11 +162,11 @@ class Host:
         )
         return _made(entry.name, lambda: entry.adapter(entry.settings, account, connections))
 
-    def setup(self, known: Mapping[str, tuple[int, datetime]]) -> Setup:
+    def setup(self, known: Mapping[str, tuple[int, datetime | None]]) -> Setup:
         """What the steps are set up with.
 
         Args:
-            known: {account: its stored number, its stored `announce_from`}.
+            known: {account: its stored number, its stored `announce_from`; None before its first sync}.
         """
         policy = self.config.policy
         here = {number: shop for name, (number, _) in known.items() if (shop := self.shops.get(name)) is not None}
@@ -177,7 +177,7 @@ class Host:
                     name=shop.name,
                     title=shop.title,
                     reports=self.reports(shop),
-                    announce_from=announce_from,
+                    announce_from=announce_from or NOT_YET,
                     locale=shop.locale,
                     zone=ZoneInfo(shop.account.timezone),
                     region=shop.account.region,

@@ -35,12 +35,12 @@ def meet(
     kind: str,
     adapter: str,
     vendor_account: str | None,
-    announce_from: datetime,
+    announce_from: datetime | None,
     now: datetime,
-) -> tuple[int, datetime]:
+) -> tuple[int, datetime | None]:
     """The stored number and `announce_from` of an account, stored now if it is new.
 
-    An `announce_from` once stored stays, unless the configuration names another.
+    An `announce_from` once stored stays, unless the configuration names another; None leaves it to another time.
 
     Raises:
         ConfigError: another section already reads the same account of the vendor.
@@ -68,7 +68,9 @@ def meet(
         if row["vendor_account"] is None and vendor_account is not None:
             c = t.account.c
             tx.execute(sa.update(t.account).where(c.id == row["id"]).values(vendor_account=vendor_account))
-        return row["id"], row["announce_from"]
+        if row["announce_from"] is None and announce_from is not None:
+            set_announce_from(tx, row["id"], announce_from)
+        return row["id"], row["announce_from"] or announce_from
     number = bulk.next_ids(tx, t.account, 1)[0]
     values = {
         "id": number,
@@ -122,6 +124,11 @@ def moved(tx: Connection, name: str) -> int:
 def set_announce_from(tx: Connection, account: int, announce_from: datetime) -> None:
     """Move the moment before which all is history."""
     tx.execute(sa.update(t.account).where(t.account.c.id == account).values(announce_from=announce_from))
+
+
+def set_synced(tx: Connection, account: int, now: datetime) -> None:
+    """An account was read to the end, without an error."""
+    tx.execute(sa.update(t.account).where(t.account.c.id == account).values(synced_at=now))
 
 
 def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """How it stands: how much waits and since when, found by the indexes of what waits."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -10,9 +11,6 @@ from sqlalchemy.engine import Connection
 from crmkit.core.message import WAITING
 from crmkit.store import bulk
 from crmkit.store import tables as t
-
-#: Runs in which the last sync of an account is looked for.
-_RUNS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +37,7 @@ class Standing:
         in_doubt: messages of which it is not known whether they left, by gateway.
         quarantine: what was refused and not settled since, by account.
         strangers: calls that could not show who they are, of all days, by account.
-        synced: when each account was last synced.
+        synced: when each account was last read to its end without an error; one that never was is not in it.
     """
 
     accounts: dict[int, str]
@@ -51,10 +49,21 @@ class Standing:
     strangers: dict[str, int] = field(default_factory=dict)
     synced: dict[str, datetime] = field(default_factory=dict)
 
+    def ages(self, accounts: Collection[str], now: datetime) -> dict[str, float | None]:
+        """How many seconds ago each of these accounts was last synced; None where it never was."""
+        found = {name: self.synced.get(name) for name in sorted(accounts)}
+        return {name: None if at is None else max(0.0, (now - at).total_seconds()) for name, at in found.items()}
+
+    def late(self, accounts: Collection[str], now: datetime) -> dict[str, float]:
+        """By how many seconds the oldest webhook of each of these accounts is late, where some wait."""
+        return {name: queue.behind(now) for name, queue in self.webhooks.items() if name in accounts}
+
 
 def standing(tx: Connection, now: datetime) -> Standing:
     """How it stands at a moment. What an index finds is written out: a parameter would not find it."""
-    names = {row["id"]: row["name"] for row in bulk.rows(tx, sa.select(t.account.c.id, t.account.c.name))}
+    a = t.account.c
+    known = bulk.rows(tx, sa.select(a.id, a.name, a.synced_at))
+    names = {row["id"]: row["name"] for row in known}
     i, p, m, q, s = t.inbox.c, t.pending.c, t.message.c, t.quarantine.c, t.stranger.c
     due = sa.select(sa.func.count(), sa.func.min(p.due_at)).where(p.parked_at.is_(None), p.due_at <= now)
     waiting = sa.select(i.account_id, sa.func.count(), sa.func.min(i.received_at)).where(sa.text("state = 'waiting'"))
@@ -75,20 +84,9 @@ def standing(tx: Connection, now: datetime) -> Standing:
         in_doubt=_counts(tx, doubted.group_by(m.gateway)),
         quarantine={names.get(number, "other"): count for number, count in _counts(tx, refused).items()},
         strangers={names.get(number, "other"): count for number, count in _counts(tx, strangers).items()},
-        synced=_synced(tx),
+        synced={row["name"]: row["synced_at"] for row in known if row["synced_at"] is not None},
     )
 
 
 def _counts(tx: Connection, statement: sa.Select[Any]) -> dict[Any, int]:
     return {key: int(count) for key, count in tx.execute(statement)}
-
-
-def _synced(tx: Connection) -> dict[str, datetime]:
-    r = t.run.c
-    found: dict[str, datetime] = {}
-    last = bulk.rows(tx, sa.select(r.command, r.finished_at, r.counts).order_by(r.id.desc()).limit(_RUNS))
-    for row in last:
-        if row["command"] == "sync" and row["finished_at"] is not None:
-            for name in row["counts"] or ():
-                found.setdefault(name, row["finished_at"])
-    return found

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
@@ -16,6 +17,7 @@ from pydantic import BaseModel
 from sqlalchemy.exc import SQLAlchemyError
 
 from crmkit.core.errors import CrmkitError
+from crmkit.engine.accounts import Accounts
 from crmkit.store import migrate
 from crmkit.store.standing import Standing, standing
 from crmkit.web.site import Site
@@ -42,13 +44,13 @@ class Readiness(BaseModel):
     Attributes:
         state: `lagging` where it can, and work is late.
         database: `old` where it is of another version than this program.
-        synced: seconds since each account was last synced.
+        synced: seconds since each account was last read to its end without an error; null where it never was.
     """
 
     state: State
     database: Literal["ok", "unreachable", "old"] | None = None
     lag: Lag | None = None
-    synced: dict[str, float] = {}
+    synced: dict[str, float | None] = {}
 
 
 @dataclass
@@ -64,6 +66,7 @@ class Health:
     is_ending: bool = False
     _asking: "asyncio.Task[Readiness] | None" = None
     _known: tuple[float, Readiness] | None = field(default=None)
+    _beside: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # pages may have taken all threads
 
     def end(self) -> None:
         """The server is about to stop."""
@@ -85,7 +88,8 @@ class Health:
     async def _look(self) -> Readiness:
         now = self.site.clock()
         try:
-            found = _readiness(await run_sync(self._stands, now, abandon_on_cancel=True), now)
+            stands = await run_sync(self._stands, now, limiter=self._beside, abandon_on_cancel=True)
+            found = _readiness(stands, self.site.local.accounts, now)
         except (SQLAlchemyError, CrmkitError) as error:
             is_old = isinstance(error, CrmkitError) and error.__cause__ is None
             found = Readiness(state="unready", database="old" if is_old else "unreachable")
@@ -99,27 +103,28 @@ class Health:
             return standing(tx, now)
 
 
-def _readiness(found: Standing, now: datetime) -> Readiness:
+def _readiness(found: Standing, known: Accounts, now: datetime) -> Readiness:
     lag = Lag(
-        webhooks=max((one.behind(now) for one in found.webhooks.values()), default=0.0),
+        webhooks=max(found.late(known.named(), now).values(), default=0.0),
         decisions=found.pending.behind(now),
         messages=max((one.behind(now) for one in found.messages.values()), default=0.0),
     )
-    synced = {name: max(0.0, (now - at).total_seconds()) for name, at in sorted(found.synced.items())}
     is_late = max(lag.webhooks, lag.decisions, lag.messages) > LAGGING
-    return Readiness(state="lagging" if is_late else "ready", database="ok", lag=lag, synced=synced)
+    return Readiness(
+        state="lagging" if is_late else "ready", database="ok", lag=lag, synced=found.ages(known.readable(), now)
+    )
 
 
 router = APIRouter()
 
 
-@router.get("/healthz")
+@router.api_route("/healthz", methods=["GET", "HEAD"])
 async def live() -> dict[str, str]:
     """The process lives, and answers."""
     return {"state": "live"}
 
 
-@router.get("/readyz", response_model=Readiness, responses={503: {"model": Readiness}})
+@router.api_route("/readyz", methods=["GET", "HEAD"], response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(request: Request) -> Response:
     """Whether it can do its work: 200, also where work is late; 503 where it cannot."""
     health: Health = request.app.state.health

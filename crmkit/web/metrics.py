@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from math import inf
 from typing import Any, NamedTuple
 
 from anyio.to_thread import run_sync
@@ -99,7 +100,12 @@ MEASURES = {
         Measure(
             "crmkit_quarantine_open", GaugeMetricFamily, ("account",), "records that were refused, and are so still"
         ),
-        Measure("crmkit_sync_age_seconds", GaugeMetricFamily, ("account",), "how long ago an account was last synced"),
+        Measure(
+            "crmkit_sync_age_seconds",
+            GaugeMetricFamily,
+            ("account",),
+            "how long ago an account was last read to its end; `+Inf` where it never was",
+        ),
         Measure("crmkit_build", InfoMetricFamily, (), "the version that runs"),
     )
 }
@@ -144,7 +150,8 @@ class Meter(Collector):
         accounts = self._accounts(found)
         yield from self._counted(found.accounts, accounts)
         yield from self._delivered()
-        lag = {name: one.behind(now) for name, one in found.webhooks.items()}
+        known = self.site.local.accounts
+        lag = found.late(known.named(), now)
         yield _metric("crmkit_webhooks_waiting", _all(accounts, _depths(found.webhooks)))
         yield _metric("crmkit_webhooks_lag_seconds", _all(accounts, lag))
         yield _metric("crmkit_decisions_due", {(): found.pending.count})
@@ -156,7 +163,7 @@ class Meter(Collector):
         yield _metric("crmkit_messages_in_doubt", _all(gateways, found.in_doubt))
         yield _metric("crmkit_strangers", _all(accounts, found.strangers))
         yield _metric("crmkit_quarantine_open", _all(accounts, found.quarantine))
-        ages = {(name,): max(0.0, (now - at).total_seconds()) for name, at in found.synced.items()}
+        ages = {(name,): inf if age is None else age for name, age in found.ages(known.readable(), now).items()}
         yield _metric("crmkit_sync_age_seconds", ages)
         yield InfoMetricFamily("crmkit_build", MEASURES["crmkit_build"].meaning, {"version": crmkit.__version__})
 

@@ -42,7 +42,9 @@ INSTALLED = [
 class Town:
     """One installation with a shop `stall`; its clock stands still unless a test moves it."""
 
-    def __init__(self, folder: Path, url: str, more: str = "", title: str = "Tea House") -> None:
+    def __init__(
+        self, folder: Path, url: str, more: str = "", title: str = "Tea House", *, is_known: bool = True
+    ) -> None:
         self.folder, self.now = folder, NOON
         folder.mkdir(exist_ok=True)
         (folder / "link.key").write_text(KEY, "utf-8")
@@ -56,8 +58,8 @@ class Town:
             link_keys = ["file:link.key"]
             [shops.stall]
             use = "stall"
-            announce_from = "2026-01-01T00:00:00Z"
             """)
+            + ('announce_from = "2026-01-01T00:00:00Z"\n' if is_known else "")
             + dedent(more),
             "utf-8",
         )
@@ -65,16 +67,18 @@ class Town:
         self.store = self.host.store()
         self.local = Local(self.host, self.store)
         self.local.prepare()
-        with self.store.begin() as tx:
-            self.shop_id, _ = accounts.meet(
-                tx,
-                name="stall",
-                kind="shop",
-                adapter="stall",
-                vendor_account=None,
-                announce_from=NOON - timedelta(days=60),
-                now=NOON,
-            )
+        self.shop_id = 0
+        if is_known:
+            with self.store.begin() as tx:
+                self.shop_id, _ = accounts.meet(
+                    tx,
+                    name="stall",
+                    kind="shop",
+                    adapter="stall",
+                    vendor_account=None,
+                    announce_from=NOON - timedelta(days=60),
+                    now=NOON,
+                )
         self.app = create(self.local, lambda: self.now)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=URL)
 
@@ -129,6 +133,15 @@ async def town(migrated_url: str, tmp_path: Path) -> AsyncIterator[Town]:
     """A town with one shop."""
     found = Town(tmp_path / "town", migrated_url)
     async with found.app.router.lifespan_context(found.app), found.client:
+        yield found
+    found.store.close()
+
+
+@pytest.fixture
+async def new_town(migrated_url: str, tmp_path: Path) -> AsyncIterator[Town]:
+    """A town whose shop was never synced."""
+    found = Town(tmp_path / "town", migrated_url, '[plugins]\nuse = ["care"]\n', is_known=False)
+    async with found.client:
         yield found
     found.store.close()
 

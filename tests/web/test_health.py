@@ -9,11 +9,13 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.exc import OperationalError
 
+from crmkit.core.errors import AuthError
 from crmkit.store import accounts, migrate
 from crmkit.store import tables as t
 from crmkit.web import health, server
 from crmkit.web.site import Site
 from tests.web.conftest import NOON, Town
+from tests.web.stall import Stall
 
 
 @pytest.fixture(autouse=True)
@@ -39,7 +41,7 @@ async def test_an_installation_that_is_up_to_date_is_ready(town: Town):
         "state": "ready",
         "database": "ok",
         "lag": {"webhooks": 0.0, "decisions": 0.0, "messages": 0.0},
-        "synced": {},
+        "synced": {"stall": None},
     }
 
 
@@ -47,14 +49,45 @@ async def test_what_waits_long_is_told_and_stays_in_service(town: Town):
     row = {"id": 1, "account_id": town.shop_id, "dedupe_key": "k", "body": b"", "received_at": NOON}
     with town.store.begin() as tx:
         tx.execute(sa.insert(t.inbox).values(row))
-        number = accounts.begin_run(tx, "sync", NOON)
-        accounts.end_run(tx, number, "done", {"stall": {}}, NOON)
+        accounts.set_synced(tx, town.shop_id, NOON)
     town.now = NOON + timedelta(minutes=10)
     status, said = await ready(town)
     assert (status, said["state"], said["lag"]["webhooks"], said["synced"]) == (200, "ready", 600.0, {"stall": 600.0})
     town.now = NOON + timedelta(minutes=20)
     status, said = await ready(town)
     assert (status, said["state"], said["lag"]["webhooks"]) == (200, "lagging", 1200.0)
+
+
+async def test_an_account_counts_as_synced_when_it_was_read_to_its_end_without_an_error(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+):
+    town.now = NOON + timedelta(hours=2)
+    with monkeypatch.context() as wrong:
+
+        async def refused(self: Stall) -> None:
+            raise AuthError("refused", who="stall", operation="open")
+
+        wrong.setattr(Stall, "open", refused)
+        await town.local.sync(now=NOON)
+    assert (await ready(town))[1]["synced"] == {"stall": None}
+    await town.local.sync(now=NOON)
+    await town.local.sync(since=NOON, now=NOON + timedelta(hours=1))
+    with town.store.begin() as tx:
+        for _ in range(300):
+            accounts.end_run(tx, accounts.begin_run(tx, "dispatch", NOON), "done", {}, NOON)
+    assert (await ready(town))[1]["synced"] == {"stall": 7200.0}
+
+
+async def test_an_account_that_is_off_is_not_late(town: Town, monkeypatch: pytest.MonkeyPatch):
+    await town.local.sync(now=NOON)
+    with town.store.begin() as tx:
+        row = {"id": 1, "account_id": town.shop_id, "dedupe_key": "k", "body": b"", "received_at": NOON}
+        tx.execute(sa.insert(t.inbox).values(row))
+    town.now = NOON + timedelta(hours=1)
+    assert (await ready(town))[1]["state"] == "lagging"
+    monkeypatch.setattr(town.host, "shops", {})
+    _, said = await ready(town)
+    assert (said["state"], said["lag"]["webhooks"], said["synced"]) == ("ready", 0.0, {})
 
 
 async def test_decisions_and_messages_that_are_late_are_told(town: Town):
