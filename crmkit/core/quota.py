@@ -126,8 +126,8 @@ def read_price(written: Any) -> Money:
     return Money(Decimal(found[1]), found[2])
 
 
-def read_rate(written: Any) -> float:
-    """Messages per second, written as `50/s`, `600/m` or `1000/h`.
+def read_rate(written: Any, what: str = "messages") -> float:
+    """Messages, or whatever else, per second, written as `50/s`, `600/m` or `1000/h`.
 
     Raises:
         ValueError: it is not written so.
@@ -136,7 +136,7 @@ def read_rate(written: Any) -> float:
         return written
     found = _RATE.fullmatch(written.strip()) if isinstance(written, str) else None
     if found is None or int(found[1]) == 0:
-        raise ValueError('should be messages per second, minute or hour, like "50/s"')
+        raise ValueError(f'should be {what} per second, minute or hour, like "50/s"')
     return int(found[1]) / _SECONDS[found[2]]
 
 

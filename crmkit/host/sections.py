@@ -92,6 +92,11 @@ Rate = Annotated[
     BeforeValidator(read_rate),
     WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9} ?/ ?[smh]$", "examples": ["50/s"]}),
 ]
+Calls = Annotated[
+    float,
+    BeforeValidator(lambda written: read_rate(written, "calls")),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,9} ?/ ?[smh]$", "examples": ["200/s"]}),
+]
 SpendingLimit = Annotated[
     Budget,
     BeforeValidator(Budget.read),
@@ -152,13 +157,16 @@ class WebSection(Section):
     """`[web]`: where vendors and customers reach this installation from outside.
 
     `link_keys` sign the links customers are given: the first signs, all of them open. Of `proxies` it is believed for
-    whom they call. `keep_bodies` is how long raw bodies are kept once they were taken in.
+    whom they call. `keep_bodies` is how long raw bodies are kept once they were taken in. `webhooks` is how many of one
+    account are heard, `connections` how many stand at once.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", examples=["https://crm.example.com"])] | None = None
     link_keys: list[str] = []
     proxies: list[Network] = ["127.0.0.0/8", "::1/128"]
     keep_bodies: Duration = timedelta(days=30)
+    webhooks: Calls = 200.0
+    connections: Annotated[int, Field(ge=8, le=100_000)] = 1_000
 
 
 class EntrySection(Section):

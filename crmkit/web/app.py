@@ -11,7 +11,7 @@ from crmkit.engine.local import Local
 from crmkit.web import contact, extension, health, metrics, order, preferences, statement, survey, unsubscribe, webhooks
 from crmkit.web.access import Access
 from crmkit.web.guard import Guard
-from crmkit.web.limit import Limits
+from crmkit.web.limit import Limits, burst
 from crmkit.web.page import broken, instead
 from crmkit.web.shield import Shield
 from crmkit.web.site import PageError, Site
@@ -25,12 +25,12 @@ def create(
     Args:
         local: the installation, prepared; the caller closes its database.
         clock: the time; the wall clock by default.
-        limits: what webhooks are allowed.
+        limits: what webhooks are allowed; what `[web]` says by default.
     """
     # no redirect to a path with or without a slash: it would be made from what the caller claims to have called
     app = FastAPI(title="crmkit", docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.state.site = site = Site(local, clock)
-    app.state.gate = webhooks.Gate(site, limits or Limits())
+    app.state.gate = webhooks.Gate(site, limits or Limits(calls=burst(local.host.config.web.webhooks)))
     app.state.guard = Guard(site)
     app.add_middleware(webhooks.Doorway)
     app.add_middleware(Shield)

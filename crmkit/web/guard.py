@@ -49,18 +49,18 @@ class Guard:
         """The name of the token that allows this.
 
         Raises:
-            HTTPException: 401: there is none, or none that is worth anything; 403: it allows other things; 429: its
-                caller showed too many that are worth nothing.
+            HTTPException: 401: there is none, or none that is worth anything; 403: it allows other things; 429: it is
+                worth nothing, and its caller showed too many of the kind.
         """
         given = _token_of(request)
         if given is None:
             raise _unknown()
-        peer = request.client.host if request.client else ""
-        caller, now = self.callers.of(peer, request.headers.get("x-forwarded-for")), self.site.clock()
-        if wait := self.guesses.wait(caller):
-            raise HTTPException(429, "too many tries", {"Retry-After": f"{math.ceil(wait)}"})
+        now = self.site.clock()
         row = await self.site.read(tokens.find, hash_of(given))
         if row is None or state_of(row["revoked_at"], row["expires_at"], now) != "live":
+            caller = self.callers.of(request.scope)
+            if wait := self.guesses.wait(caller):  # a token that is worth something is, whoever else calls from there
+                raise HTTPException(429, "too many tries", {"Retry-After": f"{math.ceil(wait)}"})
             self.guesses.take(caller)
             raise _unknown()
         self._note(row, now)

@@ -4,12 +4,16 @@ import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
+
+from starlette.types import Scope
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 #: Buckets that are remembered; of more the one used longest ago is forgotten, and so full again.
 MOST = 10_000
+#: Of what all callers share, one has an eighth at the most.
+SHARE = 8
 #: Of what a proxy says of who came before it, characters that are read.
 _LONGEST = 1_000
 
@@ -20,6 +24,11 @@ class Rate:
 
     per_second: float
     burst: float
+
+
+def burst(per_second: float) -> Rate:
+    """A rate at which what ten seconds allow may come at once."""
+    return Rate(per_second, max(1.0, per_second * 10))
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +42,7 @@ class Limits:
     """
 
     strangers: Rate = Rate(30 / 60, 30)
-    calls: Rate = Rate(200, 2_000)
+    calls: Rate = field(default_factory=lambda: burst(200))
     body_within: float = 10.0
 
 
@@ -76,15 +85,43 @@ class Callers:
     def __init__(self, proxies: Iterable[str]) -> None:
         networks = tuple(ipaddress.ip_network(one, strict=False) for one in proxies)
         self._of = lru_cache(maxsize=2_000)(lambda peer, told: _caller(networks, peer, told))
+        self._is_ours = lru_cache(maxsize=2_000)(lambda peer: _is_one_of(networks, peer))
 
-    def of(self, peer: str, forwarded: str | None) -> str:
-        """The caller, of whom strangers are counted: an address, of IPv6 the network one customer of a provider has.
+    def of(self, scope: Scope) -> str:
+        """The caller of a request, by whom is counted: an address, of IPv6 the network one customer of a provider has.
+
+        Every line of `X-Forwarded-For` counts, in the order they came: a proxy may add one of its own.
+        """
+        lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        told = b",".join(lines)[-_LONGEST:].decode("latin-1") if lines else None
+        return self.told(scope["client"][0] if scope.get("client") else "", told)
+
+    def told(self, peer: str, forwarded: str | None = None) -> str:
+        """The caller.
 
         Args:
             peer: the address of the connection.
-            forwarded: `X-Forwarded-For`, as it came.
+            forwarded: what is said of who came before it.
         """
         return self._of(peer, None if forwarded is None else forwarded[-_LONGEST:])
+
+    def is_ours(self, peer: str) -> bool:
+        """Whether an address is one of our own proxies."""
+        return self._is_ours(peer)
+
+
+def _plain(written: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":
+    """An address as it is compared; None where it is none."""
+    try:
+        address = ipaddress.ip_address(written)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _is_one_of(proxies: tuple[Network, ...], written: str) -> bool:
+    address = _plain(written)
+    return address is not None and any(address in network for network in proxies)
 
 
 def _caller(proxies: tuple[Network, ...], peer: str, forwarded: str | None) -> str:
@@ -92,11 +129,9 @@ def _caller(proxies: tuple[Network, ...], peer: str, forwarded: str | None) -> s
     way = [peer] if forwarded is None else [*(one.strip() for one in forwarded.split(",")), peer]
     caller = peer
     for written in reversed(way):
-        try:
-            address = ipaddress.ip_address(written)
-        except ValueError:
+        plain = _plain(written)
+        if plain is None:
             break  # nobody of ours wrote that
-        plain = getattr(address, "ipv4_mapped", None) or address
         caller = str(ipaddress.ip_network((plain, 64), strict=False)) if plain.version == 6 else str(plain)
         if not any(plain in network for network in proxies):
             break

@@ -8,6 +8,7 @@ import asyncio
 import gc
 import socket
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from crmkit.core.errors import ConfigError
 from crmkit.engine.local import Local
 from crmkit.web.app import create
+from crmkit.web.limit import SHARE, Callers
 
 #: Seconds after which the thread that keeps webhooks gets the interpreter from the one that hears them: Python's own
 #: 5 ms, waited for with every statement, are longer than a commit.
@@ -35,8 +37,9 @@ class Patience:
         idle: between requests.
         reading: until a client goes on reading what it is answered.
         ending: for requests in flight once the server is to end.
-        connections: at once; more are told to come again.
-        largest_head: bytes.
+        connections: at once; more are told to come again, and so is an address that has its share of them already.
+        largest_head: bytes of a request that are neither its body nor round it: where to, and fields before and after.
+        most_fields: of them.
     """
 
     head: float = 10.0
@@ -46,29 +49,72 @@ class Patience:
     ending: float = 10.0
     connections: int = 1_000
     largest_head: int = 32 * 1024
+    most_fields: int = 100
+
+    @property
+    def share(self) -> int:
+        """Connections one address may have."""
+        return max(1, self.connections // SHARE)
 
 
 def _closing(status: str, more: str = "") -> bytes:
     return f"HTTP/1.1 {status}\r\ncontent-length: 0\r\n{more}connection: close\r\n\r\n".encode()
 
 
+#: What a chunk of a body has round it without being told of: its size and its ends.
+_ROUND_A_CHUNK = 32
 _CROWDED = _closing("503 Service Unavailable", "retry-after: 1\r\n")
 _LONG = _closing("431 Request Header Fields Too Large")
+
+
+class Crowd:
+    """How many connections each address has.
+
+    Args:
+        callers: knows our own proxies, which may have any number: of whom they call for is asked elsewhere.
+    """
+
+    def __init__(self, callers: Callers | None) -> None:
+        self.callers = callers
+        self._open: Counter[str] = Counter()
+
+    def enter(self, peer: str) -> str | None:
+        """One more; by what it is counted, None where it is not."""
+        if self.callers is None or self.callers.is_ours(peer):
+            return None
+        caller = self.callers.told(peer)
+        self._open[caller] += 1
+        return caller
+
+    def is_full(self, caller: str | None, share: int) -> bool:
+        """Whether it has more than its share."""
+        return caller is not None and self._open[caller] > share
+
+    def leave(self, caller: str | None) -> None:
+        """One less."""
+        if caller is not None:
+            self._open[caller] -= 1
+            if self._open[caller] <= 0:
+                del self._open[caller]
 
 
 class Connection(HttpToolsProtocol):
     """One connection. At any time it waits for one thing: a head, a body, its reader, or nothing."""
 
     patience = Patience()
+    crowd: Crowd
     _deadline: asyncio.TimerHandle | None = None
     _stuck: asyncio.TimerHandle | None = None
-    _is_head = False
-    _head = 0
+    _caller: str | None = None
+    _is_head = _is_long = False
+    _head = _fields = 0  # read of the message: bytes that are none of its body, and how many fields
+    _unread = 0  # bytes of it that came, and are no body, nor anything that was read yet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for the first head, unless there are too many already."""
         super().connection_made(transport)
-        if len(self.connections) > self.patience.connections:
+        self._caller = self.crowd.enter(self.client[0] if self.client else "")
+        if len(self.connections) > self.patience.connections or self.crowd.is_full(self._caller, self.patience.share):
             transport.write(_CROWDED)
             transport.close()
         else:
@@ -78,37 +124,84 @@ class Connection(HttpToolsProtocol):
         """Wait for nothing any more."""
         self._rest()
         self._reads_again()
+        self.crowd.leave(self._caller)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Something came: of a head only so much, and within the time that began with its first byte."""
-        was_head = self._is_head
-        super().data_received(data)
-        if self.transport.is_closing():
-            return
-        if self._is_head and was_head:
-            self._head += len(data)
-            if self._head > self.patience.largest_head:
-                self.transport.write(_LONG)
-                self.transport.close()
-                return
-        if self._deadline is None and (self._is_head or not self._is_answering()):
+        """Something came: of what is no body only so much, and of a head within the time its first byte began."""
+        for at in range(0, len(data), self.patience.largest_head):
+            if not self.transport.is_closing():
+                self._receive(data[at : at + self.patience.largest_head])
+        if self._deadline is None and not self.transport.is_closing() and (self._is_head or not self._is_answering()):
             self._wait(self.patience.head)
+
+    def _receive(self, data: bytes) -> None:
+        self._unread += len(data)
+        super().data_received(data)
+        self._unread = max(0, self._unread)
+        if self._unread > self.patience.largest_head and not self.transport.is_closing():
+            self._end()
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no request, or more than is read of one."""
+        if self._is_long:
+            self._end()
+        else:
+            super().send_400_response(msg)
+
+    def _end(self) -> None:
+        """More came than is read: say so, unless something else is being said."""
+        if not self._is_answering() or not self.cycle.response_started:
+            self.transport.write(_LONG)
+        self.transport.close()
 
     def on_message_begin(self) -> None:
         """A head begins."""
         super().on_message_begin()
-        self._is_head, self._head = True, 0
+        self._is_head, self._head, self._fields, self._unread = True, 0, 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        """Some of where to."""
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A field; one that comes after the body is nobody's."""
+        self._fields += 1
+        self._count(len(name) + len(value) + 4)
+        if self._is_head:
+            super().on_header(name, value)
+
+    def _count(self, size: int) -> None:
+        """So much was read of a head.
+
+        Raises:
+            ValueError: it is too much.
+        """
+        self._head += size
+        if self._head > self.patience.largest_head or self._fields > self.patience.most_fields:
+            self._is_long = True
+            raise ValueError("too long")
 
     def on_headers_complete(self) -> None:
         """The head is there: wait for the body."""
         super().on_headers_complete()
-        self._is_head = False
+        self._is_head, self._unread = False, 0
         self._wait(self.patience.body)
+
+    def on_chunk_header(self) -> None:
+        """A part of the body comes."""
+        self._unread -= _ROUND_A_CHUNK
+
+    def on_body(self, body: bytes) -> None:
+        """Some of the body."""
+        self._unread -= len(body)
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """All of it is there."""
         super().on_message_complete()
+        self._unread = 0
         self._rest()
 
     def pause_writing(self) -> None:
@@ -155,6 +248,7 @@ class Server:
         host, port: where; any port where 0.
         patience: how long clients are waited for.
         ending: called once it is to end, before it takes no more.
+        callers: who calls, where an address may have its share of connections only.
 
     Attributes:
         port: the port it listens on.
@@ -170,9 +264,10 @@ class Server:
         port: int,
         patience: Patience | None = None,
         ending: Callable[[], None] = lambda: None,
+        callers: Callers | None = None,
     ) -> None:
         patience = patience or Patience()
-        protocol = type("Connection", (Connection,), {"patience": patience})
+        protocol = type("Connection", (Connection,), {"patience": patience, "crowd": Crowd(callers)})
         self._socket, self._ending = _listening(host, port), ending
         self.port: int = self._socket.getsockname()[1]
         self._uvicorn = _Uvicorn(
@@ -233,5 +328,6 @@ def of(local: Local, host: str, port: int) -> Server:
     Raises:
         ConfigError: it cannot listen there.
     """
-    app = create(local)
-    return Server(app, host, port, ending=app.state.health.end)
+    app, web = create(local), local.host.config.web
+    patience, callers = Patience(connections=web.connections), Callers(web.proxies)
+    return Server(app, host, port, patience, ending=app.state.health.end, callers=callers)

@@ -7,7 +7,8 @@ bounds: so large, so long, of such a type, so often. An answer of 2xx says that 
 import asyncio
 import math
 import time
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from fastapi import Request
@@ -23,7 +24,7 @@ from crmkit.core.log import WEBHOOK_FAILED, WEBHOOK_HEARD, WEBHOOK_REFUSED, told
 from crmkit.engine.doors import NOBODY
 from crmkit.flow.inbox import Heard
 from crmkit.store.engine import refusal
-from crmkit.web.limit import Buckets, Callers, Limits
+from crmkit.web.limit import SHARE, Buckets, Callers, Limits
 from crmkit.web.metrics import OTHER, Meter
 from crmkit.web.site import Site
 
@@ -31,6 +32,8 @@ from crmkit.web.site import Site
 AGAIN = 10
 #: What a caller is answered who calls too often.
 TOO_MANY = 429
+#: What one is answered whose call cannot be kept now.
+UNAVAILABLE = 503
 #: Bytes of bodies that are held at once before they are verified.
 ROOM = 64 * 1024 * 1024
 
@@ -57,12 +60,14 @@ class Gate:
     Attributes:
         site: the installation.
         limits: what is allowed.
-        held: bytes of bodies that are held now.
+        held: bytes of bodies that are held now, of all callers.
+        held_of: and of each.
     """
 
     site: Site
     limits: Limits
     held: int = 0
+    held_of: Counter[str] = field(default_factory=Counter)
 
     @cached_property
     def adapters(self) -> dict[str, type[Adapter]]:
@@ -96,11 +101,16 @@ class Gate:
         adapter = self.adapters.get(account)
         if adapter is None:
             return Heard(NOBODY, "refused")
-        caller = self.callers.of(request.client.host if request.client else "", headers.get("x-forwarded-for"))
-        self._may(caller, account)
+        caller = self.callers.of(request.scope)
+        self._may(account)
         _check(adapter, request.method, headers)
-        body = await self._body(request, headers, adapter.largest_body)
-        self._may(caller, account)  # many may have come while this one was read
+        try:
+            body = await self._body(request, headers, adapter.largest_body, caller)
+        except Turned as turned:
+            if turned.reply.status != UNAVAILABLE:
+                self._fails(caller, account, Connection="close")
+            raise
+        self._may(account)  # many may have come while this one was read
         heard = await self.site.local.doors.hear(
             account,
             headers,
@@ -111,26 +121,36 @@ class Gate:
             correlation_id=correlation_id,
             now=self.site.clock(),
         )
-        if heard.fate == "refused":
-            self.strangers.take((caller, account))
-        else:
+        if heard.fate != "refused":
             self.calls.take(account)
+        elif heard.reply.status >= 400:  # what is less is the answer to a vendor's question
+            self._fails(caller, account)
         return heard
 
-    def _may(self, caller: str, account: str) -> None:
-        """Whether so many calls are allowed.
+    def _may(self, account: str) -> None:
+        """Whether so many calls of an account are allowed.
 
         Raises:
             Turned: they are too many.
         """
-        if wait := self.strangers.wait((caller, account)) or self.calls.wait(account):
+        if wait := self.calls.wait(account):
             raise Turned(TOO_MANY, "too many", Retry_After=f"{math.ceil(wait)}")
 
-    async def _body(self, request: Request, headers: dict[str, str], largest: int) -> bytes:
+    def _fails(self, caller: str, account: str, **headers: str) -> None:
+        """Somebody could not show who he is. Only that is counted: the vendor may call from the same address.
+
+        Raises:
+            Turned: he tried too often.
+        """
+        if wait := self.strangers.wait((caller, account)):
+            raise Turned(TOO_MANY, "too many", Retry_After=f"{math.ceil(wait)}", **headers)
+        self.strangers.take((caller, account))
+
+    async def _body(self, request: Request, headers: dict[str, str], largest: int, caller: str) -> bytes:
         """The raw body.
 
         Raises:
-            Turned: it is too large, takes too long, or breaks off; or others' bodies take all the room.
+            Turned: it is too large, takes too long, or breaks off; or bodies take all the room, or his take his share.
         """
         length = headers.get("content-length", "")
         if length.isdecimal() and int(length[:20]) > largest:
@@ -145,15 +165,23 @@ class Gate:
                     part, is_more = message.get("body", b""), message.get("more_body", False)
                     body += part
                     self.held += len(part)
+                    self.held_of[caller] += len(part)
                     if len(body) > largest:
                         raise Turned(413, "too large", Connection="close")
-                    if self.held > ROOM:
-                        raise Turned(503, "not now", Connection="close", Retry_After=f"{AGAIN}")
+                    if self.held > ROOM or self._has_more_than_his_share(caller):
+                        raise Turned(UNAVAILABLE, "not now", Connection="close", Retry_After=f"{AGAIN}")
         except TimeoutError:
             raise Turned(408, "too slow", Connection="close") from None
         finally:
             self.held -= len(body)
+            self.held_of[caller] -= len(body)
+            if self.held_of[caller] <= 0:
+                del self.held_of[caller]
         return bytes(body)
+
+    def _has_more_than_his_share(self, caller: str) -> bool:
+        """Whether one caller's bodies take more than his share of the room; a proxy that says nobody's name is all."""
+        return self.held_of[caller] > ROOM // SHARE and not self.callers.is_ours(caller)
 
 
 def _check(adapter: type[Adapter], method: str, headers: dict[str, str]) -> None:
@@ -185,7 +213,7 @@ async def webhook(request: Request, account: str, secret: str) -> Response:
         reply, more = turned.reply, turned.headers
     except Exception as error:  # a plugin's code may be the cause: its own account is answered, and the log says it
         reply, broken = _sorry(error), error
-        more = {"Retry-After": f"{AGAIN}"} if reply.status == 503 else {}
+        more = {"Retry-After": f"{AGAIN}"} if reply.status == UNAVAILABLE else {}
     known = account if account in gate.adapters else None  # what else stands there may be anything
     said = {"account": known, "correlation": correlation_id, "seconds": round(time.perf_counter() - began, 4)}
     if fate == "refused":
@@ -205,7 +233,7 @@ def _sorry(error: Exception) -> Reply:
     is_passing = isinstance(error, ConfigError | RetryableError | TimeoutError)
     if isinstance(error, SQLAlchemyError):
         is_passing = isinstance(error, OperationalError) or refusal(error) is None
-    return Reply(503, b"not now") if is_passing else Reply(500, b"broken")
+    return Reply(UNAVAILABLE, b"not now") if is_passing else Reply(500, b"broken")
 
 
 class Doorway:
@@ -217,8 +245,8 @@ class Doorway:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hear a webhook; anything else is for pages."""
         place, _, rest = scope.get("path", "")[1:].partition("/")
-        account, slash, secret = rest.partition("/")
-        if scope["type"] != "http" or place != "webhooks" or not account or "/" in secret or (slash and not secret):
+        account, _, secret = rest.partition("/")
+        if scope["type"] != "http" or place != "webhooks" or not account or "/" in secret:
             await self.app(scope, receive, send)
             return
         answer = await webhook(Request(scope, receive, send), account, secret)

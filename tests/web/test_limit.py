@@ -82,9 +82,13 @@ def test_so_many_buckets_are_remembered_and_no_more(monkeypatch: pytest.MonkeyPa
     ],
 )
 def test_who_calls_is_said_by_our_own_proxies_only(peer: str, told: str | None, caller: str) -> None:
-    assert Callers(["127.0.0.0/8", "::1/128", "10.0.0.0/8"]).of(peer, told) == caller
+    assert Callers(["127.0.0.0/8", "::1/128", "10.0.0.0/8"]).told(peer, told) == caller
+
+    headers = [] if told is None else [(b"x-forwarded-for", one.strip().encode()) for one in told.split(",")]
+    scope = {"client": (peer, 1), "headers": [(b"host", b"crm"), *headers]}
+    assert Callers(["127.0.0.0/8", "::1/128", "10.0.0.0/8"]).of(scope) == caller  # a line for each says the same
 
 
 @given(st.text(max_size=60), st.text(max_size=60))
 def test_whatever_is_said_of_who_calls_somebody_does(peer: str, told: str) -> None:
-    assert isinstance(Callers(["127.0.0.0/8"]).of(peer, told), str)
+    assert isinstance(Callers(["127.0.0.0/8"]).told(peer, told), str)

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -18,7 +19,7 @@ import pytest
 from crmkit.core.errors import ConfigError
 from crmkit.store import tables as t
 from crmkit.web.app import create
-from crmkit.web.limit import Limits
+from crmkit.web.limit import Callers, Limits
 from crmkit.web.server import Patience, Server
 from tests.web.conftest import Town
 from tests.web.test_webhooks import locked, said, signed
@@ -35,18 +36,18 @@ def database_kind() -> str:
 class Served:
     """An application on a port of its own."""
 
-    def __init__(self, app: Any, patience: Patience) -> None:
-        self.server = Server(app, "127.0.0.1", 0, patience)
+    def __init__(self, app: Any, patience: Patience, callers: Callers | None) -> None:
+        self.server = Server(app, "127.0.0.1", 0, patience, callers=callers)
         self.stop = asyncio.Event()
         self.url = f"http://127.0.0.1:{self.server.port}"
 
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection("127.0.0.1", self.server.port)
+    async def connect(self, as_one: str = "127.0.0.1") -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.server.port, local_addr=(as_one, 0))
 
 
 @asynccontextmanager
-async def served(app: Any, patience: Patience = QUICK) -> AsyncIterator[Served]:
-    found = Served(app, patience)
+async def served(app: Any, patience: Patience = QUICK, callers: Callers | None = None) -> AsyncIterator[Served]:
+    found = Served(app, patience, callers)
     running = asyncio.create_task(found.server.run(found.stop))
     try:
         yield found
@@ -123,19 +124,103 @@ async def test_who_sends_too_slowly_is_told_so(town: Town):
     assert got.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_head_without_end_is_read_only_so_far(town: Town):
-    async with served(town.app, replace(QUICK, head=2)) as at:
+FIELD = b"x-more: "  # and two bytes that end it
+
+
+async def answered(at: Served, *sent: bytes) -> bytes:
+    """What comes back over a connection of its own, which may be closed before all is sent."""
+    reader, writer = await at.connect()
+    with suppress(ConnectionError):
+        for part in sent:
+            writer.write(part)
+            await writer.drain()
+    _, got = await lasts(reader)
+    writer.close()
+    return got
+
+
+@pytest.mark.parametrize("pieces", [1, 7])
+async def test_a_head_is_read_to_its_limit_and_no_further(town: Town, pieces: int):
+    async with served(town.app, replace(QUICK, largest_head=1_000, head=2)) as at:
+        for more, status in ((0, b"404"), (1, b"431")):
+            rest = 1_000 - len(b"/none") - len(b"host: crm\r\n") - len(FIELD) - 2
+            whole = b"GET /none HTTP/1.1\r\nhost: crm\r\n" + FIELD + b"x" * (rest + more) + b"\r\n\r\n"
+            size = -(-len(whole) // pieces)
+            got = await answered(at, *(whole[n : n + size] for n in range(0, len(whole), size)))
+            assert got.startswith(b"HTTP/1.1 " + status), more
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [
+        b"GET /none HTTP/1.1\r\nhost: crm\r\nx-more: " + b"x" * 200_000 + b"\r\n\r\n",
+        b"GET /none HTTP/1.1\r\nhost: crm\r\nx-more: " + b"x" * 200_000,
+        b"GET /" + b"x" * 200_000 + b" HTTP/1.1\r\nhost: crm\r\n\r\n",
+        b"GET /none HTTP/1.1\r\n" + b"a: b\r\n" * 101 + b"\r\n",
+        HEAD + b"transfer-encoding: chunked\r\n\r\n1;" + b"x" * 200_000,
+    ],
+    ids=["one field", "one that does not end", "where to", "many fields", "what is told of a chunk"],
+)
+async def test_a_head_that_is_too_long_ends_the_connection(town: Town, whole: bytes):
+    async with served(town.app, replace(QUICK, head=2, body=2)) as at:
+        got = await answered(at, whole)
+    assert got.startswith(b"HTTP/1.1 431 ") or not got  # who goes on sending may lose what he is told
+
+
+@pytest.mark.parametrize("line", [b"a: b\r\n", b"x" * 1_000], ids=["fields", "a field that does not end"])
+async def test_what_follows_a_body_takes_no_memory(town: Town, line: bytes):
+    async with served(town.app, replace(QUICK, body=5)) as at:
         reader, writer = await at.connect()
-        writer.write(HEAD)
+        writer.write(b"POST /webhooks/nobody HTTP/1.1\r\nhost: crm\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+        if not line.endswith(b"\n"):
+            writer.write(b"x-more: ")
+        writer.write(line * (4_000_000 // len(line)))
+        await asyncio.sleep(0.05)
+        tracemalloc.start()
         sent = 0
         with suppress(ConnectionError):
-            while sent < 10_000_000 and not reader.at_eof():
-                writer.write(b"x-more: " + b"x" * 8_000 + b"\r\n")
-                sent += 8_010
-                await writer.drain()
+            while sent < 20_000_000 and not reader.at_eof():
+                writer.write(line * (100_000 // len(line)))
+                sent += 100_000
+                await asyncio.wait_for(writer.drain(), 2)
                 await asyncio.sleep(0)
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
         writer.close()
-    assert sent < 5_000_000
+        assert not at.server._uvicorn.server_state.connections
+    assert sent < 20_000_000
+    assert most < 10_000_000
+
+
+async def test_what_follows_a_body_is_no_header(town: Town):
+    seen: list[list[tuple[bytes, bytes]]] = []
+
+    async def app(scope: Any, receive: Any, send: Callable[[Any], Awaitable[None]]) -> None:
+        if scope["type"] == "http":
+            while (await receive()).get("more_body"):
+                pass
+            seen.append(list(scope["headers"]))
+            await send({"type": "http.response.start", "status": 204, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+
+    whole = (
+        b"POST / HTTP/1.1\r\nhost: crm\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-forwarded-for: 1\r\n\r\n"
+    )
+    async with served(app) as at:
+        assert (await answered(at, whole + whole)).count(b"HTTP/1.1 204 ") == 2
+    assert seen == [[(b"host", b"crm"), (b"transfer-encoding", b"chunked")]] * 2
+
+
+@pytest.mark.parametrize("size", [1, 100, 1_000])
+async def test_a_body_in_chunks_is_heard_however_small_they_are(town: Town, size: int):
+    body = said() + b" " * 60_000
+    chunks = b"".join(
+        b"%x\r\n%s\r\n" % (len(one), one) for n in range(0, len(body), size) if (one := body[n : n + size])
+    )
+    head = "".join(f"{name}: {value}\r\n" for name, value in signed(body).items()).encode()
+    start = b"POST /webhooks/stall HTTP/1.1\r\nhost: crm\r\ntransfer-encoding: chunked\r\n" + head + b"\r\n"
+    async with served(town.app, replace(QUICK, body=3)) as at:
+        assert (await answered(at, start + chunks + b"0\r\n\r\n")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_a_body_that_is_too_large_is_answered_though_it_is_not_read(town: Town):
@@ -167,6 +252,23 @@ async def test_a_crowd_is_turned_away_and_who_came_first_is_served(town: Town):
         writer.write(b"GET /none HTTP/1.1\r\nhost: crm\r\nconnection: close\r\n\r\n")
         _, got = await lasts(reader)
         assert got.startswith(b"HTTP/1.1 404 ")
+        for _, writer in opened:
+            writer.close()
+
+
+async def test_one_address_takes_its_share_of_connections_only(town: Town):
+    patience = replace(QUICK, connections=40, head=2, idle=2)
+    async with served(town.app, patience, Callers(["127.0.0.9/32"])) as at:
+        opened = [await at.connect() for _ in range(5)]
+        await asyncio.sleep(0.05)
+        assert (await answered(at)).startswith(b"HTTP/1.1 503 ")
+        for other in ("127.0.0.8", *["127.0.0.9"] * 8):  # another, and a proxy of ours
+            opened.append(await at.connect(other))
+            opened[-1][1].write(b"GET /none HTTP/1.1\r\nhost: crm\r\n\r\n")
+            assert (await opened[-1][0].read(13)) == b"HTTP/1.1 404 "
+        opened[0][1].close()
+        await asyncio.sleep(0.05)
+        assert (await answered(at, b"GET /none HTTP/1.1\r\nconnection: close\r\n\r\n")).startswith(b"HTTP/1.1 404 ")
         for _, writer in opened:
             writer.close()
 

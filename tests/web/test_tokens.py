@@ -148,13 +148,24 @@ async def test_who_guesses_is_refused_for_a_while_and_others_are_not(desk: Desk)
         transport=httpx.ASGITransport(desk.town.app, client=("192.0.2.7", 1)), base_url="http://x"
     )
     assert [(await desk.get(new_token())).status_code for _ in range(7)] == [401] * 5 + [429] * 2
-    refused = await desk.get(token)
+    refused = await desk.get(new_token())
     assert (refused.status_code, refused.headers["retry-after"]) == (429, "60")
+    assert (await desk.get(token)).status_code == 200  # worth something, whoever else calls from there
     async with other:
-        there = await other.get("/points/x", headers={"Authorization": f"Bearer {token}"})
-        assert there.status_code == 200
+        there = await other.get("/points/x", headers={"Authorization": f"Bearer {new_token()}"})
+        assert there.status_code == 401
     clock[0] = 60.0
-    assert (await desk.get(token)).status_code == 200
+    assert (await desk.get(new_token())).status_code == 401
+
+
+async def test_who_guesses_is_known_by_the_last_a_proxy_of_ours_says_in_however_many_lines(desk: Desk) -> None:
+    desk.town.app.state.guard.guesses = Buckets(Rate(1 / 60, 2))
+    answers = []
+    for number in range(4):
+        lines = [("X-Forwarded-For", f"6.6.6.{number}"), ("X-Forwarded-For", "198.51.100.1")]
+        headers = [*lines, ("Authorization", f"Bearer {new_token()}")]
+        answers.append((await desk.town.client.get("/points/x", headers=headers)).status_code)
+    assert answers == [401, 401, 429, 429]
 
 
 async def test_what_came_without_a_token_is_no_guess(desk: Desk) -> None:
