@@ -1,12 +1,14 @@
 """Health: what is asked is answered at once, and says what it is."""
 
 import asyncio
+import threading
 import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from anyio.to_thread import current_default_thread_limiter, run_sync
 from sqlalchemy.exc import OperationalError
 
 from crmkit.core.errors import AuthError
@@ -129,6 +131,27 @@ async def test_a_database_that_does_not_answer_is_not_waited_for(town: Town, mon
     assert {status for status, _ in answers} == {503}
     assert len(looks) == 1
     await asyncio.sleep(0.6)
+
+
+async def test_pages_that_take_all_threads_do_not_make_it_unready(town: Town):
+    go = threading.Event()
+    limiter = current_default_thread_limiter()
+    pages = [asyncio.create_task(run_sync(go.wait, 5)) for _ in range(int(limiter.total_tokens) + 5)]
+    try:
+        await asyncio.sleep(0.1)
+        assert limiter.borrowed_tokens == limiter.total_tokens
+        assert (await ready(town))[0] == 200
+    finally:
+        go.set()
+        await asyncio.gather(*pages)
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_who_asks_for_the_head_alone_gets_it(town: Town, path: str):
+    answer = await town.client.head(path)
+    assert (answer.status_code, answer.content) == (200, b"")
+    town.app.state.health.end()
+    assert (await town.client.head("/readyz")).status_code == 503
 
 
 async def test_many_who_ask_cause_one_look(town: Town, monkeypatch: pytest.MonkeyPatch):
