@@ -50,6 +50,6 @@ def run(call: Call, every: timedelta, serve: bool, host: str, port: int, as_json
         if serve:
             local.prepare()
             server = server_of(local, host, port)
-            parts += [door(local, server), Keeper(local, says, takes_in=False).run]
+            parts += [door(local, server), Keeper(local, says).run]
         asyncio.run(until_stopped(*parts))
     say("stopped", STOPPED)

@@ -43,12 +43,13 @@ class Doors:
         store: the open database.
 
     Attributes:
-        news: set when a webhook was kept; who takes webhooks in clears it.
+        kept: set when a webhook was kept; the keeper, who takes webhooks in, clears it.
+        news: set when there is something to read again, or to send; a service clears it.
     """
 
     def __init__(self, opens: Accounts, store: Store) -> None:
         self.accounts, self.store = opens, store
-        self.news = asyncio.Event()
+        self.kept, self.news = asyncio.Event(), asyncio.Event()
         self._opened: dict[str, asyncio.Task[Door]] = {}
         self._keeping: Together[Row, bool] = Together(store.run, inbox.keep)
         self._strangers: dict[tuple[int, date], tuple[int, datetime]] = {}
@@ -152,6 +153,7 @@ class Doors:
 
         heard = await door.accept(found.adapter, call, keep, correlation_id)
         if heard.fate == "kept":
+            self.kept.set()
             self.news.set()
         elif heard.fate == "refused" and found.shop is not None:
             count, _ = self._strangers.get((found.shop.id, moment.date()), (0, moment))

@@ -87,7 +87,6 @@ class Inward:
         moment = now or datetime.now(UTC)
         number = await self.store.run(accounts.begin_run, "sync", moment)
         await self.store.run(contacts.erase_old, moment)
-        await self.expire(now=min(moment, datetime.now(UTC)))  # a run ahead of time lets nothing go
         runs: list[ShopRun] = []
         outcome = "interrupted"
         refs = [Ref("order", one) for one in ids]
@@ -96,6 +95,7 @@ class Inward:
                 runs.append(ShopRun(entry.name))
                 await self._read(entry, runs[-1], self.store.run, since=since, refs=refs, now=moment, progress=progress)
             outcome = "failed" if any(run.errors for run in runs) else "done"
+            await self.expire(now=min(moment, datetime.now(UTC)))  # a run ahead of time lets nothing go
         finally:
             counts = {run.shop: {kind: dict(c) for kind, c in run.tally.records.items()} for run in runs}
             ended = now or datetime.now(UTC)

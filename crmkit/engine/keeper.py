@@ -21,18 +21,20 @@ class Keeper:
     Args:
         local: the installation.
         told: hears what was done.
-        takes_in: whether it takes webhooks in; a service that runs beside it does so itself.
+        takes_in: whether it takes webhooks in. A service that runs beside it does so too, whenever it comes to it: what
+            a webhook says does not wait for vendors to answer, and two may take in.
     """
 
     def __init__(self, local: Local, told: Told, *, takes_in: bool = True) -> None:
         self.local, self.told, self.takes_in = local, told, takes_in
+        self._tried = asyncio.Event()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Go on until `stop` is set; a transaction that is under way then may end."""
         doors = self.local.doors
         working = [
             asyncio.create_task(self._every(NOTED, "strangers", doors.note_strangers)),
-            asyncio.create_task(self._every(EXPIRED, "bodies", self.local.expire)),
+            asyncio.create_task(self._every(EXPIRED, "bodies", self._expire)),
             asyncio.create_task(self._every(SWEEP, "doors", doors.remind)),
         ]
         if self.takes_in:
@@ -56,23 +58,33 @@ class Keeper:
                 self.told.failed(what, error)
             await asyncio.sleep(pause.total_seconds())
 
+    async def _expire(self) -> None:
+        if self.takes_in:  # what could not be read while nothing ran is read before it is old
+            await self._tried.wait()
+        await self.local.expire()
+
     async def _take_in(self) -> None:
         while True:
             try:
-                self.told.synced(await self.local.take_in())
+                runs = await self.local.take_in()
+                self.told.synced(runs)
+                if any(run.webhooks for run in runs):
+                    self.local.doors.news.set()  # whoever reads hints, and dispatches, looks once they are stored
             except Exception as error:  # a plugin's code or data may be the cause, and the door stays open
                 self.told.failed("inbox", error)
+            else:
+                self._tried.set()
             await self._calm()
 
     async def _calm(self) -> None:
-        """Wait for news, and until there is no more for a moment: what takes in, and who calls, share a process."""
-        news, loop = self.local.doors.news, asyncio.get_running_loop()
+        """Wait for webhooks, and until no more come for a moment: what takes in, and who calls, share a process."""
+        kept, loop = self.local.doors.kept, asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(news.wait(), SWEEP.total_seconds())
+            await asyncio.wait_for(kept.wait(), SWEEP.total_seconds())
         except TimeoutError:
             return
         latest = loop.time() + LATEST.total_seconds()
-        while news.is_set() and loop.time() < latest:
-            news.clear()
+        while kept.is_set() and loop.time() < latest:
+            kept.clear()
             await asyncio.sleep(CALM.total_seconds())
-        news.clear()
+        kept.clear()

@@ -16,6 +16,8 @@ from crmkit.store.bulk import Row
 _i, _h, _m = t.inbox.c, t.hint.c, t.memory.c
 #: What is left of a webhook whose body was let go.
 _EMPTY: Mapping[str, Any] = {"body": b"", "query": "", "headers": None}
+#: Why a webhook is let go that was not taken in.
+_NEVER = "never read"
 #: What nothing is known of any more, or never was; and what does not wait.
 _LOST = ("failed", "expired")
 _SETTLED = ("done", *_LOST)
@@ -128,13 +130,18 @@ def again(tx: Connection, ids: Sequence[int]) -> int:
 def expire(tx: Connection, before: datetime, limit: int) -> int:
     """Let the bodies go of some webhooks that were settled before then; their rows stay, to know repeats by.
 
+    So are those that came before then and still wait: their account is switched off, or cannot be read.
+
     Returns:
         Of how many.
     """
+    unread = sa.select(_i.id).where(sa.text("state = 'waiting'"), _i.received_at < before).limit(limit)
+    never = list(tx.execute(unread).scalars())
+    tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, never)).values(**_EMPTY, state="expired", error=_NEVER))
     old = sa.select(_i.id).where(_i.state.in_(("done", "failed")), _i.settled_at < before)
     ids = list(tx.execute(old.order_by(_i.settled_at).limit(limit)).scalars())
     tx.execute(sa.update(t.inbox).where(bulk.one_of(tx, _i.id, ids)).values(**_EMPTY, state="expired"))
-    return len(ids)
+    return max(len(ids), len(never))
 
 
 def expire_refused(tx: Connection, before: datetime) -> None:

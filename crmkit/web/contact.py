@@ -13,20 +13,18 @@ from crmkit.flow import contact
 from crmkit.store import orders
 from crmkit.store.bulk import Row
 from crmkit.web.form import read_form
-from crmkit.web.page import HEADERS, LANGUAGES, language_of, say, show
-from crmkit.web.site import PageError, Site, Visit, site_of
+from crmkit.web.page import DONE, HEADERS, LANGUAGES, language_of, say, show, then
+from crmkit.web.site import PageError, Site, Visit, given, site_of
 
 router = APIRouter()
-
-PURPOSES = ("transactional", "marketing")
 
 
 @router.api_route("/c/{token}", methods=["GET", "HEAD"])
 async def ask(request: Request, token: str) -> HTMLResponse:
     """Ask for an address, of the kinds that a code can be sent to."""
     site = site_of(request)
-    visit, order = await site.read(_opened, site, token)
-    return _form(request, visit, order)
+    visit, order, is_ended = await site.read(_opened, site, token)
+    return _ended(request, visit, order) if is_ended else _form(request, visit, order)
 
 
 @router.post("/c/{token}", response_model=None)
@@ -34,11 +32,13 @@ async def leave(request: Request, token: str) -> Response:
     """Keep the address until it is proven; what comes next is the same whoever it belongs to."""
     site = site_of(request)
     form = await read_form(request)
-    visit, order = await site.read(_opened, site, token)
+    visit, order, is_ended = await site.read(_opened, site, token)
+    if is_ended:
+        return _ended(request, visit, order)
     language = next((one for one in form.get("language", ()) if one in LANGUAGES), language_of(request, visit.customer))
     shop = _shop(visit, order)
     written = (form.get("address") or [""])[0].strip()[:500]
-    chosen = [purpose for purpose in PURPOSES if purpose in form]
+    chosen = [purpose for purpose in _purposes(order) if purpose in form]
     kinds = _kinds(visit, order)
     flaws = {} if chosen else {"choices": "choose"}
     kind = value = ""
@@ -56,14 +56,12 @@ async def leave(request: Request, token: str) -> Response:
         order,
         kind,
         value,
-        {purpose: _wording(language, purpose, order) for purpose in chosen},
+        {purpose: _wording(request, visit, language, purpose, order) for purpose in chosen},
         locale=language,
-        listened=visit.setup.listened,
-        now=visit.now,
+        **given(request, visit),
     )
     if not is_kept:
         raise PageError(429, "busy")
-    site.local.doors.news.set()  # whoever dispatches in this process sends the code at once
     return RedirectResponse(f"{site.root}/c/{token}/code?lang={language}", 303, HEADERS)
 
 
@@ -71,16 +69,19 @@ async def leave(request: Request, token: str) -> Response:
 async def ask_code(request: Request, token: str) -> HTMLResponse:
     """Ask for the code."""
     site = site_of(request)
-    visit, order = await site.read(_opened, site, token)
-    return _page(request, visit, order, "code", token=token)
+    visit, order, is_ended = await site.read(_opened, site, token)
+    if not is_ended:
+        return _page(request, visit, order, "code", token=token)
+    is_now = request.query_params.get(DONE) == "proven"
+    return _page(request, visit, order, "done") if is_now else _ended(request, visit, order)
 
 
-@router.post("/c/{token}/code")
-async def prove(request: Request, token: str) -> HTMLResponse:
-    """Who enters the code has proven the address: it is added to what is known of the customer."""
+@router.post("/c/{token}/code", response_model=None)
+async def prove(request: Request, token: str) -> Response:
+    """Who enters the code has proven the address: the customer is reached there too, and the link has done its work."""
     site = site_of(request)
     form = await read_form(request)
-    visit, order = await site.read(_opened, site, token)
+    visit, order, is_ended = await site.read(_opened, site, token)
     links = site.local.host.config.links
     entered = unicodedata.normalize("NFKC", (form.get("code") or [""])[0])[:50]
     is_proven = await site.write(
@@ -88,20 +89,26 @@ async def prove(request: Request, token: str) -> HTMLResponse:
         visit.customer,
         "".join(one for one in entered if one.isalnum()),
         links.keys if links is not None else (),
-        listened=visit.setup.listened,
-        now=visit.now,
+        **given(request, visit),
     )
     if is_proven:
-        return _page(request, visit, order, "done", token=token)
+        return then(request, f"/c/{token}/code", language_of(request, visit.customer), "proven")
+    if is_ended:
+        return _ended(request, visit, order)
     return _page(request, visit, order, "code", status=422, token=token, is_wrong=True)
 
 
-def _opened(tx: Connection, site: Site, token: str) -> tuple[Visit, Row | None]:
+def _opened(tx: Connection, site: Site, token: str) -> tuple[Visit, Row | None, bool]:
     visit = site.visit(tx, "c", token)
     order = orders.of_customer(tx, visit.link.subject, visit.customer.id) if visit.link.subject else None
     if visit.link.subject and order is None:
         raise PageError(404, "unknown")
-    return visit, order
+    return visit, order, contact.is_ended(tx, visit.customer, order)
+
+
+def _purposes(order: Row | None) -> tuple[str, ...]:
+    """What can be asked for: news of the order it is about, and of no other."""
+    return ("marketing",) if order is None else ("transactional", "marketing")
 
 
 def _shop(visit: Visit, order: Row | None) -> Shop | None:
@@ -120,10 +127,19 @@ def _kinds(visit: Visit, order: Row | None) -> list[str]:
     return contact.kinds(visit.setup, shop.name if shop is not None else None)
 
 
-def _wording(language: str, purpose: str, order: Row | None) -> str:
+def _title(request: Request, visit: Visit, order: Row | None) -> str:
+    """What the seller is called."""
+    shop = _shop(visit, order)
+    return shop.title if shop is not None else site_of(request).title
+
+
+def _wording(request: Request, visit: Visit, language: str, purpose: str, order: Row | None) -> str:
+    title = _title(request, visit, order)
+    ending = "" if title else "-unnamed"
     if purpose == "transactional" and order is not None:
-        return say(language, "contact.want-order", number=order["number"] or order["external_id"])
-    return say(language, f"contact.want-{purpose}")
+        number = order["number"] or order["external_id"]
+        return say(language, f"contact.want-order{ending}", number=number, title=title)
+    return say(language, f"contact.want-marketing{ending}", title=title)
 
 
 def _form(
@@ -144,16 +160,19 @@ def _form(
         "ask" if kinds else "none",
         status=422 if flaws and kinds else 200,
         kinds="-".join(kinds),
-        choices=[(one, _wording(language, one, order), one in chosen) for one in PURPOSES],
+        choices=[(one, _wording(request, visit, language, one, order), one in chosen) for one in _purposes(order)],
         written=written,
         flaws=flaws,
     )
 
 
+def _ended(request: Request, visit: Visit, order: Row | None) -> HTMLResponse:
+    return _page(request, visit, order, "ended", status=410)
+
+
 def _page(
     request: Request, visit: Visit, order: Row | None, state: str, *, status: int = 200, **more: Any
 ) -> HTMLResponse:
-    shop = _shop(visit, order)
-    title = shop.title if shop is not None else site_of(request).title
+    title = _title(request, visit, order)
     facts = {"is_wrong": False, "token": "", **more}
     return show(request, "contact.html", customer=visit.customer, status=status, state=state, title=title, **facts)

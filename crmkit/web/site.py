@@ -79,8 +79,13 @@ class Site:
         return await run_sync(reading)
 
     async def write(self, step: Callable[..., R], *args: Any, **kwargs: Any) -> R:
-        """Run `step(connection, ...)` in a write transaction, in the database thread."""
-        return await self.local.store.run(step, *args, **kwargs)
+        """Run `step(connection, ...)` in a write transaction, in the database thread.
+
+        Whoever dispatches in this process looks at once whether there is something to say to it.
+        """
+        result = await self.local.store.run(step, *args, **kwargs)
+        self.local.doors.news.set()
+        return result
 
     def setup(self, tx: Connection) -> Setup:
         """The installation as the steps see it."""
@@ -105,6 +110,11 @@ class Site:
         if customer is None:
             raise PageError(404, "unknown")
         return Visit(link, customer, self.setup(tx), now)
+
+
+def given(request: Request, visit: Visit) -> dict[str, Any]:
+    """What a step that writes is given beside what it writes."""
+    return {"listened": visit.setup.listened, "now": visit.now, "correlation_id": request.scope.get("correlation")}
 
 
 def site_of(request: Request) -> Site:

@@ -42,8 +42,7 @@ async def answer(request: Request, token: str) -> HTMLResponse:
     if answers.flaws and not is_answered:
         return _shown(request, visit, order, asked, form, answers, is_answered=False)
     given = {"listened": visit.setup.listened, "now": visit.now}
-    if await site.write(survey.answer, visit.customer, asked.name, order, answers, **given):
-        site.local.doors.news.set()
+    await site.write(survey.answer, visit.customer, asked.name, order, answers, **given)
     return _shown(request, visit, order, asked, form, answers, is_answered=True)
 
 

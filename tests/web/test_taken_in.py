@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -144,7 +144,7 @@ async def test_a_body_is_read_again_by_a_newer_parser(town: Town, monkeypatch: p
         newer = OrderRecord(external_id="7", buyer=Buyer(external_id="ann"), placed_at=NOON)
         monkeypatch.setattr(Stall, "records", lambda self, call: [newer] if call.body == body else [])
         assert await town.store.run(inbox.again, [town.one(t.inbox)["id"]]) == 1
-        town.local.doors.news.set()
+        town.local.doors.kept.set()
         await until(lambda: states(town) == ["done"])
     assert town.one(t.orders)["external_id"] == "7"
 
@@ -210,6 +210,7 @@ async def test_what_one_account_breaks_ends_neither_the_server_nor_the_others(
 
     monkeypatch.setattr(keeper, "SWEEP", timedelta(milliseconds=20))
     monkeypatch.setattr(town.local, "take_in", taking)
+    town.now = datetime.now(UTC)
     await call(town, said("7"))
     monkeypatch.setattr(town.local.doors, "open", opening)
     async with going_on(Keeper(town.local, told)):
@@ -299,6 +300,33 @@ async def test_a_hint_at_the_door_is_read_again_and_answered_before_the_next_rou
     assert (syncs, told.failures, town.rows(t.hint)) == ([1], [], [])
 
 
+async def test_what_is_kept_waits_for_no_vendor_that_is_slow(town: Town, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(service, "GAP", timedelta(0))
+    asked: list[list[str]] = []
+    has(monkeypatch, asked)
+    opening, may_open = asyncio.Event(), asyncio.Event()
+
+    async def opened(self: Stall) -> None:
+        opening.set()
+        await may_open.wait()
+
+    monkeypatch.setattr(Stall, "open", opened)
+    told = Told()
+    async with going_on(Service(town.local, timedelta(hours=1), told)), going_on(Keeper(town.local, Told())):
+        await opening.wait()
+        await call(town, said("7"))
+        await call(town, hint("77"))
+        await until(lambda: states(town) == ["done"] * 2)
+        assert (told.synced_runs, [row["external_id"] for row in town.rows(t.orders)]) == ([], ["7"])
+        may_open.set()
+        await until(lambda: ["77"] in asked)
+        await until(lambda: told.dispatches >= 1)
+        await call(town, hint("78"))
+        await until(lambda: ["78"] in asked)
+        await until(lambda: len(town.rows(t.orders)) == 3)
+    assert told.failures == []
+
+
 async def test_a_hint_that_cannot_be_read_waits_for_the_next_round(town: Town, monkeypatch: pytest.MonkeyPatch):
     asked: list[list[str]] = []
     has(monkeypatch, asked, RetryableError("busy"))
@@ -320,6 +348,7 @@ async def test_bodies_are_let_go_in_time_and_what_comes_again_then_is_kept_as_ne
         await call(town, said(f"{number}"))
     await call(town, b"no JSON")
     await town.local.take_in(now=NOON)
+    town.now = NOON + DAY
     await call(town, said("waits"))
     await town.local.expire(now=NOON + 30 * DAY)
     assert states(town) == ["done"] * 5 + ["failed", "waiting"]
@@ -329,6 +358,33 @@ async def test_bodies_are_let_go_in_time_and_what_comes_again_then_is_kept_as_ne
     assert (waiting["state"], waiting["body"]) == ("waiting", said("waits"))
     assert (await call(town, said("3"))).status_code == 200
     assert states(town) == ["expired"] * 3 + ["waiting"] + ["expired"] * 2 + ["waiting"]
+
+
+async def test_what_is_never_read_is_let_go_in_time_too(town: Town, monkeypatch: pytest.MonkeyPatch):
+    await call(town, said("7"))
+    with monkeypatch.context() as off:
+        off.setattr(town.host, "shops", {})
+        await town.local.take_in(now=NOON)
+        await town.local.expire(now=NOON + 30 * DAY)
+        assert states(town) == ["waiting"]
+        await town.local.expire(now=NOON + 31 * DAY)
+    gone = town.one(t.inbox)
+    assert (gone["state"], gone["error"], gone["body"]) == ("expired", "never read", b"")
+    assert await town.local.take_in(now=NOON + 31 * DAY) == []
+    await call(town, said("7"))
+    assert town.one(t.inbox)["state"] == "waiting"
+
+
+@pytest.mark.parametrize("is_served", [True, False])
+async def test_what_waited_while_nothing_ran_is_read_before_it_is_old(town: Town, is_served: bool):
+    town.now = datetime.now(UTC) - 99 * DAY
+    await call(town, said("7"))
+    if is_served:
+        async with going_on(Keeper(town.local, Told())):
+            await until(lambda: states(town) == ["done"])
+    else:
+        await town.local.sync()
+    assert states(town) == ["done"]
 
 
 async def test_what_was_refused_is_let_go_once_it_is_settled(town: Town, monkeypatch: pytest.MonkeyPatch):
