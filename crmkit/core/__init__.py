@@ -13,7 +13,8 @@ In the order data flows:
 - `forgotten`: whom nothing is kept of: keyed hashes, and what is left of records about them
 - `trace`: by what somebody is told in a raw body
 - `order`: orders, lines, parcels, payments, refunds, returns, reviews
-- `statement`: what an order costs its buyer, and all orders as one account
+- `bill`: what an order costs its buyer, and what was paid of it as far as its shop says
+- `statement`: all orders of a customer with a shop as one account
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers
 - `interaction`: the append-only log, the work that is pending on it, and timers

@@ -12,6 +12,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.core.account import Shop
+from crmkit.core.bill import Bill, bill_of
 from crmkit.core.columns import storable
 from crmkit.core.customer import Customer
 from crmkit.core.events import ComplaintFiled, Event, StatementConfirmed
@@ -19,7 +20,7 @@ from crmkit.core.interaction import CUSTOMER
 from crmkit.core.money import Money
 from crmkit.core.order import Order, order_at
 from crmkit.core.records import AmountBasis
-from crmkit.core.statement import Bill, Entry, account_of, bill_of, with_lines
+from crmkit.core.statement import Entry, account_of, with_lines
 from crmkit.store import customers, facts, log
 from crmkit.store import statement as rows
 from crmkit.store import tables as t

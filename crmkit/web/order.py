@@ -11,9 +11,9 @@ from fastapi.responses import HTMLResponse
 from sqlalchemy.engine import Connection
 
 from crmkit.core.account import Shop
+from crmkit.core.bill import Bill
 from crmkit.core.order import MILESTONES, Order, Parcel
 from crmkit.core.records import AmountBasis
-from crmkit.core.statement import Bill
 from crmkit.flow import statement
 from crmkit.flow.compose import zone_of
 from crmkit.web.page import show
@@ -37,9 +37,9 @@ async def state(request: Request, token: str) -> HTMLResponse:
         shop={"zone": str(shop.zone)},
         zone=str(zone_of(visit.customer.timezone, shop, visit.setup)),
         order=order,
-        state=_state(order, shop, parcels),
+        state=_state(bill, shop, parcels),
         promise=_promise(order, shop, visit.now),
-        reached=[(name, at) for name in MILESTONES if (at := order.reached(name)) is not None],
+        reached=[(name, at) for name in MILESTONES if (at := _reached(bill, name)) is not None],
         parcels=[_parcel(parcel) for parcel in sorted(order.parcels, key=_turn)],
         parcel_total=parcels,
         no_parcel=_no_parcel(order, shop),
@@ -59,14 +59,22 @@ def _read(tx: Connection, site: Site, token: str) -> tuple[Visit, Bill]:
     return visit, bill
 
 
-def _state(order: Order, shop: Shop, parcels: int) -> str:
+def _reached(bill: Bill, milestone: str) -> datetime | None:
+    """When the order reached a milestone. What was paid in part, or failed later, was not paid."""
+    return None if milestone == "paid" and not bill.is_paid else bill.order.reached(milestone)
+
+
+def _state(bill: Bill, shop: Shop, parcels: int) -> str:
     """Where the order, which consists of so many parcels, stands: by the words of `[order]`."""
+    order = bill.order
     if order.is_cancelled:
         return "cancelled"
     arrived = [parcel for parcel in order.parcels if parcel.delivered_at is not None]
     if order.shipped_at is not None and not order.is_delivered and 0 < len(arrived) < parcels:
         return "partly"
-    last = next((name for name in MILESTONES[-2::-1] if order.reached(name) is not None), "unknown")
+    last = next((name for name in MILESTONES[-2::-1] if _reached(bill, name) is not None), "unknown")
+    if last in ("placed", "unknown") and bill.is_paid:
+        last = "paid"
     if last == "completed" and order.delivered_at is not None:
         return "delivered"
     return "preparing" if last == "paid" and "shipped" in shop.reports else last
@@ -133,14 +141,32 @@ def plain(quantity: Decimal) -> str:
 
 def _settled(bill: Bill) -> dict[str, Any]:
     """What to say of what is paid and what is open: the words of `[order]`, and the amount in them."""
-    order, left = bill.order, bill.open
+    left = bill.open
     if left is None:
-        if bill.is_told or bill.charged is None:
-            return {"settled": "said-paid" if bill.is_paid else "amount-unreported", "left": None}
-        return {"settled": "returns-unreported" if bill.payments else "payments-unreported", "left": None}
+        return {"settled": _untold(bill), "left": None}
     if left.amount > 0:
         return {"settled": "open", "left": left}
     if left.amount < 0:
         named = {"amount": -left.amount, "currency": left.currency}
-        return {"settled": "to-return" if order.is_cancelled else "overpaid", "left": named}
+        return {"settled": "to-return" if bill.order.is_cancelled else "overpaid", "left": named}
+    if bill.order.is_cancelled and bill.returned is not None:
+        return {"settled": "returned", "left": None}
     return {"settled": "settled" if bill.payments else "nothing", "left": None}
+
+
+def _untold(bill: Bill) -> str:
+    """What to say where it cannot be told what is open: never that something is to be paid."""
+    if bill.doubt == "authorized" and not bill.order.is_cancelled:
+        return "authorized"
+    if bill.charged is None:
+        return "said-paid" if bill.is_paid else "amount-unreported"
+    if bill.order.is_cancelled:
+        back = bill.returned
+        if back is not None and back.currency == bill.charged.currency and back.amount >= bill.charged.amount:
+            return "returned"
+        return "returns-unreported" if bill.payments and not bill.is_told else "cancelled"
+    if bill.doubt is not None:
+        return "partial" if bill.doubt == "partial" else "unclear"
+    if bill.is_told:
+        return "said-paid" if bill.is_paid else "unclear"
+    return "payments-unreported"

@@ -8,12 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crmkit.core.bill import Bill, bill_of
 from crmkit.core.money import Money
 from crmkit.core.order import MILESTONES, Order
-from crmkit.core.statement import Bill, account_of, bill_of, entries_of
+from crmkit.core.records import PaymentState
+from crmkit.core.statement import account_of, entries_of
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+NOON_OF = {"placed": None, "cancelled": NOW - 2 * DAY}
 ALL = frozenset({"placed", "paid", "payments", "refunds", "cancelled"})
 
 
@@ -28,10 +31,10 @@ def bill(
     status: str = "placed",
     paid_minor: int | None = None,
     payment_state: str = "unknown",
-    **times: datetime,
+    **times: datetime | None,
 ) -> Bill:
     """An order with payments and refunds as (minor units, when)."""
-    said = {"placed_at": NOW - 10 * DAY, **times}
+    said: Any = {"placed_at": NOW - 10 * DAY, **times}
     order = Order(number, 1, str(number), str(number), status, "EUR", basis, Money.of_minor(total, "EUR"), None, **said)
     row = {"paid_minor": paid_minor, "payment_state": payment_state, "parcel_total": None}
     came = [
@@ -88,6 +91,77 @@ def test_a_cancelled_order_that_was_refunded_comes_to_nothing_in_either_order(re
 def test_a_cancelled_order_that_was_partly_refunded_owes_the_rest():
     one = bill(paid_at=NOW - 5 * DAY, cancelled_at=NOW - 2 * DAY, status="cancelled", refunds=[(30_00, NOW - DAY)])
     assert opened(one) == -70
+
+
+@pytest.mark.parametrize("status", ["placed", "cancelled"])
+def test_more_went_back_than_is_known_to_be_paid_so_not_all_payments_are_known(status: str):
+    one = bill(status=status, cancelled_at=NOON_OF[status], refunds=[(100_00, NOW - DAY)])
+    assert (one.open, one.doubt) == (None, "unclear")
+    assert all(entry.balance is None for entry in account_of([one])[0])
+
+
+@pytest.mark.parametrize("status", ["placed", "cancelled"])
+@pytest.mark.parametrize("refunds", [[60_00], [20_00, 40_00], [55_00, 5_00]])
+def test_what_goes_back_beyond_what_was_paid_is_the_buyers_and_no_debt(status: str, refunds: list[int]):
+    back = [(minor, NOW - (3 - i) * DAY) for i, minor in enumerate(refunds)]
+    paid = [(50_00, NOW - 5 * DAY)]
+    one = bill(total=50_00, status=status, cancelled_at=NOON_OF[status], payments=paid, refunds=back)
+    assert opened(one) == 0
+    assert one.surplus == Money(Decimal(10), "EUR")
+    assert sum(entry.surplus.amount for entry in entries_of(one) if entry.surplus is not None) == 10
+    assert all(entry.balance is None or entry.balance.amount <= 50 for entry in account_of([one])[0])
+
+
+@pytest.mark.parametrize(
+    ("said", "is_paid", "doubt", "open_"),
+    [
+        ({"payment_state": "paid"}, True, None, 0),
+        ({"payment_state": "paid", "paid_minor": 40_00}, True, None, 0),
+        ({"payment_state": "paid", "paid_minor": 120_00}, True, None, -20),
+        ({"payment_state": "paid", "reports": frozenset()}, True, None, 0),
+        ({"payment_state": "unknown", "paid_at": NOW}, True, None, 0),
+        ({"payment_state": "unknown", "paid_at": NOW, "paid_minor": 40_00}, False, None, 60),
+        ({"payment_state": "partial"}, False, "partial", None),
+        ({"payment_state": "partial", "paid_at": NOW}, False, "partial", None),
+        ({"payment_state": "partial", "paid_minor": 40_00}, False, None, 60),
+        ({"payment_state": "partial", "payments": [(40_00, NOW)]}, False, None, 60),
+        ({"payment_state": "authorized"}, False, "authorized", None),
+        ({"payment_state": "authorized", "paid_at": NOW, "paid_minor": 100_00}, False, "authorized", None),
+        ({"payment_state": "authorized", "payments": [(100_00, NOW)]}, False, None, 0),
+        ({"payment_state": "failed"}, False, None, 100),
+        ({"payment_state": "failed", "paid_at": NOW}, False, None, 100),
+        ({"payment_state": "failed", "paid_minor": 100_00}, False, "unclear", None),
+        ({"payment_state": "pending"}, False, None, 100),
+        ({"payment_state": "pending", "paid_at": NOW}, False, "unclear", None),
+        ({"payment_state": "pending", "paid_minor": 40_00}, False, None, 60),
+    ],
+)
+def test_what_the_shop_says_of_the_payment(said: Any, is_paid: bool, doubt: str | None, open_: int | None):
+    one = bill(**said)
+    assert (one.is_paid, one.doubt, opened(one)) == (is_paid, doubt, open_)
+
+
+@given(
+    state=st.sampled_from(list(PaymentState)),
+    status=st.sampled_from(["placed", "cancelled"]),
+    total=st.integers(0, 9),
+    paid_minor=st.none() | st.integers(0, 9),
+    payments=st.lists(st.tuples(st.integers(0, 9), st.sampled_from([NOW, NOW - DAY])), max_size=2),
+    refunds=st.lists(st.tuples(st.integers(0, 12), st.sampled_from([NOW, NOW - 2 * DAY])), max_size=2),
+    paid_at=st.sampled_from([None, NOW - DAY]),
+)
+def test_whatever_is_said_no_debt_is_made_up(state: PaymentState, status: str, **said: Any):
+    one = bill(payment_state=state, status=status, cancelled_at=NOON_OF[status], **said)
+    left = opened(one)
+    assert left is None or left == sum(entry.effect for entry in entries_of(one))
+    if left is not None:
+        assert one.charged is not None
+        assert left <= one.charged.amount
+        assert status != "cancelled" or left <= 0
+        assert state != "paid" or left <= 0
+        assert not one.is_paid or left <= 0
+    for balance in account_of([one])[1].values():
+        assert status != "cancelled" or balance.amount <= 0
 
 
 @pytest.mark.parametrize(

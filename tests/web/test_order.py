@@ -1,12 +1,23 @@
 """The page of an order: what it shows, what it leaves out, and to whom."""
 
+import re
 from datetime import timedelta
 from decimal import Decimal
+from itertools import product
 from typing import Any
 
 import pytest
 
-from crmkit.core.records import Buyer, LineRecord, ParcelRecord, PaymentRecord, RefundRecord
+from crmkit.core.records import (
+    Buyer,
+    LineRecord,
+    OrderRecord,
+    ParcelRecord,
+    PaymentRecord,
+    PaymentState,
+    RefundRecord,
+)
+from crmkit.store import tables as t
 from tests.web.conftest import NOON, Town
 
 DAY = timedelta(days=1)
@@ -102,10 +113,83 @@ async def test_days_are_those_of_the_customers_zone(town: Town):
         ({"cancelled_at": NOON, "status": "cancelled", "paid_at": NOON}, "€72.40 is to go back to you."),
         ({"total": None, "paid_at": NOON}, "The shop says this order is paid."),
         ({"total": None}, "What you were charged is not reported here."),
+        ({"payment_state": "paid"}, "Everything is paid."),
+        ({"payment_state": "partial", "paid_at": NOON}, "this page cannot say what is still open."),
+        ({"payment_state": "authorized"}, "The payment is authorized;"),
+        ({"payment_state": "authorized", "status": "cancelled", "cancelled_at": NOON}, "There is nothing to pay."),
+        ({"payment_state": "failed", "paid_at": NOON}, "Still to be paid: €72.40."),
     ],
 )
 async def test_it_says_what_is_paid_and_what_is_open(town: Town, fields: dict[str, Any], said: str):
     assert said in await page(town, bought(town, **fields))
+
+
+def went_back(order: str, amount: str) -> RefundRecord:
+    said = {"refunded": Decimal(amount), "currency": "EUR", "refunded_at": NOON}
+    return RefundRecord(external_id=f"r{order}", order_external_id=order, **said)
+
+
+async def test_a_cancelled_order_that_was_refunded_asks_for_nothing_though_no_payment_is_known(town: Town):
+    order = bought(town, status="cancelled", cancelled_at=NOON)
+    town.take(went_back("1001", "72.40"))
+    text = await page(town, order)
+    assert "What you paid has gone back to you." in text
+    assert "Still to be paid" not in text
+    answer = await town.client.get(town.path("statement", town.profile(), subject=town.shop_id))
+    assert "Still to be paid" not in answer.text
+    assert "Not all payments are known here." in answer.text
+
+
+async def test_what_went_back_beyond_what_was_paid_is_said_and_no_debt(town: Town):
+    order = bought(town, payment_state="paid", paid_at=NOON)
+    town.take(went_back("1001", "80.00"))
+    text = await page(town, order)
+    assert "Everything is paid." in text
+    assert "€7.60 is beyond what you paid" in text
+    answer = await town.client.get(town.path("statement", town.profile(), subject=town.shop_id))
+    assert "Of this, €7.60 is beyond what you paid" in answer.text
+    assert "Nothing is open" in answer.text
+
+
+async def test_no_page_says_of_money_what_it_does_not_know(town: Town):
+    """Every state of payment, with amounts, times, cancellation and refunds that agree with it or do not."""
+    amounts, backs = (None, "40", "100", "120"), (None, "30", "100", "110")
+    cases = list(product(PaymentState, (None, NOON - DAY), amounts, ("placed", "cancelled"), backs))
+    said = {"currency": "EUR", "total": Decimal(100), "placed_at": NOON - 2 * DAY, "buyer": Buyer(external_id="ann")}
+    for number, (state, at, amount, status, back) in enumerate(cases):
+        paid = {"payment_state": state, "paid_at": at, "paid": Decimal(amount) if amount else None}
+        gone = {"status": status, "cancelled_at": NOON - DAY if status == "cancelled" else None}
+        name = f"{number:03}"
+        town.take(
+            OrderRecord(external_id=name, updated_at=NOON, **said, **paid, **gone),
+            *([went_back(name, back)] if back else []),
+        )
+    balance = Decimal(0)
+    for row, case in zip(town.rows(t.orders), cases, strict=True):
+        state, at, amount, status, _ = case
+        text = await page(town, row["id"])
+        says_paid = "Everything is paid." in text or "order is paid" in text or "<span>Paid</span>" in text
+        asks = re.search(r"Still to be paid: €([\d.]+)\.<", text)
+        more = re.search(r"€([\d.]+) more than the order costs|€([\d.]+) is to go back to you", text)
+        balance += Decimal(asks[1]) if asks else -Decimal(more[1] or more[2]) if more else 0
+        assert len(re.findall('class="verdict"', text)) == 1
+        assert not (says_paid and asks), case
+        assert not (asks and status == "cancelled"), case
+        assert not (asks and state == "paid"), case
+        assert not (asks and Decimal(asks[1]) > 100), case
+        assert not (says_paid and state in ("failed", "authorized")), case
+        if state == "authorized" and status == "placed":
+            assert "The payment is authorized;" in text, case
+            assert not asks, case
+        if state == "partial" and amount is None:
+            assert not asks, case
+            assert not says_paid, case
+        if state == "partial" and amount is None and status == "placed":
+            assert "this page cannot say what is still open" in text, case
+    answer = await town.client.get(town.path("statement", town.profile(), subject=town.shop_id))
+    [shown] = re.findall(r"<p><span>([^<]+)</span>\s*<strong>€([\d.,]+)</strong>", answer.text)
+    told = Decimal(shown[1].replace(",", "")) * (-1 if shown[0] == "In your favour" else 1)
+    assert told == balance
 
 
 @pytest.mark.parametrize("basis", ["seller_proceeds", "receivable"])
