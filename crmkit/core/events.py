@@ -170,9 +170,10 @@ class ContactLeft(Event):
 
 
 class ContactProven(Event):
-    """The customer proved an address that was left: it is theirs now; `kind` is `email` or `phone`."""
+    """Who left an address is reached there; it does not say who that is. `kind` is `email` or `phone`."""
 
     kind: str
+    address: str | None = None
 
 
 # --- orders -----------------------------------------------------------------------------------------------------------

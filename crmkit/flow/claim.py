@@ -212,6 +212,7 @@ def last_look(
                 about_address=reach.said_of_addresses(customer.id if customer is not None else None, row["address"]),
                 suppressed=reach.suppressed.get(row["address"], ()),
                 marketing_default=setup.rules.marketing_default,
+                address=row["address"],
             )
         if verdict is None and (by := paused.of(row)) is not None:
             verdict = Verdict("defer", Reason.PAUSED, detail=pauses.detail(by))

@@ -1,11 +1,12 @@
 """Contact capture: a customer leaves an address on a page, a code is sent there, and who enters it has proven it.
 
-Until then nothing is linked. Whether an address is known here, suppressed, or of somebody who was forgotten makes no
-difference to what the page says: to the first a code is sent, to the others none, and none is what they enter.
+Proven is that who opened the page is reached there, not who that is: a parcel insert may be found by anybody. So the
+address gets news of that one order, and offers if it asked for them; nobody is recognised by it. Whether an address is
+known here, suppressed, or of somebody who was forgotten makes no difference to what the page says: to the first a code
+is sent, to the others none, and none is what they enter.
 """
 
 import hmac
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -16,7 +17,7 @@ from crmkit.core.contact import LIMITS, TRIES, VALID, code_of
 from crmkit.core.customer import Customer, Identity, normal_email, normal_phone
 from crmkit.core.events import ContactLeft, ContactProven
 from crmkit.core.forgotten import hash_of
-from crmkit.flow import family, preference
+from crmkit.flow import preference
 from crmkit.flow.setup import Setup
 from crmkit.store import bulk, contacts, customers, forgotten, log, orders
 from crmkit.store import tables as t
@@ -48,6 +49,12 @@ def read(written: str, region: str | None) -> tuple[str, str]:
     return ("email", normal_email(written)) if "@" in written else ("phone", normal_phone(written.strip(), region))
 
 
+def is_ended(tx: Connection, customer: Customer, order: Row | None) -> bool:
+    """Whether an address was proven about this order already: it takes one."""
+    members = customers.members(tx, [customer.id])[customer.id]
+    return contacts.is_proven(tx, members, order["id"] if order is not None else None)
+
+
 def leave(
     tx: Connection,
     customer: Customer,
@@ -59,8 +66,11 @@ def leave(
     locale: str,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> bool:
-    """Keep an address that was left, and tell of it, so that a code is sent. False: there were too many already.
+    """Keep an address that was left, and tell of it, so that a code is sent. False: they left too many already.
+
+    Of an address that too many left nothing is told, and this is not said: it would tell of others.
 
     Args:
         order: what it was left about.
@@ -74,9 +84,11 @@ def leave(
     contacts.erase_old(tx, now)
     members = customers.members(tx, [customer.id])[customer.id]
     kept = _hidden(tx, kind, value) or value
-    left = contacts.left_since(tx, members, kept, now - max(span for span, _ in LIMITS))
-    if any(sum(row["left_at"] > now - span for row in rows) >= most for rows in left for span, most in LIMITS):
+    mine, of_all = contacts.left_since(tx, members, kept, now - max(span for span, _ in LIMITS))
+    if _are_too_many(mine, now):
         return False
+    if _are_too_many(of_all, now) or is_ended(tx, customer, order):
+        kept = _NOBODYS
     row = {
         "profile_id": customer.profile_id,
         "order_id": order["id"] if order is not None else None,
@@ -89,7 +101,8 @@ def leave(
     }
     number = contacts.add(tx, row)
     if kept == value:
-        [said] = log.append(tx, [_told(ContactLeft.name, row, order, {"contact": number}, now)], listened, now)
+        told = _told(ContactLeft.name, row, order, {"contact": number}, now, correlation_id)
+        [said] = log.append(tx, [told], listened, now)
         contacts.told(tx, number, said["id"])
     return True
 
@@ -102,6 +115,7 @@ def prove(
     *,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> bool:
     """Whether this is the code of what the customer left last; if so, it becomes theirs, with what they allowed.
 
@@ -119,10 +133,16 @@ def prove(
         contacts.tried(tx, row["id"])
         return False
     if row["proven_at"] is None:
-        contacts.proven(tx, row["id"], now)
+        if contacts.is_proven(tx, members, row["order_id"]):
+            return False
         order = orders.of_customer(tx, row["order_id"], customer.id) if row["order_id"] is not None else None
-        _link(tx, row, order, listened, now)
+        contacts.proven(tx, row["id"], now)
+        _link(tx, row, order, listened, now, correlation_id)
     return True
+
+
+def _are_too_many(rows: Sequence[Row], now: datetime) -> bool:
+    return any(sum(row["left_at"] > now - span for row in rows) >= most for span, most in LIMITS)
 
 
 def _hidden(tx: Connection, kind: str, value: str) -> str | None:
@@ -134,28 +154,22 @@ def _hidden(tx: Connection, kind: str, value: str) -> str | None:
     return f"{_NOBODYS}{hashed}" if forgotten.known(tx, [hashed]) else None
 
 
-def _link(tx: Connection, row: Row, order: Row | None, listened: Collection[str], now: datetime) -> None:
+def _link(
+    tx: Connection, row: Row, order: Row | None, listened: Collection[str], now: datetime, correlation_id: str | None
+) -> None:
+    """The customer is reached there, for what was allowed; nobody is recognised by it, and nothing else is granted."""
     profile, kind, value = row["profile_id"], row["kind"], row["value"]
     choices: Mapping[str, str] = row["choices"] or {}
-    token = f"{order['shop_id']}:{order['external_id']}" if order is not None else ""
-    # news about an order goes there about that order only
-    scopes = {token if purpose == "transactional" else "": purpose for purpose in choices}
-    if not token:
-        scopes = {"": ",".join(sorted(choices))}
-    for scope, purposes in scopes.items():
-        _reach(tx, profile, kind, value, scope, purposes, now)
+    if order is not None and "transactional" in choices:
+        _reach(tx, profile, kind, value, f"{order['shop_id']}:{order['external_id']}", "transactional", now)
+    if "marketing" in choices:
+        _reach(tx, profile, kind, value, "", "marketing", now)
     proof = f"[code sent to {value} {row['left_at'].isoformat()}, entered {now.isoformat()}]"
     for purpose, wording in choices.items():
         said = f"{wording} {proof}"
-        preference.grant(tx, profile, WAYS[kind], purpose, wording=said, listened=listened, now=now)
-    told = [_told(ContactProven.name, row, order, {"kind": kind}, now)]
-    one = Identity(kind, "", value)
-    if one not in customers.identities_of(tx, [profile]).get(profile, set()):
-        evidence = {"kind": kind, "scope": "", "value": value, "profile_id": profile, "is_strong": False}
-        bulk.insert(tx, t.identity, [evidence])
-        moved = family.regroup(tx, [profile], Counter([one]))
-        told += family.place(tx, moved, shop=told[0]["shop_id"], now=now)
-    log.append(tx, told, listened, now)
+        preference.allow(tx, profile, value, WAYS[kind], purpose, wording=said, listened=listened, now=now)
+    told = _told(ContactProven.name, row, order, {"kind": kind, "address": value}, now, correlation_id)
+    log.append(tx, [told], listened, now)
 
 
 def _reach(tx: Connection, profile: int, kind: str, value: str, scope: str, purposes: str, now: datetime) -> None:
@@ -172,7 +186,12 @@ def _reach(tx: Connection, profile: int, kind: str, value: str, scope: str, purp
 
 
 def _told(
-    kind: str, row: Mapping[str, Any], order: Row | None, payload: Mapping[str, Any], now: datetime
+    kind: str,
+    row: Mapping[str, Any],
+    order: Row | None,
+    payload: Mapping[str, Any],
+    now: datetime,
+    correlation_id: str | None,
 ) -> dict[str, Any]:
     return {
         "type": kind,
@@ -182,4 +201,5 @@ def _told(
         "actor": "customer",
         "occurred_at": now,
         "payload": dict(payload),
+        "correlation_id": correlation_id,
     }

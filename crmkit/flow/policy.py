@@ -54,17 +54,20 @@ def consent(
     about_address: Iterable[Mapping[str, Any]],
     suppressed: Iterable[Mapping[str, Any]],
     marketing_default: str,
+    address: str | None = None,
 ) -> Verdict | None:
     """Whether a customer may be told something for this purpose over this channel.
 
     Transactional news is allowed unless it was withdrawn. Marketing needs a grant that was not withdrawn since, unless
     `marketing_default` is `allow`. A suppressed address is not written to at all. Of each profile, and of the address,
-    the newest word holds; where they disagree, the most restrictive.
+    the newest word holds; where they disagree, the most restrictive. What was withdrawn for one address of a customer
+    holds for all of them; what was granted for one is a grant for that one only.
 
     Args:
         ledger: consent entries of the customer's profiles, oldest first.
-        about_address: consent entries about the address, oldest first.
+        about_address: consent entries about the address and the customer's others, oldest first.
         suppressed: standing suppressions of the address.
+        address: the address.
     """
     for row in suppressed:
         if row["channel"] in {channel, "*"} and row["purpose"] in {purpose, "*"}:
@@ -76,7 +79,8 @@ def consent(
     withdrawn = next((entry for entry in latest.values() if entry["state"] == "withdrawn"), None)
     if withdrawn is not None:
         return suppress(Reason.OPTED_OUT, f"withdrawn {withdrawn['occurred_at'].isoformat()} ({withdrawn['source']})")
-    if purpose == "marketing" and not latest and marketing_default != "allow":
+    is_granted = any(about in (None, address) for _, about in latest)
+    if purpose == "marketing" and not is_granted and marketing_default != "allow":
         return suppress(Reason.NO_CONSENT, "marketing needs an opt-in and there is none")
     return None
 
@@ -99,6 +103,7 @@ def address(
         about_address=reach.said_of_addresses(family, row["value"]),
         suppressed=reach.suppressed.get(row["value"], ()),
         marketing_default=setup.rules.marketing_default,
+        address=row["value"],
     )
 
 

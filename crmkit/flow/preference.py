@@ -111,6 +111,27 @@ def grant(
     return said.enter([(profile, None), *others], "granted", wording, listened)
 
 
+def allow(
+    tx: Connection,
+    profile: int,
+    address: str,
+    channel: str,
+    purpose: str,
+    *,
+    wording: str | None,
+    listened: Collection[str],
+    now: datetime,
+) -> bool:
+    """Whoever is reached at an address wants this there: said of that address, and of nothing and nobody else.
+
+    An address that had said no to news is not asked again on behalf of one order: that stays as it is.
+    """
+    said = _Said(tx, profile, channel, purpose, now, (address,))
+    if purpose == "transactional" and said.is_withdrawn(None, address):
+        return False
+    return said.enter([(None, address)], "granted", wording, listened)
+
+
 def speak(tx: Connection, profile: int, locale: str, now: datetime) -> None:
     """The customer wants to be written to in this language, whatever a shop says."""
     bulk.lock(tx, bulk.INGEST)
@@ -127,12 +148,14 @@ def speak(tx: Connection, profile: int, locale: str, now: datetime) -> None:
 class _Said:
     """What the ledger says of one customer on one matter: by profile, and by address."""
 
-    def __init__(self, tx: Connection, profile: int, channel: str, purpose: str, now: datetime) -> None:
+    def __init__(
+        self, tx: Connection, profile: int, channel: str, purpose: str, now: datetime, also: Collection[str] = ()
+    ) -> None:
         bulk.lock(tx, bulk.INGEST)  # two that say the same at once say it once
         self.tx, self.channel, self.purpose, self.now = tx, channel, purpose, now
         family = customers.family_of(tx, [profile])[profile]
         self.members = customers.members(tx, [family])[family]
-        addresses = {row["value"] for row in customers.addresses_of(tx, self.members)}
+        addresses = {row["value"] for row in customers.addresses_of(tx, self.members)}.union(also)
         entries = customers.consent_of(tx, self.members, addresses)
         self._entries = [entry for entry in consent_news(entries) if entry["occurred_at"] <= now]
 

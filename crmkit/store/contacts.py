@@ -42,6 +42,12 @@ def latest(tx: Connection, profiles: Collection[int]) -> Row | None:
     return next(iter(bulk.rows(tx, newest.limit(1))), None)
 
 
+def is_proven(tx: Connection, profiles: Collection[int], order: int | None) -> bool:
+    """Whether one of these profiles has proven an address about an order."""
+    of_order = _c.order_id.is_(None) if order is None else _c.order_id == order
+    return bool(bulk.select_in(tx, (_c.id,), _c.profile_id, profiles, of_order, _c.proven_at.is_not(None)))
+
+
 def tried(tx: Connection, number: int) -> None:
     """A wrong code was entered."""
     tx.execute(sa.update(t.contact).where(_c.id == number).values(tries=_c.tries + 1))

@@ -24,6 +24,7 @@ class Access:
             await self.app(scope, receive, send)
             return
         began, status, own = time.perf_counter(), 500, correlation()
+        scope["correlation"] = own
 
         async def noted(message: Message) -> None:
             nonlocal status

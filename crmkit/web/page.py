@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from crmkit.core.customer import Customer
@@ -17,6 +17,9 @@ from crmkit.web.site import PageError, site_of
 
 #: The languages pages are written in.
 LANGUAGES = ("en", "zh-CN")
+
+#: What a query says was done just now; a page knows its own words for it, and no others.
+DONE = "done"
 
 #: A page says nothing to other sites and takes nothing from them; its address is a secret and stays here.
 HEADERS = {
@@ -118,7 +121,18 @@ def show(
 
 def _here(request: Request, changes: Mapping[str, Any]) -> str:
     """This page in another language, or another part of it: what else was asked for stays so."""
-    return "?" + urlencode({**request.query_params, **changes})
+    return "?" + urlencode({**{name: one for name, one in request.query_params.items() if name != DONE}, **changes})
+
+
+def then(request: Request, path: str, language: str, done: str) -> RedirectResponse:
+    """Lead from what was done to the page that says so: who goes back, or loads it again, does nothing again.
+
+    Args:
+        path: of the page, below the root.
+        done: what was done, in a word of the page's own.
+    """
+    query = urlencode({"lang": language, DONE: done})
+    return RedirectResponse(f"{site_of(request).root}{path}?{query}", 303, HEADERS)
 
 
 async def instead(request: Request, error: Exception) -> Response:
