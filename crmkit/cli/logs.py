@@ -125,8 +125,10 @@ def with_log(function: Callable[P, R]) -> Callable[P, R]:
             except (CrmkitError, click.exceptions.Exit, click.ClickException, click.Abort):
                 raise
             except Exception as error:
-                if not is_json():
-                    raise
+                if not is_json() and (
+                    sys.stderr.isatty() or click.get_current_context().find_root().params.get("debug")
+                ):
+                    raise  # somebody is there to read it
                 ENDED.say(**told_of(error))  # its text may quote what was in hand
                 raise click.exceptions.Exit(1) from None
 

@@ -1,6 +1,7 @@
 """`crmkit tokens`: what programs may use plugins' pages and the metrics with: make one, list them, revoke one."""
 
 from datetime import timedelta
+from difflib import get_close_matches
 
 import click
 
@@ -43,6 +44,12 @@ def new(call: Call, name: str, scopes: tuple[str, ...], expires: str, as_json: b
     pages = {slug for slug, _ in call.host.routes}
     for plugin in sorted({scope.partition(":")[0] for scope in kept if scope != METRICS} - pages):
         output.warn(f"warning: no plugin {plugin} with pages is switched on; the token is good for it once there is")
+    known = sorted({f"{slug}:{routes.scope}" for slug, routes in call.host.routes if not routes.is_public})
+    for scope in kept:
+        plugin, _, action = scope.partition(":")
+        if scope != METRICS and action != "*" and plugin in pages and scope not in known:
+            near = get_close_matches(scope, known, 1, 0) or [f"{plugin}:*"]
+            output.warn(f"warning: no page needs {scope}, so that it opens nothing; did you mean {near[0]}?")
     token = new_token()
     with call.writing() as tx:
         expires_at = call.now + life

@@ -129,7 +129,7 @@ class Extension:
         return list(shown.routes)
 
 
-def web_crm(request: Request) -> Iterator[WebCrm]:
+def web_crm(request: HTTPConnection) -> Iterator[WebCrm]:
     """What a page of a plugin is given."""
     pages: Pages = request.scope[_PAGES]
     crm = WebCrm(site_of(request), pages.name, pages.settings)

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from anyio.to_thread import run_sync
 from fastapi import Request
 from sqlalchemy.engine import Connection
+from starlette.requests import HTTPConnection
 
 from crmkit.core.customer import Customer
 from crmkit.core.link import Link, LinkError
@@ -117,7 +118,7 @@ def given(request: Request, visit: Visit) -> dict[str, Any]:
     return {"listened": visit.setup.listened, "now": visit.now, "correlation_id": request.scope.get("correlation")}
 
 
-def site_of(request: Request) -> Site:
+def site_of(request: HTTPConnection) -> Site:
     """The site a request came to."""
     site: Site = request.app.state.site
     return site

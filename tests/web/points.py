@@ -5,6 +5,7 @@ from typing import Annotated, Any, ClassVar
 
 from fastapi import APIRouter, Query, WebSocket
 from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Route
@@ -59,6 +60,14 @@ async def hurried(crm: PageCrm) -> None:
     crm.tell(PointsGiven(points=1), key="1")
 
 
+@gives.websocket("/named")
+async def named(socket: WebSocket, crm: PageCrm) -> None:
+    await socket.accept()
+    customer = await run_in_threadpool(crm.customer, 1)
+    await socket.send_text(f"{customer and customer.name} {crm.settings.most}")
+    await socket.close()
+
+
 @gives.websocket("/live")
 async def live(socket: WebSocket) -> None:
     await socket.accept()
@@ -70,14 +79,34 @@ async def _inner(request: Request) -> PlainTextResponse:
     return PlainTextResponse("inner")
 
 
+async def _swallowed(request: Request) -> PlainTextResponse:
+    try:
+        return PlainTextResponse(f"{len(await request.body())}")
+    except Exception:
+        return PlainTextResponse("whatever")
+
+
 class _Refused(Starlette):
     """A whole application in a router."""
 
     calls: ClassVar[int] = 0
 
 
-gives.mount("/app", _Refused(routes=[Route("/page", _inner, methods=["GET", "POST"])]))
+gives.mount(
+    "/app",
+    _Refused(routes=[Route("/page", _inner, methods=["GET", "POST"]), Route("/eats", _swallowed, methods=["POST"])]),
+)
 gives.routes.append(Route("/raw", _inner))
+
+
+@public.post("/said")
+def said(body: dict[str, str]) -> int:
+    return len(body)
+
+
+@public.post("/unread")
+def unread() -> str:
+    return "not asked"
 
 
 @public.get("/hello")
@@ -98,6 +127,6 @@ def crmkit_handlers() -> Iterator[Any]:
 
 @hookimpl
 def crmkit_web() -> Iterator[Routes]:
-    yield Routes(public, is_public=True)
+    yield Routes(public, is_public=True, largest_body=2_000)
     yield Routes(gives, scope="give")
     yield Routes("tests.web.points:reads")

@@ -2,7 +2,7 @@
 
 import logging
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ async def test_what_a_page_tells_happens_once_and_reaches_handlers(plugged: Town
         for key in ("monday", "monday", "tuesday")
     ]
     assert said == [True, False, True]
+    assert plugged.local.doors.news.is_set()  # `crmkit run --serve` gives it to handlers at once
     rows = plugged.rows(t.interaction, type="points-given")
     assert [(row["profile_id"], row["actor"], row["occurred_at"], row["payload"]) for row in rows] == [
         (who, "plugin:points", NOON, {"points": 5})
@@ -188,6 +189,36 @@ async def test_nothing_is_redirected(plugged: Town) -> None:
         assert "location" not in answer.headers
 
 
+async def chunks(size: int, read: list[int]) -> AsyncIterator[bytes]:
+    yield b'{"a": "'
+    for number in range(size // 1_000):
+        read.append(number)
+        yield b"x" * 1_000
+    yield b'"}'
+
+
+async def test_a_page_is_sent_so_much_and_no_more(plugged: Town) -> None:
+    kind = {"content-type": "application/json"}
+    for told in (True, False):
+        for size, status in ((1_000, 200), (2_000, 413), (900_000, 413)):
+            read: list[int] = []
+            whole = b"".join([part async for part in chunks(size, [])]) if told else chunks(size, read)
+            answer = await plugged.client.post("/points/said", content=whole, headers=kind)
+            assert answer.status_code == status, (told, size)
+            assert len(read) <= 3
+            if status == 413:
+                assert (answer.headers["connection"], answer.text) == ("close", '{"detail":"too large"}')
+
+
+@pytest.mark.parametrize("size", [1_040_000, 1_100_000])
+async def test_what_is_guarded_is_sent_no_more_either_whatever_a_page_makes_of_it(plugged: Town, size: int) -> None:
+    caller, read = Caller(plugged, "points:*"), list[int]()
+    answer = await caller.ask("POST", "/points/app/eats", content=chunks(size, read))
+    assert answer.status_code == (200 if size < 1_048_576 else 413)
+    assert (answer.text == "whatever") is False
+    assert len(read) <= 1_049
+
+
 async def test_a_page_that_raises_harms_only_itself_and_tells_nothing(plugged: Town, caplog: Any) -> None:
     caller = Caller(plugged, "points:*")
     with caplog.at_level(logging.ERROR, "crmkit.page"):
@@ -233,6 +264,13 @@ async def test_web_sockets_are_guarded_too(plugged: Town) -> None:
         assert [message["type"] for message in said] == ["websocket.close"], path
     said = await _socket(plugged, "/points/live", Caller(plugged, "points:give").headers)
     assert [message["type"] for message in said] == ["websocket.accept", "websocket.send", "websocket.close"]
+
+
+async def test_a_web_socket_is_given_what_a_page_is_given(plugged: Town) -> None:
+    plugged.order()
+    assert plugged.profile() == 1
+    said = await _socket(plugged, "/points/named", Caller(plugged, "points:give").headers)
+    assert [message.get("text") for message in said] == [None, "Ann 100", None]
 
 
 async def test_a_schema_shows_every_page_and_what_it_needs_and_is_not_served(plugged: Town) -> None:

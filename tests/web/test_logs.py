@@ -1,5 +1,6 @@
 """The log: JSON lines on standard error, and nothing personal in any of them, whatever goes wrong."""
 
+import io
 import json
 import logging
 import warnings
@@ -165,15 +166,24 @@ def broken() -> None:
     raise RuntimeError(POISON["email"])
 
 
-@pytest.mark.parametrize(("options", "is_told"), [((), False), (("--log", "json"), False), (("--log", "text"), True)])
-def test_an_error_nobody_expected_ends_a_service_without_its_words(options: tuple[str, ...], is_told: bool):
-    result = CliRunner().invoke(broken, options)
-    assert result.exit_code == 1
-    assert isinstance(result.exception, RuntimeError) is is_told
-    if not is_told:
+@pytest.mark.parametrize("form", [(), ("--log", "json"), ("--log", "text")])
+def test_an_error_nobody_expected_ends_a_service_without_its_words(form: tuple[str, ...]):
+    result = CliRunner().invoke(broken, form)
+    assert (result.exit_code, found_in(result.output)) == (1, [])
+    assert isinstance(result.exception, SystemExit)
+    if "text" in form:
+        assert "crmkit.service ended error=RuntimeError place=test_logs.py:" in result.stderr
+    else:
         said = json.loads(result.stderr)
         assert (said["line"], said["error"]) == ("ended", "RuntimeError")
-        assert found_in(result.output) == []
+
+
+def test_an_error_nobody_expected_is_shown_whole_to_who_sits_before_it(monkeypatch: pytest.MonkeyPatch):
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stderr", terminal)
+    with pytest.raises(RuntimeError, match="zaphodia"):
+        broken.main([], standalone_mode=False)
 
 
 def test_what_nobody_reads_is_not_even_put_together():

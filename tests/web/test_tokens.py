@@ -223,6 +223,17 @@ async def test_what_makes_no_token_is_told(desk: Desk, arguments: tuple[str, ...
     assert desk.town.rows(t.token) == []
 
 
+@pytest.mark.parametrize(
+    ("scope", "near"),
+    [("points:raed", "points:read"), ("points:giev", "points:give"), ("points:read", None), ("points:*", None)],
+)
+async def test_a_token_that_would_open_nothing_is_made_with_a_warning(desk: Desk, scope: str, near: str | None) -> None:
+    said = desk.run("new", "reader", "--scope", scope, "--scope", "metrics")
+    assert (said.exit_code, "warning" in said.stderr) == (0, near is not None)
+    if near is not None:
+        assert f"no page needs {scope}, so that it opens nothing; did you mean {near}?" in said.stderr
+
+
 async def test_a_name_is_one_tokens_until_that_is_worth_nothing(desk: Desk) -> None:
     first = desk.run("new", "reader", "--scope", "points:read").stdout.strip()
     again = desk.run("new", "reader", "--scope", "points:read")
