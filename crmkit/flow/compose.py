@@ -13,6 +13,7 @@ from sqlalchemy.exc import DBAPIError
 
 from crmkit.core.account import Shop
 from crmkit.core.actions import Send, Staff
+from crmkit.core.customer import Customer
 from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.events import ContactLeft, Event
 from crmkit.core.hooks import Outgoing, Verdict
@@ -21,6 +22,7 @@ from crmkit.core.records import Address
 from crmkit.flow import key, policy
 from crmkit.flow.broadcast import ToMember
 from crmkit.flow.cap import Ledger
+from crmkit.flow.contact import WAYS
 from crmkit.flow.render import MissingVariable, Template, context_of, locale_chain
 from crmkit.flow.setup import Entry, Plugin, Setup, StaffMember
 from crmkit.store.facts import Reach
@@ -337,7 +339,12 @@ class Composer:
         }
 
     def _links(self, draft: Draft, template: Template) -> dict[str, str] | None:
-        """The pages of the customer's own that a message leads to."""
+        """The pages of the customer's own that a message leads to.
+
+        What a page says of the customer as a whole is for an address of theirs only: the one by which they are
+        recognised, or one that the shop has of the account whose news it is. A guest's order may be in anybody's name,
+        with one's own phone number.
+        """
         event, links = draft.event, self.setup.links
         by_header = template.channel == "email" and template.purpose == "marketing"
         if (
@@ -348,12 +355,11 @@ class Composer:
         ):
             return None
         profile = event.customer.profile_id
-        found = {
-            "unsubscribe": links.make("unsubscribe", profile, self.now, word=template.channel),
-            "preferences": links.make("preferences", profile, self.now),
-        }
-        if event.shop is not None:
-            found["statement"] = links.make("statement", profile, self.now, subject=event.shop.id)
+        found = {"unsubscribe": links.make("unsubscribe", profile, self.now, word=template.channel)}
+        if self._is_theirs(draft, event.customer):
+            found["preferences"] = links.make("preferences", profile, self.now)
+            if event.shop is not None:
+                found["statement"] = links.make("statement", profile, self.now, subject=event.shop.id)
         if event.order is not None:
             found["order"] = links.make("order", profile, self.now, subject=event.order.id)
             found["contact"] = links.make("contact", profile, self.now, subject=event.order.id)
@@ -362,6 +368,20 @@ class Composer:
             number = event.order.id if event.order is not None else 0
             found["survey"] = links.make("survey", profile, self.now, subject=number, word=survey)
         return found
+
+    def _is_theirs(self, draft: Draft, customer: Customer) -> bool:
+        """Whether nobody but the customer of this profile reads what goes to the message's address."""
+        kind, value = draft.address_kind, draft.address
+        if customer.key == f"{kind}:{value}":
+            return True
+        if not customer.key.startswith("buyer:"):
+            return False
+        return any(
+            (row["profile_id"], row["kind"], row["value"]) == (customer.profile_id, kind, value)
+            # what was proven on a page is reached for one order, or for offers alone; a token is the marketplace's own
+            and (kind not in WAYS or (not row["scope"] and "transactional" in row["purposes"].split(",")))
+            for row in self.reach.addresses.get(customer.id, ())
+        )
 
     def _render(self, draft: Draft, template: Template, row: dict[str, Any]) -> None:
         event = draft.event
