@@ -60,7 +60,8 @@ def take(
     fresh = outbox.add_receipts(tx, rows)
     for row in fresh:
         if row["message_id"] is None:
-            lines.later(tx, RECEIPT_WAITS, account=account, state=str(row["state"]), by=row["by"])
+            reason = _told_reason(row["reason"], State(row["state"]))
+            lines.later(tx, RECEIPT_WAITS, account=account, state=str(row["state"]), reason=reason, by=row["by"])
     _apply(tx, [row for row in fresh if row["message_id"] is not None], listened, now)
     return len(fresh)
 
@@ -188,10 +189,15 @@ def _say(tx: Connection, receipt: Mapping[str, Any], message: Mapping[str, Any],
         message=message["id"],
         account=receipt["account"],
         state=str(state),
-        reason=str(_reason(receipt["reason"], state)) if state in {State.BOUNCED, State.FAILED} else None,
+        reason=_told_reason(receipt["reason"], state),
         correlation=message["correlation_id"],
         by=receipt.get("by"),
     )
+
+
+def _told_reason(reason: str | None, state: State) -> str | None:
+    """Why it did not arrive, as the log may say it: one of ours, since a vendor's own may be anything."""
+    return str(_reason(reason, state)) if state in {State.BOUNCED, State.FAILED} else None
 
 
 def suppress_bounced(tx: Connection, messages: Sequence[Mapping[str, Any]], since: Mapping[int, datetime]) -> None:
