@@ -172,11 +172,13 @@ class Routes:
         router: a FastAPI router, or its dotted name, which is imported when pages are served.
         scope: what a token must allow, `<plugin>:<scope>`.
         is_public: anyone may call these; the plugin looks after who does.
+        largest_body: bytes of what is sent to them; more is answered 413.
     """
 
     router: Any
     scope: str = "read"
     is_public: bool = False
+    largest_body: int = 1024 * 1024
 
 
 @hookspec

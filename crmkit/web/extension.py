@@ -78,7 +78,9 @@ class Extension:
             routes, route, more = found
             if not routes.is_public:
                 await guard_of(request).admit(request, f"{self.pages.slug}:{routes.scope}")
-            await self._ask(route, {**scope, **more, _PAGES: self.pages}, receive, send)
+            await self._ask(
+                route, {**scope, **more, _PAGES: self.pages}, _Body(routes.largest_body, scope, receive), send
+            )
         except (Answered, PageError) as error:
             if scope["type"] == "http":
                 raise
@@ -97,28 +99,35 @@ class Extension:
                     partial = routes, route, more
         return partial
 
-    async def _ask(self, route: BaseRoute, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _ask(self, route: BaseRoute, scope: Scope, body: "_Body", send: Send) -> None:
         """Ask the page; what it raises ends its own answer only."""
         begun = False
 
         async def sent(message: Message) -> None:
             nonlocal begun
-            begun = True
-            await send(message)
+            if begun or not body.is_too_large:  # else it is said below, whatever the page made of it
+                begun = True
+                await send(message)
 
         try:
-            await route.handle(scope, receive, sent)
-        except _ANSWERS:
-            raise
+            if not body.is_too_large:
+                await route.handle(scope, body, sent)
         except Exception as error:  # a plugin's code; the text may hold what is personal, so only its kind is told
+            if body.is_too_large and not begun:
+                raise _too_large() from None
+            if isinstance(error, _ANSWERS):
+                raise
             PAGE_FAILED.say(page=self.pages.loaded.name, method=scope.get("method"), **told_of(error))
             if begun:
                 raise
             if scope["type"] == "websocket":
                 await send({"type": "websocket.close", "code": 1011})
                 return
-            answer = await instead(Request(scope, receive), PageError(500, "broken"))
-            await answer(scope, receive, send)
+            answer = await instead(Request(scope, body), PageError(500, "broken"))
+            await answer(scope, body, send)
+            return
+        if body.is_too_large and not begun:
+            raise _too_large()
 
     def documented(self) -> list[BaseRoute]:
         """Its pages as a schema shows them: where they are, and what they need."""
@@ -127,6 +136,44 @@ class Extension:
             needs = [] if routes.is_public else [Depends(allowed(f"{self.pages.slug}:{routes.scope}"))]
             shown.include_router(router, prefix=f"/{self.pages.slug}", dependencies=needs)
         return list(shown.routes)
+
+
+class _Body:
+    """What is sent to a page, up to so many bytes.
+
+    Args:
+        largest: so many.
+        scope: of the request; what it says of its length is believed where that is too much.
+        receive: gives what is sent.
+    """
+
+    def __init__(self, largest: int, scope: Scope, receive: Receive) -> None:
+        self.largest, self.receive, self.read = largest, receive, 0
+        lengths = [value for name, value in scope["headers"] if name == b"content-length"]
+        self.told = max((int(one[:20]) for one in lengths if one.isdigit()), default=0)
+
+    @property
+    def is_too_large(self) -> bool:
+        """Whether more came, or is to come."""
+        return max(self.read, self.told) > self.largest
+
+    async def __call__(self) -> Message:
+        """What comes next.
+
+        Raises:
+            HTTPException: 413.
+        """
+        if self.is_too_large:
+            raise _too_large()
+        message = await self.receive()
+        self.read += len(message.get("body", b"")) if message["type"] == "http.request" else 0
+        if self.is_too_large:
+            raise _too_large()
+        return message
+
+
+def _too_large() -> HTTPException:
+    return HTTPException(413, "too large", {"Connection": "close"})
 
 
 def web_crm(request: HTTPConnection) -> Iterator[WebCrm]:

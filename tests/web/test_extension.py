@@ -208,6 +208,7 @@ async def test_a_page_is_sent_so_much_and_no_more(plugged: Town) -> None:
             assert len(read) <= 3
             if status == 413:
                 assert (answer.headers["connection"], answer.text) == ("close", '{"detail":"too large"}')
+    assert (await plugged.client.post("/points/unread", content=b"x" * 2_001)).status_code == 413
 
 
 @pytest.mark.parametrize("size", [1_040_000, 1_100_000])
