@@ -103,10 +103,20 @@ class _Account:
         return _standings({one.key: one.seen for one in shown}, said)
 
 
-def statement(tx: Connection, customer: Customer, shop: Shop, now: datetime, page: int = 1) -> Statement:
-    """A page of a customer's account with a shop, the newest entries first."""
+def statement(
+    tx: Connection, customer: Customer, shop: Shop, now: datetime, page: int = 1, holding: str | None = None
+) -> Statement:
+    """A page of a customer's account with a shop, the newest entries first.
+
+    Args:
+        holding: the key of an entry or line: the page that holds it, whichever was asked for, if there is one.
+    """
     account = _account(tx, customer, shop, now)
     pages = max(1, -(-len(account.entries) // PAGE))
+    if holding is not None:
+        key = f"order-{holding.split('-')[1]}" if holding.startswith("line-") else holding
+        places = (place for place, entry in enumerate(account.entries[::-1]) if entry.key == key)
+        page = next((place // PAGE + 1 for place in places), page)
     page = min(max(page, 1), pages)
     entries = account.lined(account.entries[::-1][(page - 1) * PAGE : page * PAGE])
     standings = {key: standing for key, (standing, _) in account.standings(entries).items()}

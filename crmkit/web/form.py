@@ -16,7 +16,7 @@ _NAME = re.compile(rb"\bname=\"([^\"\r\n]{0,200})\"")
 
 
 async def read_form(request: Request) -> dict[str, list[str]]:
-    """The fields of a form, each with its values.
+    """The fields of a form, each with its values, in which a line ends as browsers count it: by one character.
 
     Raises:
         PageError: it is too large, or no form.
@@ -39,7 +39,7 @@ async def read_form(request: Request) -> dict[str, list[str]]:
     except ValueError:
         raise PageError(400, "no-form") from None
     for name, value in pairs:
-        fields.setdefault(name, []).append(value)
+        fields.setdefault(name, []).append(value.replace("\r\n", "\n"))
     return fields
 
 

@@ -52,8 +52,9 @@ async def page(town: Town, **query: Any) -> str:
 
 
 async def post(town: Town, act: str, seen: dict[str, str], text: str = "", **query: Any) -> httpx.Response:
+    """The page that is shown in the end."""
     data = {"act": act, "entry": [f"{key}~{one}" for key, one in seen.items()], "text": text}
-    return await town.client.post(path(town), data=data, params=query)
+    return await town.client.post(path(town), data=data, params=query, follow_redirects=True)
 
 
 def said(town: Town) -> list[tuple[str, Any]]:
@@ -223,7 +224,7 @@ async def test_all_that_is_shown_is_confirmed_by_one_button(town: Town):
     waiting = shown(form)
     assert len(waiting) == 2
     answer = await post(town, "all", waiting)
-    assert "Entries confirmed: 2." in answer.text
+    assert "What you confirmed is noted." in answer.text
     assert [kind for kind, _ in said(town)] == ["complaint-filed", *["statement-confirmed"] * 2]
     assert 'class="all"' not in answer.text
 
@@ -236,8 +237,81 @@ async def test_a_dispute_needs_words_but_no_book(town: Town, words: str, said_of
     order = bought(town)
     key = f"order-{order}"
     answer = await post(town, "dispute", {key: shown(await page(town))[key]}, words)
-    assert (answer.status_code, said_of_it in answer.text) == (200, True)
+    assert (answer.status_code, said_of_it in answer.text) == (422, True)
+    assert f"{words.strip()}</textarea>" in answer.text  # the words are not lost
     assert said(town) == []
+
+
+def titled(answer: httpx.Response) -> str:
+    [title] = re.findall("<title>(.*?)</title>", answer.text)
+    return str(title)
+
+
+async def test_what_was_noted_is_said_by_the_page_that_follows_first_of_all_in_its_title(town: Town):
+    order = bought(town)
+    key = f"order-{order}"
+    seen = shown(await page(town))
+    data = {"act": "confirm", "entry": f"{key}~{seen[key]}"}
+    for word, words in (("confirmed", "Thank you. This is confirmed."), ("known", "That was noted before.")):
+        answer = await town.client.post(path(town), data=data, params={"lang": "en", "x": "//evil.example"})
+        there = f"{path(town)}?page=1&done={word}&entry={key}&lang=en#{key}"
+        assert (answer.status_code, answer.headers["location"]) == (303, there)
+        after = await town.client.get(there)
+        assert titled(after) == f"{words} · Your account · Tea House"
+        assert f'<p role="status">{words}</p>' in after.text
+        assert "entry=" not in "".join(re.findall(r'<a href="([^"]*)" rel=', after.text))
+
+
+async def test_no_address_says_what_was_not_done(town: Town):
+    bought(town)
+    other = bought(town, "1002")
+    key = f"order-{other}"
+    await post(town, "confirm", {key: shown(await page(town))[key]})
+    for query in (
+        {"done": "disputed", "entry": key},
+        {"done": "confirmed", "entry": "order-1"},
+        {"done": "confirmed", "entry": "order-77"},
+        {"done": "intro"},
+        {"done": "<b>", "entry": key},
+    ):
+        assert titled(await town.client.get(path(town), params=query)) == "Your account · Tea House"
+
+
+@pytest.mark.parametrize("act", ["confirm", "dispute"])
+async def test_an_entry_that_moved_to_another_page_meanwhile_is_shown_with_what_was_noted(town: Town, act: str):
+    for number in range(PAGE):
+        bought(town, f"{number:04}", placed_at=NOON - (number + 2) * DAY)
+    seen = shown(await page(town))
+    key = [one for one in seen if one.startswith("order-")][-1]
+    line = [one for one in seen if one.startswith(f"line-{key.partition('-')[2]}-")][-1]
+    bought(town, "9999", placed_at=NOON - DAY)
+    for one in (key, line):
+        answer = await post(town, act, {one: seen[one]}, "no")
+        assert "2 of 2" in answer.text
+        words = {"confirm": "This is confirmed.", "dispute": "The shop has been told"}[act]
+        assert words in answer.text[answer.text.index(f'id="{one}"') :]
+    assert len(said(town)) == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said_of_it"), [("", "Please write what is wrong."), ("x" * 2001, "2000 characters")]
+)
+async def test_words_are_kept_where_the_entry_moved_meanwhile(town: Town, words: str, said_of_it: str):
+    for number in range(PAGE):
+        bought(town, f"{number:04}", placed_at=NOON - (number + 2) * DAY)
+    seen = shown(await page(town))
+    key = [one for one in seen if one.startswith("order-")][-1]
+    bought(town, "9999", placed_at=NOON - DAY)
+    answer = await post(town, "dispute", {key: seen[key]}, words)
+    assert said_of_it in answer.text[answer.text.index(f'id="{key}"') :]
+    assert f"{words}</textarea>" in answer.text
+
+
+async def test_lines_of_a_text_count_as_the_browser_counts_them(town: Town):
+    key = f"order-{bought(town)}"
+    words = "no\r\n" * 666  # 1,998 characters to whoever typed it
+    await post(town, "dispute", {key: shown(await page(town))[key]}, words)
+    assert town.one(t.interaction, type="complaint-filed")["payload"]["text"] == words.strip().replace("\r\n", "\n")
 
 
 async def test_words_that_no_database_takes_are_kept_as_far_as_they_can_be(town: Town):
