@@ -93,7 +93,7 @@ async def test_parcels_that_nothing_is_known_of_are_counted(town: Town):
 async def test_it_speaks_chinese_with_its_dates(town: Town):
     text = await page(town, bought(town, promised_at=NOON + 2 * DAY), lang="zh-CN")
     assert '<html lang="zh-CN">' in text
-    assert "承诺在2026年3月4日之前送达。" in text
+    assert "承诺最晚2026年3月4日送达。" in text
 
 
 async def test_days_are_those_of_the_customers_zone(town: Town):

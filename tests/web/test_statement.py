@@ -87,6 +87,17 @@ async def test_every_transaction_is_an_entry_with_the_balance_after_it(town: Tow
     assert text.rindex("Green tea") > text.index("Order 1001</h2>")
 
 
+async def test_what_is_in_the_buyers_favour_is_said_so_without_a_sign(town: Town):
+    bought(town, paid=Decimal("80.00"), paid_at=NOON - 9 * DAY)
+    for language, then, now in (
+        ("en", "In your favour then: €7.60", "In your favour"),
+        ("zh-CN", "当时应退：€7.60", "应退"),
+    ):
+        text = await page(town, lang=language)
+        assert f"<span>{then}</span>" in text
+        assert re.search(rf"<span>{now}</span>\s*<strong>€7.60</strong>", text)
+
+
 async def test_each_currency_has_a_balance(town: Town):
     bought(town)
     bought(town, "1002", currency="JPY", total=Decimal("3000"), lines=())
