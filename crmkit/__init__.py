@@ -42,7 +42,7 @@ _HOME = {
     "crmkit.core.columns": "UtcTime Json",
     "crmkit.adapters.http": "answered_at retry_after",
     "crmkit.adapters.door": (
-        "Call Hmac Reply SecretPath Signature StandardWebhooks Verified fingerprint is_fresh same secrets_of"
+        "Call Hmac PathSecret Reply SecretPath Signature StandardWebhooks Verified fingerprint is_fresh same secrets_of"
     ),
     "crmkit.adapters.stream": "Page Ref Refused Reread Start stream window",
     "crmkit.adapters.adapter": "Account Ask",
@@ -80,6 +80,9 @@ if TYPE_CHECKING:
     )
     from crmkit.adapters.door import (
         Hmac as Hmac,
+    )
+    from crmkit.adapters.door import (
+        PathSecret as PathSecret,
     )
     from crmkit.adapters.door import (
         Reply as Reply,

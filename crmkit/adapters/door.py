@@ -8,12 +8,13 @@ time, and a setting may hold two of them while the vendor changes over.
 import base64
 import hashlib
 import hmac
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
-from pydantic import SecretStr
+from pydantic import AfterValidator, Field, SecretStr
 
 from crmkit.core.errors import PluginError
 
@@ -79,6 +80,7 @@ CONTENT_TYPES = (
     "application/xml",
     "text/xml",
 )
+_IN_A_PATH = re.compile(r"[A-Za-z0-9._~-]{16,500}")
 #: Bytes of a webhook's body at the most, unless an adapter says otherwise.
 LARGEST_BODY = 1024 * 1024
 
@@ -226,9 +228,28 @@ def is_fresh(written: str, call: Call, within: timedelta) -> bool:
     return abs(call.received_at - at) <= within
 
 
+def _fit_a_path(found: SecretStr | list[SecretStr]) -> SecretStr | list[SecretStr]:
+    several = found if isinstance(found, list) else [found]
+    if not all(_IN_A_PATH.fullmatch(one.get_secret_value()) for one in several):
+        raise ValueError(
+            "stands in an address, and should be at least 16 characters of A-Z, a-z, 0-9 and . _ ~ -; "
+            "`openssl rand -hex 24` makes one"
+        )
+    return found
+
+
+#: The setting a `SecretPath` names: one, or several while the vendor changes over. What other
+#: characters become on their way, each vendor and proxy decides for itself.
+PathSecret = Annotated[SecretStr | Annotated[list[SecretStr], Field(min_length=1)], AfterValidator(_fit_a_path)]
+
+
 @dataclass(frozen=True, slots=True)
 class SecretPath:
-    """For vendors that sign nothing: the address they are given ends in a secret, `/webhooks/ACCOUNT/SECRET`."""
+    """For vendors that sign nothing: the address they are given ends in a secret, `/webhooks/ACCOUNT/SECRET`.
+
+    Attributes:
+        secret: the setting that holds the secret, a `PathSecret`.
+    """
 
     secret: str
 

@@ -2,10 +2,14 @@
 
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from urllib.parse import quote, unquote
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
 
-from crmkit import Call, Hmac, PluginError, StandardWebhooks
+from crmkit import Call, Hmac, PathSecret, PluginError, StandardWebhooks, secrets_of
 
 #: Published with the standard itself.
 SECRET, AT = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", datetime.fromtimestamp(1614265330, UTC)
@@ -45,3 +49,19 @@ def test_a_standard_webhook_is_refused_when_it_is_repeated_later(minutes: int) -
 def test_a_moment_that_is_not_signed_is_no_guard() -> None:
     with pytest.raises(PluginError, match="a timestamp that is not signed"):
         Hmac("x-signature", secret="secret", timestamp="x-timestamp")
+
+
+class Secret(BaseModel):
+    secret: PathSecret
+
+
+@given(st.text(max_size=40) | st.from_regex(r"[A-Za-z0-9._~-]{10,40}", fullmatch=True))
+def test_a_secret_that_stands_in_an_address_is_the_same_wherever_it_stands(written: str) -> None:
+    try:
+        [found] = secrets_of(Secret.model_validate({"secret": [written]}), "secret")
+        assert secrets_of(Secret.model_validate({"secret": written}), "secret") == [found]
+    except ValidationError as error:
+        assert "`openssl rand -hex 24` makes one" in str(error)
+        return
+    assert len(found) >= 16
+    assert quote(found, safe="") == unquote(found) == found

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any, Literal, cast
+from urllib.parse import quote
 
 import httpx
 
@@ -229,7 +230,7 @@ class HttpGateway(Gateway):
         if hook is None or self.account.webhook_url is None:
             return None
         secrets = secrets_of(hook, "secret")
-        return f"{self.account.webhook_url}/{secrets[0]}" if secrets else self.account.webhook_url
+        return f"{self.account.webhook_url}/{quote(secrets[0], safe='')}" if secrets else self.account.webhook_url
 
     # in
 

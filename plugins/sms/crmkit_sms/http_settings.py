@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, StringConstraints, field_validator, model_validator
 
-from crmkit import GatewaySettings, Hmac, SecretPath, Signature
+from crmkit import GatewaySettings, Hmac, PathSecret, SecretPath, Signature
 from crmkit_sms.answer import Format, Place, Scalar, said, written
 from crmkit_sms.filling import Tree
 
@@ -136,7 +136,7 @@ class Webhook(_Table):
     """How calls of the vendor are known to be its own, and how they are written."""
 
     #: the address the vendor is given ends in it; for vendors that sign nothing
-    secret: SecretStr | Annotated[list[SecretStr], Field(min_length=1)] | None = None
+    secret: PathSecret | None = None
     signature: BodySignature | None = None
     format: Format = "json"
     #: where the list is, if one call tells of several messages

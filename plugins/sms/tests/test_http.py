@@ -58,7 +58,7 @@ PIGEON = """
     [refusals.status]
     402 = "funds"
     [webhook]
-    secret = ["new-secret", "old-secret"]
+    secret = ["new-secret-of-ours", "old-secret-of-ours"]
     items = "reports"
     reply = '{"ok": true}'
     reply_type = "application/json"
@@ -175,7 +175,7 @@ async def test_the_vendor_can_be_told_where_receipts_go_and_what_the_template_wa
     await one.deliver(message(params={"name": "Ann 安"}))
     [request] = vendor.requests
     assert request.json["args"] == {"name": "Ann 安"}
-    assert (request.json["tpl"], request.json["cb"]) == ("T-order-shipped", f"{HOOK}/new-secret")
+    assert (request.json["tpl"], request.json["cb"]) == ("T-order-shipped", f"{HOOK}/new-secret-of-ours")
     assert request.headers["x-request-id"] == fingerprint("1:care:order-shipped:7")
 
 
@@ -305,7 +305,7 @@ async def test_what_a_vendor_repeats_of_ours_is_not_told(vendor, gateway, messag
     [request] = vendor.requests
     spaced = "+86 138 0013 8000, 0086-138-0013-8000"
     echo = f"{spaced} {request.target} {request.body.decode()} {' '.join(request.headers.values())} {request.query}"
-    parts = [echo[at : at + 150] for at in range(0, len(echo), 100)] + ["pa55word-of-ours new-secret"]
+    parts = [echo[at : at + 150] for at in range(0, len(echo), 100)] + ["pa55word-of-ours new-secret-of-ours"]
     for words in parts:
         for status, code, more in (
             (400, 99, ""),
@@ -321,12 +321,12 @@ async def test_what_a_vendor_repeats_of_ours_is_not_told(vendor, gateway, messag
             except (AuthError, DoubtError) as error:
                 shown = str(error)
             known = ("sk_live", "SECRET", "8001380", "0013 8000", "0013-8000", "has shipped", "Anneliese", "pa55word")
-            known += ("literal-t0ken", "new-secret", base64.b64encode(b"tea:pa55word-of-ours").decode()[:12])
+            known += ("literal-t0ken", "new-secret-of-ours", base64.b64encode(b"tea:pa55word-of-ours").decode()[:12])
             assert [one for one in known if one in shown] == []
 
 
 async def test_what_a_receipt_repeats_of_ours_is_not_kept(gateway, call) -> None:
-    item = {"msg": {"id": 77}, "state": "UNDELIV", "why": "new-secret: +86 138 0013 8000 is off"}
+    item = {"msg": {"id": 77}, "state": "UNDELIV", "why": "new-secret-of-ours: +86 138 0013 8000 is off"}
     odd = item | {"state": "OFF 13800138000"}
     receipt, refused = gateway().records(posted(call, {"reports": [item, odd]}))
     assert receipt.detail == "secret: recipient is off"
@@ -366,7 +366,7 @@ async def test_it_tells_repeats_only_where_the_vendor_does(gateway) -> None:
 # in
 
 
-def posted(call, document, secret="new-secret"):
+def posted(call, document, secret="new-secret-of-ours"):
     made = call(json.dumps(document).encode(), f"{HOOK}/{secret}", "application/json")
     return type(made)(made.body, made.headers, made.url, made.query, secret, made.received_at)
 
@@ -378,8 +378,8 @@ async def test_only_the_secret_address_is_the_vendors(gateway, call) -> None:
     one = gateway()
     first = one.verify(posted(call, REPORTS))
     assert isinstance(first, Verified)
-    assert first == one.verify(posted(call, REPORTS, "old-secret"))
-    for forged in ("", "other", "new-secret/x"):
+    assert first == one.verify(posted(call, REPORTS, "old-secret-of-ours"))
+    for forged in ("", "other", "new-secret-of-ours/x"):
         assert one.verify(posted(call, REPORTS, forged)) == Reply(401, b"unverified")
     assert one.accepts_with == Reply(200, b'{"ok": true}', "application/json")
     assert gateway(webhook=None, receipts=None, replies=None).verify(posted(call, REPORTS)).status == 401
@@ -508,6 +508,9 @@ def test_the_description_is_whole() -> None:
         ({"webhook": None}, "receipts and replies need a table `webhook`"),
         ({"receipts": None, "replies": None}, "webhook needs a table `receipts` or `replies`"),
         ({"webhook__secret": None}, "give secret or signature, one of the two: anybody could call otherwise"),
+        ({"webhook__secret": "b3arer/of-sixteen-and-more"}, "`openssl rand -hex 24` makes one"),
+        ({"webhook__secret": "b3arer-of-15-or"}, "should be at least 16 characters"),
+        ({"webhook__secret": ["new-secret-of-ours", "b3arer%of#ours?and&more"]}, "stands in an address"),
         ({"receipts__id": None, "receipts__key": None}, "give id or key"),
         ({"receipts__statuses__DELIVRD": "arrived"}, "Input should be 'sent'"),
         ({"receipts__statuses": {}}, "at least 1 item"),
