@@ -47,6 +47,10 @@ class Accounts:
         """Those of them there is something to read of."""
         return {n: e for n, e in self.named().items() if isinstance(e, ShopEntry) or e.adapter.streams()}
 
+    def called(self) -> dict[str, ShopEntry | Entry]:
+        """Those of them whose adapter reads webhooks."""
+        return {name: entry for name, entry in self.named().items() if entry.adapter.records is not Adapter.records}
+
     @asynccontextmanager
     async def open(self, entry: ShopEntry | Entry, run: Run, now: datetime) -> AsyncIterator[tuple[Adapter, Shop]]:
         """An account's adapter, open, and the account as it is stored.

@@ -135,7 +135,7 @@ class Doors:
         if opened is not None and opened.done() and not opened.cancelled() and opened.exception() is None:
             found = opened.result()
         else:
-            entry = self.accounts.named().get(account)
+            entry = self.accounts.called().get(account)
             if entry is None:
                 return door.Heard(NOBODY, "refused")
             async with asyncio.timeout(self._keeping.within):

@@ -72,7 +72,7 @@ class Gate:
     @cached_property
     def adapters(self) -> dict[str, type[Adapter]]:
         """Every account that is switched on, and what is its adapter."""
-        return {name: entry.adapter for name, entry in self.site.local.accounts.named().items()}
+        return {name: entry.adapter for name, entry in self.site.local.accounts.called().items()}
 
     @cached_property
     def strangers(self) -> Buckets:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -253,6 +254,13 @@ async def test_of_an_account_that_is_not_there_not_even_a_counter_is_kept(town: 
     assert answer.status_code == 404
     await town.local.doors.close()
     assert town.rows(t.stranger) == []
+
+
+async def test_an_account_that_takes_no_webhooks_has_no_door(migrated_url: str, tmp_path: Path):
+    town = Town(tmp_path / "town", migrated_url, '[[channels.email]]\nuse = "post"\n')
+    assert (await call(town, said(), "/webhooks/post")).status_code == 404
+    assert (await call(town, said(), "/webhooks/stall")).status_code == 200
+    town.store.close()
 
 
 @pytest.mark.parametrize(
