@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+from datetime import timedelta
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from crmkit.cli import output
 from crmkit.cli.call import Call, told, with_call
 from crmkit.cli.logs import say, with_log
 from crmkit.cli.told import Told
+from crmkit.core.duration import parse_duration
 from crmkit.core.errors import ConfigError, CrmkitError
 from crmkit.core.log import LISTENING, STEP_FAILED, STOPPED, told_of
 
@@ -23,17 +25,35 @@ if TYPE_CHECKING:
     #: Something that goes on until it is told to stop.
     Part = Callable[[asyncio.Event], Awaitable[None]]
 
+
+def duration(_: click.Context, __: click.Parameter, written: str) -> timedelta:
+    """An option's span of time."""
+    try:
+        return parse_duration(written)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 host_option = click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
 port_option = click.option("--port", type=click.IntRange(0, 65_535), default=8000, show_default=True, help="Its port.")
+
+linger_option = click.option(
+    "--linger",
+    default="0s",
+    show_default=True,
+    callback=duration,
+    help="How long to let callers in once it is to end, so that a balancer may look elsewhere.",
+)
 
 
 @click.command()
 @host_option
 @port_option
+@linger_option
 @output.json_option
 @with_log
 @with_call
-def serve(call: Call, host: str, port: int, as_json: bool) -> None:
+def serve(call: Call, host: str, port: int, linger: timedelta, as_json: bool) -> None:
     """Take in vendors' webhooks and show customers their pages, for ever.
 
     What comes in is taken in at once; shops are read, and messages sent, by `crmkit run` or `sync` and `dispatch`
@@ -47,19 +67,19 @@ def serve(call: Call, host: str, port: int, as_json: bool) -> None:
     with call.open_store() as store:
         local = Local(call.host, store)
         local.prepare()
-        server = server_of(local, host, port)
+        server = server_of(local, host, port, linger)
         asyncio.run(until_stopped(door(local, server), Keeper(local, Told(as_json)).run))
     say("stopped", STOPPED)
 
 
-def server_of(local: "Local", host: str, port: int) -> "Server":
+def server_of(local: "Local", host: str, port: int, linger: timedelta) -> "Server":
     """A server of an installation, which listens from now on.
 
     Raises:
         ConfigError: it cannot, or what it needs is not installed.
     """
     try:
-        found: Server = import_module("crmkit.web.server").of(local, host, port)
+        found: Server = import_module("crmkit.web.server").of(local, host, port, linger.total_seconds())
     except ModuleNotFoundError as error:
         if (error.name or "crmkit").partition(".")[0] == "crmkit":
             raise

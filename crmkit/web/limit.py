@@ -2,7 +2,7 @@
 
 import ipaddress
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -108,6 +108,37 @@ class Callers:
     def is_ours(self, peer: str) -> bool:
         """Whether an address is one of our own proxies."""
         return self._is_ours(peer)
+
+
+class Crowd:
+    """How many connections each address has.
+
+    Args:
+        callers: knows our own proxies, which may have any number: of whom they call for is asked elsewhere.
+    """
+
+    def __init__(self, callers: Callers | None) -> None:
+        self.callers = callers
+        self._open: Counter[str] = Counter()
+
+    def enter(self, peer: str) -> str | None:
+        """One more; by what it is counted, None where it is not."""
+        if self.callers is None or self.callers.is_ours(peer):
+            return None
+        caller = self.callers.told(peer)
+        self._open[caller] += 1
+        return caller
+
+    def is_full(self, caller: str | None, share: int) -> bool:
+        """Whether it has more than its share."""
+        return caller is not None and self._open[caller] > share
+
+    def leave(self, caller: str | None) -> None:
+        """One less."""
+        if caller is not None:
+            self._open[caller] -= 1
+            if self._open[caller] <= 0:
+                del self._open[caller]
 
 
 def _plain(written: str) -> "ipaddress.IPv4Address | ipaddress.IPv6Address | None":

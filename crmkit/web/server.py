@@ -8,7 +8,6 @@ import asyncio
 import gc
 import socket
 import sys
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from crmkit.core.errors import ConfigError
 from crmkit.engine.local import Local
 from crmkit.web.app import create
-from crmkit.web.limit import SHARE, Callers
+from crmkit.web.limit import SHARE, Callers, Crowd
 
 #: Seconds after which the thread that keeps webhooks gets the interpreter from the one that hears them: Python's own
 #: 5 ms, waited for with every statement, are longer than a commit.
@@ -36,7 +35,8 @@ class Patience:
         body: from then on until its body is; a route may wait less long.
         idle: between requests.
         reading: until a client goes on reading what it is answered.
-        ending: for requests in flight once the server is to end.
+        lingering: once the server is to end, until nobody is let in any more; that it ends is said at once.
+        ending: from then on for requests in flight.
         connections: at once; more are told to come again, and so is an address that has its share of them already.
         largest_head: bytes of a request that are neither its body nor round it: where to, and fields before and after.
         most_fields: of them.
@@ -46,6 +46,7 @@ class Patience:
     body: float = 20.0
     idle: float = 20.0
     reading: float = 20.0
+    lingering: float = 0.0
     ending: float = 10.0
     connections: int = 1_000
     largest_head: int = 32 * 1024
@@ -65,37 +66,6 @@ def _closing(status: str, more: str = "") -> bytes:
 _ROUND_A_CHUNK = 32
 _CROWDED = _closing("503 Service Unavailable", "retry-after: 1\r\n")
 _LONG = _closing("431 Request Header Fields Too Large")
-
-
-class Crowd:
-    """How many connections each address has.
-
-    Args:
-        callers: knows our own proxies, which may have any number: of whom they call for is asked elsewhere.
-    """
-
-    def __init__(self, callers: Callers | None) -> None:
-        self.callers = callers
-        self._open: Counter[str] = Counter()
-
-    def enter(self, peer: str) -> str | None:
-        """One more; by what it is counted, None where it is not."""
-        if self.callers is None or self.callers.is_ours(peer):
-            return None
-        caller = self.callers.told(peer)
-        self._open[caller] += 1
-        return caller
-
-    def is_full(self, caller: str | None, share: int) -> bool:
-        """Whether it has more than its share."""
-        return caller is not None and self._open[caller] > share
-
-    def leave(self, caller: str | None) -> None:
-        """One less."""
-        if caller is not None:
-            self._open[caller] -= 1
-            if self._open[caller] <= 0:
-                del self._open[caller]
 
 
 class Connection(HttpToolsProtocol):
@@ -268,7 +238,7 @@ class Server:
     ) -> None:
         patience = patience or Patience()
         protocol = type("Connection", (Connection,), {"patience": patience, "crowd": Crowd(callers)})
-        self._socket, self._ending = _listening(host, port), ending
+        self._socket, self._ending, self._lingering = _listening(host, port), ending, patience.lingering
         self.port: int = self._socket.getsockname()[1]
         self._uvicorn = _Uvicorn(
             uvicorn.Config(
@@ -297,6 +267,9 @@ class Server:
         finally:
             stopping.cancel()
             self._ending()
+            await asyncio.wait(
+                [serving], timeout=self._lingering
+            )  # whoever distributes calls looks elsewhere meanwhile
             self._uvicorn.should_exit = True
             await serving
 
@@ -322,12 +295,17 @@ def _listening(host: str, port: int) -> socket.socket:
     return found
 
 
-def of(local: Local, host: str, port: int) -> Server:
+def of(local: Local, host: str, port: int, lingering: float = 0.0) -> Server:
     """A server of an installation.
+
+    Args:
+        local: the installation.
+        host, port: where.
+        lingering: seconds for which it lets callers in, once it is to end.
 
     Raises:
         ConfigError: it cannot listen there.
     """
     app, web = create(local), local.host.config.web
-    patience, callers = Patience(connections=web.connections), Callers(web.proxies)
+    patience, callers = Patience(connections=web.connections, lingering=lingering), Callers(web.proxies)
     return Server(app, host, port, patience, ending=app.state.health.end, callers=callers)

@@ -36,8 +36,8 @@ def database_kind() -> str:
 class Served:
     """An application on a port of its own."""
 
-    def __init__(self, app: Any, patience: Patience, callers: Callers | None) -> None:
-        self.server = Server(app, "127.0.0.1", 0, patience, callers=callers)
+    def __init__(self, app: Any, patience: Patience, **more: Any) -> None:
+        self.server = Server(app, "127.0.0.1", 0, patience, **more)
         self.stop = asyncio.Event()
         self.url = f"http://127.0.0.1:{self.server.port}"
 
@@ -46,8 +46,8 @@ class Served:
 
 
 @asynccontextmanager
-async def served(app: Any, patience: Patience = QUICK, callers: Callers | None = None) -> AsyncIterator[Served]:
-    found = Served(app, patience, callers)
+async def served(app: Any, patience: Patience = QUICK, **more: Any) -> AsyncIterator[Served]:
+    found = Served(app, patience, **more)
     running = asyncio.create_task(found.server.run(found.stop))
     try:
         yield found
@@ -258,7 +258,7 @@ async def test_a_crowd_is_turned_away_and_who_came_first_is_served(town: Town):
 
 async def test_one_address_takes_its_share_of_connections_only(town: Town):
     patience = replace(QUICK, connections=40, head=2, idle=2)
-    async with served(town.app, patience, Callers(["127.0.0.9/32"])) as at:
+    async with served(town.app, patience, callers=Callers(["127.0.0.9/32"])) as at:
         opened = [await at.connect() for _ in range(5)]
         await asyncio.sleep(0.05)
         assert (await answered(at)).startswith(b"HTTP/1.1 503 ")
@@ -325,6 +325,19 @@ async def test_what_is_in_flight_may_end_and_what_comes_later_is_not_taken(town:
     assert len(town.rows(t.inbox)) == 1
 
 
+async def test_whoever_asks_is_told_of_the_end_for_as_long_as_the_server_lingers(town: Town):
+    async with served(town.app, replace(QUICK, lingering=0.4), ending=town.app.state.health.end) as at:
+        at.stop.set()
+        await asyncio.sleep(0.1)
+        async with httpx.AsyncClient(base_url=at.url) as client:
+            told = await client.get("/readyz")
+            heard = await client.post("/webhooks/stall", content=said(), headers=signed(said()))
+        await asyncio.sleep(0.6)
+        with pytest.raises(OSError):
+            await at.connect()
+    assert (told.status_code, told.json()["state"], heard.status_code) == (503, "ending", 200)
+
+
 async def test_nobody_holds_up_the_end_for_long(town: Town):
     began = time.monotonic()
     async with served(town.app, replace(QUICK, body=30)) as at:
@@ -371,7 +384,8 @@ webhook_secret = "s3cret"
 
 
 @pytest.mark.parametrize(
-    ("command", "number"), [(["serve"], signal.SIGTERM), (["run", "--serve", "--every", "1h"], signal.SIGINT)]
+    ("command", "number"),
+    [(["serve"], signal.SIGTERM), (["run", "--serve", "--every", "1h", "--linger", "1s"], signal.SIGINT)],
 )
 def test_the_server_ends_when_it_is_told_to(tmp_path: Path, command: list[str], number: signal.Signals):
     (tmp_path / "crmkit.toml").write_text(CONFIG)
