@@ -74,10 +74,24 @@ class Links:
     url: str
     keys: Sequence[bytes]
 
-    def make(self, purpose: str, profile_id: int, now: datetime, *, subject: int = 0, word: str = "") -> str:
-        """The address of a page for one customer. The same day and the same facts give the same address."""
+    def make(
+        self,
+        purpose: str,
+        profile_id: int,
+        now: datetime,
+        *,
+        subject: int = 0,
+        word: str = "",
+        until: date | None = None,
+    ) -> str:
+        """The address of a page for one customer. The same day and the same facts give the same address.
+
+        Args:
+            until: the last day it opens, where it is to end before its time.
+        """
         letter, days = PURPOSES[purpose]
-        until = now.astimezone(UTC).date() + timedelta(days=days)
+        usual = now.astimezone(UTC).date() + timedelta(days=days)
+        until = usual if until is None else min(until, usual)
         said = _pack((until - _EPOCH).days, profile_id, subject) + word.encode()
         token = base64.urlsafe_b64encode(said + _sign(self.keys[0], letter, said)).rstrip(b"=").decode()
         return f"{self.url.rstrip('/')}/{letter}/{token}"

@@ -167,7 +167,8 @@ def _link(
     proof = f"[code sent to {value} {row['left_at'].isoformat()}, entered {now.isoformat()}]"
     for purpose, wording in choices.items():
         said = f"{wording} {proof}"
-        preference.allow(tx, profile, value, WAYS[kind], purpose, wording=said, listened=listened, now=now)
+        given: dict[str, Any] = {"listened": listened, "now": now, "correlation_id": correlation_id}
+        preference.allow(tx, profile, value, WAYS[kind], purpose, wording=said, **given)
     told = _told(ContactProven.name, row, order, {"kind": kind, "address": value}, now, correlation_id)
     log.append(tx, [told], listened, now)
 

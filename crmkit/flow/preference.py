@@ -43,6 +43,13 @@ class Channel:
         return all(is_suppressed for _, is_suppressed in self.addresses)
 
 
+def newest(tx: Connection, family: int) -> int:
+    """The number of the newest entry of the ledger about a customer, 0 where there is none."""
+    members = customers.members(tx, [family])[family]
+    addresses = {row["value"] for row in customers.addresses_of(tx, members)}
+    return max((entry["id"] for entry in customers.consent_of(tx, members, addresses)), default=0)
+
+
 def channels(setup: Setup, reach: Reach, family: int) -> list[Channel]:
     """The channels by which a customer can be reached, in the order of the configuration."""
     found = []
@@ -77,6 +84,7 @@ def withdraw(
     wording: str | None,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> bool:
     """The customer wants no more of this; it holds for the addresses they are reached at too. False: known already.
 
@@ -87,7 +95,9 @@ def withdraw(
     said = _Said(tx, profile, channel, purpose, now)
     addresses = {row["value"] for row in customers.addresses_of(tx, said.members) if _is_of(channel, row["kind"])}
     keys = [(profile, None), *((None, one) for one in sorted(addresses))]
-    return said.enter([key for key in keys if not said.is_withdrawn(*key)], "withdrawn", wording, listened)
+    return said.enter(
+        [key for key in keys if not said.is_withdrawn(*key)], "withdrawn", wording, listened, correlation_id
+    )
 
 
 def grant(
@@ -99,6 +109,7 @@ def grant(
     wording: str | None,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> bool:
     """The customer wants this: said of the profile, and wherever this customer had said that it is not wanted.
 
@@ -108,7 +119,7 @@ def grant(
     """
     said = _Said(tx, profile, channel, purpose, now)
     others = [key for key in said.subjects() if key != (profile, None) and said.is_withdrawn(*key)]
-    return said.enter([(profile, None), *others], "granted", wording, listened)
+    return said.enter([(profile, None), *others], "granted", wording, listened, correlation_id)
 
 
 def allow(
@@ -121,6 +132,7 @@ def allow(
     wording: str | None,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> bool:
     """Whoever is reached at an address wants this there: said of that address, and of nothing and nobody else.
 
@@ -129,7 +141,7 @@ def allow(
     said = _Said(tx, profile, channel, purpose, now, (address,))
     if purpose == "transactional" and said.is_withdrawn(None, address):
         return False
-    return said.enter([(None, address)], "granted", wording, listened)
+    return said.enter([(None, address)], "granted", wording, listened, correlation_id)
 
 
 def speak(tx: Connection, profile: int, locale: str, now: datetime) -> None:
@@ -183,6 +195,7 @@ class _Said:
         state: str,
         wording: str | None,
         listened: Collection[str],
+        correlation_id: str | None,
     ) -> bool:
         """Enter it of these. False: nothing of it is new."""
         entry = {
@@ -193,6 +206,7 @@ class _Said:
             "actor": "customer",
             "wording": wording,
             "occurred_at": self.now,
+            "correlation_id": correlation_id,
         }
         entries = [{**entry, "profile_id": profile, "address": address} for profile, address in keys]
         return bool(consent.enter(self.tx, entries, listened=listened, now=self.now)) if entries else False

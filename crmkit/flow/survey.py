@@ -28,6 +28,7 @@ def answer(
     *,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> bool:
     """Tell that a survey was answered. False: it was before, and nothing of this is kept."""
     bulk.lock(tx, f"survey:{customer.id}")
@@ -43,6 +44,7 @@ def answer(
         "occurred_at": now,
         "payload": {name: value for name, value in payload.items() if value is not None},
         "key": _key(survey, order, customer.profile_id),
+        "correlation_id": correlation_id,
     }
     return bool(log.append(tx, [row], listened, now))
 

@@ -4,19 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from sqlalchemy.engine import Connection
 
 from crmkit.flow import preference
-from crmkit.store import facts
+from crmkit.store import bulk, facts
 from crmkit.web.form import read_form
-from crmkit.web.page import LANGUAGES, language_of, say, show, spoken
-from crmkit.web.site import Site, Visit, site_of
+from crmkit.web.page import DONE, LANGUAGES, language_of, say, show, spoken, then
+from crmkit.web.site import Site, Visit, given, site_of
 
 router = APIRouter()
 
 #: Channels that pages have words for.
-_NAMED = frozenset({"email", "sms", "call"})
+NAMED = frozenset({"email", "sms", "call"})
+#: The word of a link that only takes back.
+WITHDRAW = "withdraw"
 
 
 @router.api_route("/p/{token}", methods=["GET", "HEAD"])
@@ -27,23 +29,25 @@ async def look(request: Request, token: str) -> HTMLResponse:
     return await _shown(request, site, visit, language_of(request, visit.customer))
 
 
-@router.post("/p/{token}")
-async def save(request: Request, token: str) -> HTMLResponse:
-    """What the customer changed: what was shown otherwise than it is sent back; all else stays as it is meanwhile."""
+@router.post("/p/{token}", response_model=None)
+async def save(request: Request, token: str) -> Response:
+    """What the customer changed: what is sent back otherwise than it was shown; all else stays as it is.
+
+    A form that was made before something else changed is not taken: sent again, it would undo that.
+    """
     site = site_of(request)
     visit = await site.read(site.visit, "p", token)
     form = await read_form(request)
     language = _chosen(form, "language") or language_of(request, visit.customer)
     wanted = _chosen(form, "speak")
     speaks = wanted if wanted != (form.get("spoke") or [""])[0] else None
-    await site.write(_save, visit, form, language, speaks)
-    visit = await site.read(site.visit, "p", token)
-    return await _shown(request, site, visit, speaks or language, is_saved=True)
+    is_saved = await site.write(_save, visit, form, language, speaks, **given(request, visit))
+    return then(request, f"/p/{token}", speaks or language, "saved" if is_saved else "moved")
 
 
 def label(language: str, channel: str, purpose: str) -> str:
     """What a box of the page says."""
-    return say(language, f"preferences.{purpose}-{channel if channel in _NAMED else 'other'}", channel=channel)
+    return say(language, f"preferences.{purpose}-{channel if channel in NAMED else 'other'}", channel=channel)
 
 
 def masked(row: Mapping[str, Any]) -> str:
@@ -55,56 +59,78 @@ def masked(row: Mapping[str, Any]) -> str:
     return f"••• {value[-3:]}" if "phone" in kind else ""
 
 
-def _save(tx: Connection, visit: Visit, form: Mapping[str, Sequence[str]], language: str, speaks: str | None) -> None:
-    profile, listened, now = visit.customer.profile_id, visit.setup.listened, visit.now
-    if "none" in form:
-        wording = say(language, "preferences.none")
-        preference.withdraw(tx, profile, "*", "*", wording=wording, listened=listened, now=now)
-        return
+def _save(
+    tx: Connection, visit: Visit, form: Mapping[str, Sequence[str]], language: str, speaks: str | None, **told: Any
+) -> bool:
+    """Enter what was changed. False: something else was, since the form was made, and nothing is entered."""
+    bulk.lock(tx, bulk.INGEST)
+    profile, only_less = visit.customer.profile_id, visit.link.word == WITHDRAW
+    if speaks is not None and not only_less:
+        preference.speak(tx, profile, speaks, visit.now)
+    if "none" in form:  # that is taken however old the form is
+        preference.withdraw(tx, profile, "*", "*", wording=say(language, "preferences.none"), **told)
+        return True
+    changes = [one for one in _changes(tx, visit, form) if not (only_less and one[2])]
+    if changes and (form.get("mark") or [""])[0] != str(preference.newest(tx, visit.customer.id)):
+        return False
+    for channel, purpose, is_wanted in changes:
+        say_it = preference.grant if is_wanted else preference.withdraw
+        wording = f"{say(language, 'preferences.want')} {label(language, channel, purpose)}"
+        say_it(tx, profile, channel, purpose, wording=wording, **told)
+    return True
+
+
+def _changes(tx: Connection, visit: Visit, form: Mapping[str, Sequence[str]]) -> list[tuple[str, str, bool]]:
+    """What is wanted otherwise than it was shown, and than it holds: channel, purpose, and whether it is wanted."""
     reach = facts.reach_of(tx, [visit.customer.id], visit.now)
-    was, is_ = set(form.get("was", ())), set(form.get("is", ()))
-    shown = set(form.get("shown", ()))
+    was, is_, shown = (set(form.get(name, ())) for name in ("was", "is", "shown"))
+    found = []
     for channel in preference.channels(visit.setup, reach, visit.customer.id):
         for purpose, is_allowed in channel.allowed.items():
             box = f"{channel.name}.{purpose}"
             is_wanted = box in is_
-            if box not in shown or is_wanted == (box in was) or is_wanted == is_allowed:
-                continue
-            say_it = preference.grant if is_wanted else preference.withdraw
-            wording = f"{say(language, 'preferences.want')} {label(language, channel.name, purpose)}"
-            say_it(tx, profile, channel.name, purpose, wording=wording, listened=listened, now=now)
-    if speaks is not None:
-        preference.speak(tx, profile, speaks, visit.now)
+            if box in shown and is_wanted != (box in was) and is_wanted != is_allowed:
+                found.append((channel.name, purpose, is_wanted))
+    return found
 
 
 def _chosen(form: Mapping[str, Sequence[str]], field: str) -> str | None:
     return next((one for one in form.get(field, ()) if one in LANGUAGES), None)
 
 
-async def _shown(request: Request, site: Site, visit: Visit, language: str, *, is_saved: bool = False) -> HTMLResponse:
-    reach = await site.read(facts.reach_of, [visit.customer.id], visit.now)
+async def _shown(request: Request, site: Site, visit: Visit, language: str) -> HTMLResponse:
+    reach, mark = await site.read(_held, visit)
+    only_less = visit.link.word == WITHDRAW
     channels = [
         {
             "name": channel.name,
             "title": say(
                 language,
-                f"preferences.channel-{channel.name if channel.name in _NAMED else 'other'}",
+                f"preferences.channel-{channel.name if channel.name in NAMED else 'other'}",
                 channel=channel.name,
             ),
-            "addresses": [(masked(row), is_suppressed) for row, is_suppressed in channel.addresses],
+            "addresses": [] if only_less else [(masked(row), is_dead) for row, is_dead in channel.addresses],
             "is_suppressed": channel.is_suppressed,
             "boxes": [
                 {"name": f"{channel.name}.{purpose}", "label": label(language, channel.name, purpose), "is": is_allowed}
                 for purpose, is_allowed in channel.allowed.items()
+                if is_allowed or not only_less
             ],
         }
         for channel in preference.channels(visit.setup, reach, visit.customer.id)
     ]
+    done = request.query_params.get(DONE)
     return show(
         request,
         "preferences.html",
         language=language,
-        channels=channels,
+        channels=[one for one in channels if one["boxes"] or not only_less],
+        only_less=only_less,
+        mark=mark,
         spoken=spoken(visit.customer.locale or "") or "",
-        is_saved=is_saved,
+        done=done if done in ("saved", "moved") else "",
     )
+
+
+def _held(tx: Connection, visit: Visit) -> tuple[facts.Reach, int]:
+    return facts.reach_of(tx, [visit.customer.id], visit.now), preference.newest(tx, visit.customer.id)

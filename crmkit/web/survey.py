@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, Response
 from sqlalchemy.engine import Connection
 
-from crmkit.core.survey import Answers, Question, Survey, said
+from crmkit.core.survey import LONGEST, Answers, Question, Survey, said
 from crmkit.flow import survey
 from crmkit.store import orders
 from crmkit.store.bulk import Row
 from crmkit.web.form import read_form
-from crmkit.web.page import language_of, show
-from crmkit.web.site import PageError, Site, Visit, site_of
+from crmkit.web.page import language_of, show, then
+from crmkit.web.site import PageError, Site, Visit, given, site_of
 
 router = APIRouter()
 
@@ -25,25 +25,24 @@ async def ask(request: Request, token: str) -> HTMLResponse:
     visit, order, is_answered = await site.read(_opened, site, token)
     asked = site.local.host.surveys.get(visit.link.word)
     if asked is None:
-        return show(request, "survey.html", customer=visit.customer, state="over", status=410)
+        return show(request, "survey.html", customer=visit.customer, state="over", flawed="", status=410)
     return _shown(request, visit, order, asked, {}, Answers(), is_answered=is_answered)
 
 
-@router.post("/q/{token}")
-async def answer(request: Request, token: str) -> HTMLResponse:
+@router.post("/q/{token}", response_model=None)
+async def answer(request: Request, token: str) -> Response:
     """Take the answers; what cannot be taken is said beside its question, with the rest as it was filled in."""
     site = site_of(request)
     form = await read_form(request)
     visit, order, is_answered = await site.read(_opened, site, token)
     asked = site.local.host.surveys.get(visit.link.word)
     if asked is None:
-        return show(request, "survey.html", customer=visit.customer, state="over", status=410)
+        return show(request, "survey.html", customer=visit.customer, state="over", flawed="", status=410)
     answers = asked.read(form)
     if answers.flaws and not is_answered:
         return _shown(request, visit, order, asked, form, answers, is_answered=False)
-    given = {"listened": visit.setup.listened, "now": visit.now}
-    await site.write(survey.answer, visit.customer, asked.name, order, answers, **given)
-    return _shown(request, visit, order, asked, form, answers, is_answered=True)
+    await site.write(survey.answer, visit.customer, asked.name, order, answers, **given(request, visit))
+    return then(request, f"/q/{token}", language_of(request, visit.customer), "answered")
 
 
 def _opened(tx: Connection, site: Site, token: str) -> tuple[Visit, Row | None, bool]:
@@ -65,6 +64,7 @@ def _shown(
     is_answered: bool,
 ) -> HTMLResponse:
     language = language_of(request, visit.customer)
+    flawed = [] if is_answered else [one.name for one in asked.questions if one.name in answers.flaws]
     shop = visit.setup.shops.get(order["shop_id"]) if order is not None else None
     return show(
         request,
@@ -74,6 +74,8 @@ def _shown(
         status=422 if answers.flaws and not is_answered else 200,
         survey={"title": said(asked.title, language), "intro": said(asked.intro, language)},
         thanks=said(asked.thanks, language),
+        longest=LONGEST,
+        flawed=flawed[0] if flawed else "",
         questions=[_question(one, language, form.get(one.name, ()), answers) for one in asked.questions],
         title=shop.title if shop is not None else site_of(request).title,
     )

@@ -4,10 +4,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from crmkit.flow import preference
+from crmkit.web.form import read_form
 from crmkit.web.page import language_of, say, show
-from crmkit.web.site import Visit, site_of
+from crmkit.web.preferences import NAMED, WITHDRAW
+from crmkit.web.site import PageError, Visit, given, site_of
 
 router = APIRouter()
+
+#: What is kept as the wording where a mail program asked, and no page was read.
+ONE_CLICK = "one-click (List-Unsubscribe)"
 
 
 @router.api_route("/u/{token}", methods=["GET", "HEAD"])
@@ -23,29 +28,43 @@ async def unsubscribe(request: Request, token: str) -> HTMLResponse:
     site = site_of(request)
     visit = await site.read(site.visit, "u", token)
     channel = visit.link.word
+    asked = say(language_of(request, visit.customer), f"unsubscribe.ask-{_said_of(channel)}", channel=channel)
     await site.write(
         preference.withdraw,
         visit.customer.profile_id,
         channel,
         "marketing",
-        wording=say(language_of(request, visit.customer), f"unsubscribe.ask-{_said_of(channel)}"),
-        listened=visit.setup.listened,
-        now=visit.now,
+        wording=ONE_CLICK if await _is_one_click(request) else asked,
+        **given(request, visit),
     )
     return _shown(request, visit, is_done=True)
 
 
+async def _is_one_click(request: Request) -> bool:
+    """Whether a mail program asked, and not somebody who read the page (RFC 8058)."""
+    try:
+        form = await read_form(request)
+    except PageError:
+        return False  # whatever was sent: who unsubscribes is unsubscribed
+    return form.get("List-Unsubscribe") == ["One-Click"]
+
+
 def _shown(request: Request, visit: Visit, *, is_done: bool) -> HTMLResponse:
-    links = site_of(request).local.host.config.links
+    links, link = site_of(request).local.host.config.links, visit.link
+    # a link that was passed on gives nobody more, and no longer, than it did itself
+    leads = (
+        "" if links is None else links.make("preferences", link.profile_id, visit.now, word=WITHDRAW, until=link.until)
+    )
     return show(
         request,
         "unsubscribe.html",
         customer=visit.customer,
-        channel=_said_of(visit.link.word),
+        said=_said_of(link.word),
+        channel=link.word,
         is_done=is_done,
-        preferences=links.make("preferences", visit.link.profile_id, visit.now) if links is not None else "",
+        preferences=leads,
     )
 
 
 def _said_of(channel: str) -> str:
-    return channel if channel in ("email", "sms") else "other"
+    return channel if channel in NAMED else "other"

@@ -1,9 +1,10 @@
 """Preferences: the page says what dispatch does, and changes what its reader changed and nothing else."""
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -57,6 +58,15 @@ def form(page: httpx.Response, **changes: bool) -> dict[str, list[str]]:
     return {**sent, "speak": re.findall(r'<option value="([^"]*)"[^>]* selected', page.text)}
 
 
+async def post(town: Town, path: str, data: Mapping[str, Any]) -> httpx.Response:
+    """Send the form; the page it leads to."""
+    answer = await town.client.post(path, data=data)
+    assert answer.status_code == 303
+    assert answer.headers["location"].startswith(f"{path}?")
+    assert answer.headers["cache-control"] == "no-store"
+    return await town.client.get(answer.headers["location"])
+
+
 def ledger(town: Town) -> list[tuple[str, ...]]:
     rows = town.rows(t.consent)
     return [("address" if row["address"] else "profile", row["channel"], row["purpose"], row["state"]) for row in rows]
@@ -78,7 +88,7 @@ async def test_it_shows_what_holds(town: Town, path: str):
 
 async def test_a_grant_is_an_opt_in_with_the_words_it_was_given_to(town: Town, path: str):
     page = await town.client.get(f"{path}?lang=zh-CN")
-    answer = await town.client.post(path, data=form(page, email_marketing=True))
+    answer = await post(town, path, data=form(page, email_marketing=True))
     assert boxes(answer)["email.marketing"]
     assert "您的选择已保存" in answer.text
     row = town.one(t.consent)
@@ -91,11 +101,12 @@ async def test_a_grant_is_an_opt_in_with_the_words_it_was_given_to(town: Town, p
 
 async def test_saving_twice_or_without_a_change_writes_nothing_new(town: Town, path: str):
     page = await town.client.get(path)
-    await town.client.post(path, data=form(page))
+    await post(town, path, data=form(page))
     assert ledger(town) == []
     for _ in range(3):
         town.now += MINUTE
-        await town.client.post(path, data=form(page, email_marketing=True, sms_transactional=False))
+        answer = await post(town, path, data=form(page, email_marketing=True, sms_transactional=False))
+        assert "Your choices are saved." in answer.text
     assert ledger(town) == [
         ("profile", "email", "marketing", "granted"),
         ("profile", "sms", "transactional", "withdrawn"),
@@ -104,17 +115,32 @@ async def test_saving_twice_or_without_a_change_writes_nothing_new(town: Town, p
     assert town.one(t.consent, address="+12025550123")["state"] == "withdrawn"
 
 
-async def test_a_stale_form_changes_only_what_this_reader_changed(town: Town, path: str):
+async def test_a_form_is_not_taken_once_something_else_was_changed(town: Town, path: str):
     stale = await town.client.get(path)
-    await town.client.post(path, data=form(stale, sms_transactional=False, email_marketing=True))
+    await post(town, path, data=form(stale, email_marketing=True))
     town.now += MINUTE
-    answer = await town.client.post(path, data=form(stale, sms_marketing=True))
-    assert boxes(answer) == {
-        "email.transactional": True,
-        "email.marketing": True,
-        "sms.transactional": False,
-        "sms.marketing": True,
-    }
+    await post(town, path, data=form(await town.client.get(path), email_marketing=False))
+    before = ledger(town)
+    town.now += MINUTE
+    for changes in ({"email_marketing": True}, {"sms_marketing": True, "email_marketing": True}):
+        answer = await post(town, path, data=form(stale, **changes))
+        assert "nothing of it was saved" in answer.text
+        assert "<title>Not saved · " in answer.text
+        assert boxes(answer)["email.marketing"] is False
+    assert ledger(town) == before
+    town.now += MINUTE
+    await post(town, path, data={**form(stale), "none": "1"})  # that is taken from a form of any age
+    assert ("profile", "*", "*", "withdrawn") in ledger(town)
+
+
+async def test_what_was_done_is_said_once_and_first(town: Town, path: str):
+    page = await town.client.get(path)
+    done = await post(town, path, data=form(page, email_marketing=True))
+    assert "<title>Saved · " in done.text
+    assert "done=" not in "".join(re.findall(r'href="([^"]*)"', done.text))
+    odd = await town.client.get(f"{path}?done=<script>")
+    assert "<script" not in odd.text
+    assert "Saved" not in odd.text
 
 
 async def test_what_was_stopped_can_be_wanted_again_and_stopped_again(town: Town, path: str):
@@ -122,32 +148,54 @@ async def test_what_was_stopped_can_be_wanted_again_and_stopped_again(town: Town
         for wanted in (True, False):
             town.now += MINUTE
             page = await town.client.get(path)
-            answer = await town.client.post(path, data=form(page, email_marketing=wanted))
+            answer = await post(town, path, data=form(page, email_marketing=wanted))
             assert boxes(answer)["email.marketing"] is wanted, times
 
 
-async def test_unsubscribing_shows_here_and_is_undone_here(town: Town, path: str):
-    await town.client.post(path, data=form(await town.client.get(path), email_marketing=True))
+async def test_what_unsubscribing_leads_to_only_takes_back(town: Town, path: str):
+    every = {"email_marketing": True, "sms_marketing": True}
+    await post(town, path, data=form(await town.client.get(path), **every))
     town.now += MINUTE
-    done = await town.client.post(town.path("unsubscribe", town.profile(), word="email"))
-    [undo] = re.findall(r'href="(https://[^"]+/p/[^"]+)"', done.text)
-    page = await town.client.get(undo)
-    assert boxes(page)["email.marketing"] is False
+    unsubscribe = town.path("unsubscribe", town.profile(), word="email")
+    done = await town.client.post(unsubscribe)
+    [less] = re.findall(r'href="https://[^"/]+(/p/[^"]+)"', done.text)
+    page = await town.client.get(less)
+    assert boxes(page) == {"email.transactional": True, "sms.transactional": True, "sms.marketing": True}
+    assert "buyers.example" not in page.text
     town.now += MINUTE
-    assert boxes(await town.client.post(undo, data=form(page, email_marketing=True)))["email.marketing"] is True
-    assert town.rows(t.consent, address="ann@buyers.example")[-1]["state"] == "granted"
+    asks = form(page, email_marketing=True, sms_marketing=False)
+    answer = await post(town, less, data={**asks, "shown": [*asks["shown"], "email.marketing"], "speak": "zh-CN"})
+    assert boxes(answer) == {"email.transactional": True, "sms.transactional": True}
+    assert town.one(t.profile, id=town.profile())["locale"] is None
+    assert boxes(await town.client.get(path))["email.marketing"] is False
+
+
+async def test_what_unsubscribing_leads_to_ends_with_its_link(town: Town, path: str):
+    unsubscribe = town.path("unsubscribe", town.profile(), word="email")
+    town.now += timedelta(days=399)
+    asked = await town.client.get(unsubscribe)
+    [less] = re.findall(r'href="https://[^"/]+(/p/[^"]+)"', asked.text)
+    assert (await town.client.get(less)).status_code == 200
+    town.now += timedelta(days=2)
+    assert (await town.client.get(less)).status_code == 410
+
+
+async def test_what_a_page_says_can_be_found_in_the_log(town: Town, path: str):
+    answer = await town.client.post(path, data=form(await town.client.get(path), email_marketing=True))
+    told = town.one(t.interaction, type="consent-changed")
+    assert told["correlation_id"] == answer.headers["x-request-id"]
 
 
 async def test_stop_everything_stops_everything(town: Town, path: str):
     page = await town.client.get(path)
     for _ in range(2):
         town.now += MINUTE
-        answer = await town.client.post(path, data={**form(page, email_marketing=True), "none": "1"})
+        answer = await post(town, path, data={**form(page, email_marketing=True), "none": "1"})
         assert not any(boxes(answer).values())
     assert {row[1:] for row in ledger(town)} == {("*", "*", "withdrawn")}
     assert len(ledger(town)) == 3
     town.now += MINUTE
-    answer = await town.client.post(path, data=form(answer, email_transactional=True))
+    answer = await post(town, path, data=form(answer, email_transactional=True))
     assert [name for name, checked in boxes(answer).items() if checked] == ["email.transactional"]
 
 
@@ -163,7 +211,7 @@ async def test_an_address_that_came_back_is_shown_as_such(town: Town, path: str)
 
 async def test_the_language_chosen_here_goes_before_what_a_shop_says(town: Town, path: str):
     page = await town.client.get(path)
-    answer = await town.client.post(path, data={**form(page), "speak": "zh-CN"})
+    answer = await post(town, path, data={**form(page), "speak": "zh-CN"})
     assert '<html lang="zh-CN">' in answer.text
     later = NOON + timedelta(days=1)
     speaks = Buyer(external_id="ann", email="ann@buyers.example", locale="en", name="Ann B")
@@ -171,13 +219,20 @@ async def test_the_language_chosen_here_goes_before_what_a_shop_says(town: Town,
     row = town.one(t.profile, id=town.profile())
     assert (row["locale"], row["name"]) == ("zh-CN", "Ann B")
     again = await town.client.get(path)
-    await town.client.post(path, data=form(again))
+    await post(town, path, data=form(again))
     assert town.one(t.profile, id=town.profile())["locale"] == "zh-CN"
+
+
+async def test_a_language_is_kept_by_who_stops_everything_too(town: Town, path: str):
+    page = await town.client.get(path)
+    await post(town, path, data={**form(page), "speak": "zh-CN", "none": "1"})
+    assert town.one(t.profile, id=town.profile())["locale"] == "zh-CN"
+    assert ("profile", "*", "*", "withdrawn") in ledger(town)
 
 
 async def test_nothing_is_granted_that_was_not_shown(town: Town, path: str):
     sent = {"shown": ["fax.marketing", "*.marketing"], "is": ["fax.marketing", "*.marketing", "email.marketing"]}
-    assert (await town.client.post(path, data=sent)).status_code == 200
+    await post(town, path, data=sent)
     assert ledger(town) == []
 
 

@@ -81,12 +81,14 @@ async def test_it_asks_in_the_readers_language(town: Town, path: str):
 
 async def test_an_answer_is_told_with_its_order_shop_and_customer(town: Town, path: str):
     form = {"score": "9", "liked": ["box", "tea"], "why": "it's <good>"}
-    answer = await town.client.post(path, data=form)
-    assert answer.status_code == 200
+    sent = await town.client.post(path, data=form)
+    assert sent.status_code == 303
+    answer = await town.client.get(sent.headers["location"])
     assert "Many thanks!" in answer.text
     row = town.one(t.interaction, type="survey-answered")
     assert (row["profile_id"], row["shop_id"], row["order_id"]) == (town.profile(), town.shop_id, 1)
     assert (row["actor"], row["occurred_at"]) == ("customer", NOON)
+    assert row["correlation_id"] == sent.headers["x-request-id"]
     told = {"score": 9, "liked": ["tea", "box"], "why": "it's <good>"}
     assert row["payload"] == {"survey": "nps", "score": 9.0, "answers": told}
     await town.local.dispatch(now=NOON)
@@ -103,7 +105,7 @@ async def test_it_is_answered_once_whoever_of_the_family_opens_it(town: Town, pa
         page = await town.client.get(one)
         assert "Many thanks!" in page.text
         assert "<form" not in page.text
-        assert (await town.client.post(one, data={"score": "1"})).status_code == 200
+        assert (await town.client.post(one, data={"score": "1"})).status_code == 303
     assert town.one(t.interaction, type="survey-answered")["payload"]["score"] == 9.0
     second = town.one(t.orders, external_id="1002")["id"]
     await town.client.post(town.path("survey", other, subject=second, word="nps"), data={"score": "2"})
@@ -116,6 +118,13 @@ async def test_what_is_wrong_is_said_beside_its_question_and_the_rest_is_kept(to
     form = {"liked": "tea", "came": "perhaps", "why": "</textarea><script>x"}
     answer = await town.client.post(path, data=form)
     assert answer.status_code == 422
+    assert "<title>Please look again · How was it?" in answer.text
+    first = (
+        '<input type="radio" name="score" value="0" required aria-invalid="true" aria-describedby="q1-flaw" autofocus>'
+    )
+    assert first in answer.text
+    assert answer.text.count("autofocus") == 1
+    assert 'maxlength="2000"' in answer.text
     assert "Please answer this question." in answer.text
     assert "Please choose from the answers given." in answer.text
     assert 'value="tea" checked' in answer.text

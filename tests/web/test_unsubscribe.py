@@ -73,7 +73,7 @@ async def test_one_click_from_a_mail_program_unsubscribes(town: Town, path: str)
             "withdrawn",
             "page",
         )
-        assert row["wording"].startswith("Stop receiving e-mails")
+        assert row["wording"] == "one-click (List-Unsubscribe)"
     assert [row["type"] for row in town.rows(t.interaction, type="consent-changed")] == ["consent-changed"]
 
 
@@ -90,10 +90,26 @@ async def test_it_speaks_the_readers_language(town: Town, path: str, language: s
     assert f'<html lang="{language}">' in answer.text
 
 
-async def test_what_a_mail_program_answers_is_kept_in_the_sellers_language(town: Town, path: str):
+async def test_what_a_reader_answers_is_kept_in_the_words_of_the_page(town: Town, path: str):
     town.host.config.crm.locale = "zh-CN"
-    await town.client.post(path, data={"List-Unsubscribe": "One-Click"})
+    await town.client.post(path)
     assert {row["wording"][:2] for row in town.rows(t.consent)} == {"不再"}
+
+
+async def test_another_channel_is_asked_about_by_its_name(town: Town):
+    town.order()
+    path = town.path("unsubscribe", town.profile(), word="whatsapp")
+    assert "Stop receiving offers (whatsapp)?" in (await town.client.get(path)).text
+    assert "no more offers from us (whatsapp)" in (await town.client.post(path)).text
+    assert all("whatsapp" in row["wording"] for row in town.rows(t.consent))
+
+
+@pytest.mark.parametrize(
+    "sent", [{"json": {}}, {"content": b"x" * 70_000}, {"content": b"\xff", "headers": {"Content-Type": "text/plain"}}]
+)
+async def test_whatever_is_sent_unsubscribes(town: Town, path: str, sent: dict[str, Any]):
+    assert (await town.client.post(path, **sent)).status_code == 200
+    assert len(town.rows(t.consent)) == 2
 
 
 @pytest.mark.parametrize("multipart", [False, True])
@@ -127,7 +143,7 @@ async def test_it_holds_for_every_address_mail_may_have_gone_to(town: Town):
     assert told == {None, "ann@buyers.example", "x@relay.example"}
 
 
-async def test_who_changed_their_mind_is_led_to_the_preferences(town: Town, path: str):
+async def test_who_wants_to_stop_more_is_led_to_the_preferences(town: Town, path: str):
     done = await town.client.post(path)
     [link] = re.findall(r'href="(https://[^"]+)"', done.text)
     assert link.startswith(f"{URL}/p/")
