@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from crmkit.web.limit import Limits
+
 ROOT = Path(__file__).parent.parent
 DEPLOY = ROOT / "deploy"
 
@@ -186,6 +188,20 @@ def test_nginx_takes_its_configuration(tmp_path: Path) -> None:
     (tmp_path / "nginx.conf").write_text(whole)
     found = run(nginx, "-t", "-p", tmp_path, "-c", tmp_path / "nginx.conf")
     assert found.returncode == 0, found.stderr
+
+
+def test_one_click_from_a_mail_providers_few_addresses_is_not_held_up_as_pages_are() -> None:
+    text = (DEPLOY / "nginx.conf").read_text("utf-8")
+    rates = {zone: int(rate) for zone, rate in re.findall(r"zone=(\w+):\w+ rate=(\d+)r/s;", text)}
+    places = dict(re.findall(r"^    location (\S+) \{(.*?)^    \}", text, re.M | re.S))
+    found = {place: re.search(r"limit_req zone=(\w+) burst=(\d+) nodelay;", body) for place, body in places.items()}
+    unsubscribe, pages = found["/u/"], found["/"]
+    assert unsubscribe is not None
+    assert pages is not None
+    own = Limits().calls
+    assert (rates[unsubscribe[1]], int(unsubscribe[2])) == (own.per_second, own.burst)
+    assert rates[pages[1]] < rates[unsubscribe[1]]
+    assert "limit_conn crmkit_calls" in places["/u/"]
 
 
 def test_no_log_of_nginx_holds_a_path() -> None:

@@ -19,7 +19,7 @@ from crmkit.flow.compose import zone_of
 from crmkit.flow.statement import LONGEST, Statement
 from crmkit.web.form import read_form
 from crmkit.web.order import plain
-from crmkit.web.page import HEADERS, LANGUAGES, show
+from crmkit.web.page import DONE, HEADERS, LANGUAGES, show
 from crmkit.web.site import PageError, Site, Visit, site_of
 
 router = APIRouter()
@@ -27,7 +27,7 @@ router = APIRouter()
 Fields = Mapping[str, list[str]]
 
 #: What an address may say was done, with the words for it; and where what it is about must stand for it to be so.
-DONE = {
+NOTED = {
     "confirmed": ("confirmed-now", ("confirmed",)),
     "disputed": ("disputed-now", ("disputed",)),
     "known": ("known", ("confirmed", "disputed")),
@@ -59,7 +59,7 @@ async def account(request: Request, token: str) -> HTMLResponse:
     """What the customer's account with a shop holds, the newest first; and what was just noted, where it was."""
     site = site_of(request)
     visit, shop, found = await site.read(_read, site, token, _page(request))
-    word, states = DONE.get(request.query_params.get("done", ""), ("", ()))
+    word, states = NOTED.get(request.query_params.get(DONE, ""), ("", ()))
     subject = request.query_params.get("entry", "")
     stands = [it.state for key, it in found.standings.items() if subject in ("", key)]
     is_so = any(state in states for state in stands)
@@ -74,7 +74,7 @@ async def answer(request: Request, token: str) -> Response:
     visit, shop, found, news = await site.write(_act, site, token, _page(request), form)
     if not news.is_done:
         return _shown(request, visit, shop, found, news, 409 if news.changed else 422)
-    query = {"page": found.page, "done": news.word, "entry": news.subject}
+    query = {"page": found.page, DONE: news.word, "entry": news.subject}
     if (language := request.query_params.get("lang")) in LANGUAGES:
         query["lang"] = language
     return RedirectResponse(f"{site.root}/s/{token}?{urlencode(query)}#{quote(news.subject or 'main')}", 303, HEADERS)
@@ -123,7 +123,7 @@ def _act(tx: Connection, site: Site, token: str, page: int, form: Fields) -> tup
 
 def _shown(request: Request, visit: Visit, shop: Shop, found: Statement, news: News, status: int = 200) -> HTMLResponse:
     there = {one.key for entry in found.entries for one in (entry, *entry.lines)}
-    asked = {name: value for name, value in request.query_params.items() if name not in ("done", "entry")}
+    asked = {name: value for name, value in request.query_params.items() if name not in (DONE, "entry")}
     return show(
         request,
         "statement.html",

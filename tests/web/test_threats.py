@@ -3,6 +3,7 @@
 import ast
 import gzip
 import hmac
+import re
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from crmkit.store import tables as t
 from crmkit.web.limit import Callers
 from tests.fuzz.shipped import SAMPLES, adapter, twilio_call
 from tests.web.conftest import URL, Town
+from tests.web.forms import forms_of
+from tests.web.gallery import ABOUT, open_town, path_of
 from tests.web.wire import exactly
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +47,33 @@ async def test_what_the_caller_claims_to_have_called_is_on_no_page(town: Town) -
         answer = await town.client.request(method, address, headers=claims)
         assert "evil.example" not in answer.text + str(answer.headers)
     assert URL in (await town.client.get(path)).text
+
+
+async def test_no_form_leads_to_another_host_or_to_what_was_sent(migrated_url: str, tmp_path: Path) -> None:
+    town = open_town(tmp_path / "town", migrated_url)
+    claims = {"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Referer": "https://evil.example/"}
+    strange = dict.fromkeys(("next", "to", "url", "entry", "lang", "page", "done", "x"), "//evil.example")
+    led = set()
+    async with town.client:
+        for name in sorted({*ABOUT} - {"order"}):
+            path = path_of(town, name)
+            for form in forms_of((await town.client.get(path)).text):
+                written = {"address": "ann@home.example"}
+                sent = {one: [written.get(one, "words")] for one in form.written}
+                for one, value in (*form.choices, *form.buttons[:1]):
+                    sent[one] = [value]
+                for one, value in form.hidden:
+                    sent.setdefault(one, []).append(value)
+                asked = {"data": {**strange, **sent}, "params": strange, "headers": claims}
+                answer = await town.client.post(path, **asked)
+                assert answer.status_code in (200, 303, 409, 422), (name, sent)
+                if answer.status_code == 303:
+                    led.add(name)
+                    place = answer.headers["location"]
+                    assert re.fullmatch(re.escape(path) + r"(/code)?\?[\w=&.-]*(#[\w-]+)?", place), place
+                assert "evil.example" not in str(answer.headers)
+    town.store.close()
+    assert {"statement", "contact"} <= led
 
 
 async def test_no_other_site_may_read_or_ask_in_a_visitors_name(town: Town) -> None:
