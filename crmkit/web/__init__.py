@@ -3,6 +3,7 @@
 - `app`: all of it as one ASGI application
 - `site`: what every page is given: the installation, its database, the clock
 - `limit`: who calls, and how often he may
+- `pace`: how often pages take an answer
 - `server`: the application on a port, closed to whoever is slow
 - `webhooks`: vendors' calls verified, kept and answered
 - `health`: whether the process lives, and can do its work

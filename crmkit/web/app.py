@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.resources import files
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.staticfiles import StaticFiles
 
 from crmkit.engine.local import Local
@@ -12,6 +12,7 @@ from crmkit.web import contact, extension, health, metrics, order, preferences, 
 from crmkit.web.access import Access
 from crmkit.web.guard import Guard
 from crmkit.web.limit import Limits, burst
+from crmkit.web.pace import Pace, paced
 from crmkit.web.page import broken, instead
 from crmkit.web.shield import Shield
 from crmkit.web.site import PageError, Site
@@ -32,6 +33,7 @@ def create(
     app.state.site = site = Site(local, clock)
     app.state.gate = webhooks.Gate(site, limits or Limits(calls=burst(local.host.config.web.webhooks)))
     app.state.guard = Guard(site)
+    app.state.pace = Pace(site)
     app.add_middleware(webhooks.Doorway)
     app.add_middleware(Shield)
     app.add_middleware(Access)
@@ -40,12 +42,8 @@ def create(
     app.state.meter = metrics.Meter(site)
     app.include_router(health.router)
     app.include_router(metrics.router)
-    app.include_router(order.router)
-    app.include_router(statement.router)
-    app.include_router(unsubscribe.router)
-    app.include_router(preferences.router)
-    app.include_router(survey.router)
-    app.include_router(contact.router)
+    for page in (order, statement, unsubscribe, preferences, survey, contact):
+        app.include_router(page.router, dependencies=[Depends(paced)])
     app.add_exception_handler(PageError, instead)
     app.add_exception_handler(Exception, broken)
     extension.mount(app, local.host)

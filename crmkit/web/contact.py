@@ -61,7 +61,7 @@ async def leave(request: Request, token: str) -> Response:
         **given(request, visit),
     )
     if not is_kept:
-        raise PageError(429, "busy")
+        raise PageError(429, "busy", again=3600)
     return RedirectResponse(f"{site.root}/c/{token}/code?lang={language}", 303, HEADERS)
 
 

@@ -138,7 +138,10 @@ def then(request: Request, path: str, language: str, done: str) -> RedirectRespo
 async def instead(request: Request, error: Exception) -> Response:
     """What is shown in place of a page that cannot be."""
     assert isinstance(error, PageError)
-    return show(request, "none.html", status=error.status, why=error.why)
+    answer = show(request, "none.html", status=error.status, why=error.why)
+    if error.again is not None:
+        answer.headers["Retry-After"] = f"{error.again}"
+    return answer
 
 
 async def broken(request: Request, error: Exception) -> Response:

@@ -22,11 +22,11 @@ R = TypeVar("R")
 
 
 class PageError(Exception):
-    """A page cannot be shown: the status, and the words of `[none]` that say why."""
+    """A page cannot be shown: the status, and the words of `[none]` that say why; seconds after which it may be."""
 
-    def __init__(self, status: int, why: str) -> None:
+    def __init__(self, status: int, why: str, again: int | None = None) -> None:
         super().__init__(why)
-        self.status, self.why = status, why
+        self.status, self.why, self.again = status, why, again
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,11 +22,15 @@ from crmkit.host.plugins import Plugins
 from crmkit.store import accounts
 from crmkit.store import tables as t
 from crmkit.web.app import create
+from crmkit.web.limit import Rate
+from crmkit.web.pace import Pace
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 URL = "https://crm.tea.example"
 KEY = "a key that is long enough for tests"
 
+#: A test answers as often as it likes.
+UNHURRIED = Rate(1e6, 1e6)
 #: What is installed in the town: its own shop and gateways, and the playbook of the house.
 INSTALLED = [
     EntryPoint("marketplace.stall", "tests.web.stall", "crmkit"),
@@ -80,6 +84,7 @@ class Town:
                     now=NOON,
                 )
         self.app = create(self.local, lambda: self.now)
+        self.app.state.pace = Pace(self.app.state.site, UNHURRIED, UNHURRIED, UNHURRIED)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=URL)
 
     @property
