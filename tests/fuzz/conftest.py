@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fuzz.tally import RAN
+from tests.fuzz.tally import RAN, REACHED
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -12,3 +12,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for what, count in sorted(RAN.items()):
             terminalreporter.write_line(f"{count:>8,}  {what}")
         terminalreporter.write_line(f"{RAN.total():>8,}  in all")
+    if REACHED:
+        terminalreporter.section("what forms came to")
+        for what, count in sorted(REACHED.items()):
+            terminalreporter.write_line(f"{count:>8,}  {what}")

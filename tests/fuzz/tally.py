@@ -15,6 +15,9 @@ SECONDS = float(os.environ.get("CRMKIT_FUZZ_SECONDS", "30"))
 #: {what was fuzzed: how many examples ran}
 RAN: Counter[str] = Counter()
 
+#: {what forms came to: how often}
+REACHED: Counter[str] = Counter()
+
 T = TypeVar("T", bound=Callable[..., Any])
 
 

@@ -1,10 +1,15 @@
 """Every page with whatever may be asked of it: never a 500, its headers always there, and looking changes nothing."""
 
 import asyncio
+import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
+from random import Random
 from typing import Any
 from urllib.parse import unquote, urlencode
 
@@ -13,15 +18,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crmkit.core.link import LONGEST, PURPOSES, LinkError
+from crmkit.core.records import LineRecord
 from crmkit.core.token import hash_of
 from crmkit.store import tokens
 from crmkit.web.limit import Buckets, Rate
 from crmkit.web.page import HEADERS
 from tests.dump import everything
 from tests.fuzz.strange import HARD, ODD, bodies, changed_bytes, texts
-from tests.fuzz.tally import Clock, fuzzed
+from tests.fuzz.tally import REACHED, Clock, fuzzed
+from tests.web import stall
 from tests.web.conftest import NOON, Town
-from tests.web.gallery import ABOUT, open_town, path_of
+from tests.web.forms import Form, forms_of
+from tests.web.gallery import ABOUT, ANN, open_town, path_of
 
 pytestmark = pytest.mark.fuzz
 
@@ -134,8 +142,9 @@ def test_no_request_breaks_the_site(house: House) -> None:
 
 
 def addresses(house: House) -> list[str]:
-    """The address of a page of each purpose."""
-    return [path_of(house.town, page) for page in sorted(ABOUT)]
+    """The address of a page of each purpose, and of the one where a code is entered."""
+    found = [path_of(house.town, page) for page in sorted(ABOUT)]
+    return [*found, path_of(house.town, "contact") + "/code"]
 
 
 def test_looking_changes_nothing_however_one_looks(house: House) -> None:
@@ -159,7 +168,7 @@ def test_a_link_that_was_changed_opens_nothing(house: House) -> None:
     @fuzzed()
     @given(st.sampled_from(known), st.sampled_from(["GET", "POST"]), st.data())
     def changed(path: str, method: str, data: st.DataObject) -> None:
-        letter, _, token = path[1:].partition("/")
+        letter, _, token = path[1:].removesuffix("/code").partition("/")
         other = data.draw(changed_bytes(token.encode())).decode("latin-1")
         if clock.goes() and other != token and "/" not in other:
             answer = checked(house.ask(method, f"/{letter}/{other}", b"", (), b""), path)
@@ -169,39 +178,142 @@ def test_a_link_that_was_changed_opens_nothing(house: House) -> None:
     assert house.dump() == before
 
 
-def forms(house: House) -> dict[str, list[str]]:
-    """What the form of each page is made of: {address: names of its fields}."""
-    found = {}
-    for path in addresses(house):
-        page = house.ask("GET", path).body.decode()
-        found[path] = sorted(set(re.findall(r'name="([^"]+)"', page)))
-    return found
+#: What forms have to come to, or they were not tried: the page, and what it says was done, or how it refuses.
+OUTCOMES = {
+    "contact 303 code", "contact 303 proven", "contact 422", "preferences 303 saved", "statement 303 all",
+    "statement 303 confirmed", "statement 303 disputed", "statement 303 known", "statement 400", "statement 409",
+    "statement 422", "survey 303 answered", "survey 422", "unsubscribe 200",
+}  # fmt: skip
+#: What a customer writes.
+USUAL = {
+    "address": ["ann@home.example", "+8613900139000", "me@home.example"],
+    "text": ["One cup came broken.", "碎了", "x" * 2_001, " "],
+}
+URLENCODED = "application/x-www-form-urlencoded"
 
 
-def test_no_form_breaks_a_page(house: House) -> None:
-    known, clock = forms(house), Clock("forms")
-    values = st.one_of(
-        texts, st.sampled_from(["on", "yes", "1", "10", "11", "tea", "email", "ann@buyers.example", "+491"])
-    )
+@dataclass
+class Reader:
+    """Somebody with a form before him, who means well or not.
 
-    @fuzzed(2)
-    @given(st.sampled_from(sorted(known)), st.data())
-    def filled(path: str, data: st.DataObject) -> None:
-        if not clock.goes():
+    What a page shows depends on what was answered before: what he does is drawn as a whole, and what of it applies is
+    seen when the page is there.
+    """
+
+    chance: Random
+    odd: list[str]
+
+    def fill(self, form: Form, codes: list[str], *, is_honest: bool) -> list[tuple[str, str]]:
+        """What he sends of a form: as it is filled in, or what it never held."""
+        pairs = list(form.hidden)
+        for name in dict.fromkeys(name for name, _ in form.choices):
+            values = [value for one, value in form.choices if one == name]
+            several = self.chance.sample(values, min(len(values), self.chance.randint(0, 2)))
+            pairs += [(name, value) for value in several]
+        usual = {**USUAL, "code": codes or ["000000"]}
+        for name in form.written:
+            pairs.append((name, self.chance.choice(usual.get(name, self.odd) if is_honest else self.odd)))
+        pairs += self.chance.sample(form.buttons, min(1, len(form.buttons)))
+        for _ in range(0 if is_honest else self.chance.randint(1, 4)):
+            self._spoil(pairs)
+        return pairs
+
+    def _spoil(self, pairs: list[tuple[str, str]]) -> None:
+        """One field more, gone, changed or twice."""
+        kind = self.chance.randint(0, 3)
+        if kind == 0 or not pairs:
+            known = [name for name, _ in pairs]
+            pairs.append((self.chance.choice([*known, *self.odd]), self.chance.choice(self.odd)))
             return
-        names = st.one_of(st.sampled_from(known[path] or ["x"]), texts)
-        pairs = data.draw(st.lists(st.tuples(names, values), max_size=8))
-        if data.draw(st.booleans()):
-            kind, body = "application/x-www-form-urlencoded", urlencode(pairs, errors="surrogatepass").encode()
+        place = self.chance.randrange(len(pairs))
+        name, value = pairs[place]
+        if kind == 1:
+            del pairs[place]
+        elif kind == 2:
+            pairs[place] = (name, self.chance.choice([*self.odd[:2], value[:-1] + "0", value * 2]))
+        else:
+            pairs.append(pairs[place])
+
+    def write(self, pairs: list[tuple[str, str]], *, is_honest: bool) -> tuple[str, bytes]:
+        """A form on its way: its type and its body."""
+        if self.chance.randint(0, 1):
+            kind, body = URLENCODED, urlencode(pairs, errors="surrogatepass").encode()
         else:
             kind = "multipart/form-data; boundary=b"
             parts = [f'--b\r\nContent-Disposition: form-data; name="{n}"\r\n\r\n{v}\r\n' for n, v in pairs]
             body = ("".join(parts) + "--b--\r\n").encode("utf-8", "surrogatepass")
-        if data.draw(st.integers(0, 3)) == 0:
-            body = data.draw(changed_bytes(body))
-        checked(house.ask("POST", path, b"", [("content-type", kind)], body), path)
+        if is_honest or self.chance.randint(0, 3):
+            return kind, body
+        made = bytearray(body)
+        for _ in range(self.chance.randint(1, 6)):
+            place = self.chance.randint(0, len(made))
+            made[place : place + self.chance.randint(0, 3)] = self.chance.randbytes(self.chance.randint(0, 2))
+        return kind, bytes(made)
+
+
+def buy(town: Town, number: int) -> dict[str, str]:
+    """Another order comes in; the addresses of the pages that are about it alone."""
+    lines = (LineRecord(external_id="1", title="Tea", total=Decimal("9.50")),)
+    order = town.order(f"N{number}", ANN, currency="EUR", total=Decimal("9.50"), lines=lines, placed_at=town.now)
+    about = {"contact": {"subject": order}, "survey": {"subject": order, "word": "nps"}}
+    return {name: town.path(name, town.profile(), **said) for name, said in about.items()}
+
+
+def code_of(house: House) -> list[str]:
+    """The code that was sent last."""
+    house.runner.run(house.town.local.dispatch(now=house.town.now))
+    taken = [*re.findall(r"\b\d{6}\b", " ".join(one.text for one in (*stall.Post.taken, *stall.Text.taken)))]
+    stall.Post.taken.clear()
+    stall.Text.taken.clear()
+    return taken[-1:]
+
+
+def test_no_form_breaks_a_page(house: House) -> None:
+    """Each form as the page just had it, filled in by somebody who means well, or not; and on, where it leads."""
+    town, clock, reached = house.town, Clock("forms"), Counter[str]()
+    known = {name: path_of(town, name) for name in ABOUT if name != "order"}
+    count = itertools.count()
+
+    def send(name: str, path: str, reader: Reader) -> str:
+        """Fill in one form of a page; where it leads."""
+        page, query = path.partition("?")[0], path.partition("?")[2].partition("#")[0].encode()
+        forms = forms_of(checked(house.ask("GET", page, query), path).body.decode())
+        is_honest = reader.chance.random() < 0.5
+        codes = code_of(house) if is_honest and page.endswith("/code") else []
+        often = forms + forms[-1:] * (len(forms) // 4)  # what is below many entries is found too
+        form = reader.chance.choice(often) if forms else Form(written=["x"])
+        kind, body = reader.write(reader.fill(form, codes, is_honest=is_honest), is_honest=is_honest)
+        for _ in range(reader.chance.choice([1, 1, 2])):  # twice, as browsers and people do
+            answer = checked(house.ask("POST", page, query, [("content-type", kind)], body), path)
+            reached[outcome(name, answer)] += 1
+        place = answer.headers.get("location", "")
+        assert not place or place.startswith(page.removesuffix("/code")), place
+        return place
+
+    @fuzzed(2)
+    @given(st.sampled_from(sorted(known)), st.integers(0, 2**64), st.lists(texts, min_size=6, max_size=6))
+    def filled(name: str, seed: int, odd: list[str]) -> None:
+        if not clock.goes():
+            return
+        reader = Reader(Random(seed), odd)
+        if reader.chance.randint(0, 3) == 0:
+            known.update(buy(town, next(count)))
+        path = known[name] + (reader.chance.choice(["", "?page=2"]) if name == "statement" else "")
+        town.now += timedelta(hours=3) if name == "contact" else timedelta(minutes=1)
+        for _ in range(3):
+            path = path and send(name, path, reader)
 
     filled()
+    REACHED.update(reached)
+    assert reached.total() < 500 or set(reached) >= OUTCOMES, OUTCOMES - set(reached)
+
+
+def outcome(name: str, answer: Answer) -> str:
+    """What an answer is counted as."""
+    place = answer.headers.get("location", "")
+    done = re.search(r"[?&]done=(\w+)", place)
+    word = done[1] if done else "code" if "/code?" in place else ""
+    return f"{name} {answer.status} {word}".strip()
 
 
 def test_no_body_breaks_a_page(house: House) -> None:
