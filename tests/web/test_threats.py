@@ -153,7 +153,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "e-mail": normal_email,
     "phone": lambda text: normal_phone(text, "DE"),
     "duration": parse_duration,
-    "forwarded": lambda text: _CALLERS.of("127.0.0.1", text),
+    "forwarded": lambda text: _CALLERS.told("127.0.0.1", text),
 }
 PUMPS = [
     "a",
