@@ -99,7 +99,10 @@ class Doors:
             if opening.done() and not opening.cancelled() and opening.exception() is None:
                 row = await self.store.run(accounts.find, name)
                 number = row["id"] if row is not None else None
-                await self.accounts.recall(opening.result().adapter, named[name], number, self.store.run)
+                at = opening.result()
+                await self.accounts.recall(at.adapter, named[name], number, self.store.run)
+                if number is not None and at.shop is None:  # it was synced since, by another process perhaps
+                    await self.meet(named[name], datetime.now(UTC))
 
     async def hear(
         self,
