@@ -85,26 +85,39 @@ def init(
     else:
         answers = _dialogue(plugins, guess)
     text = "\n".join(_text(answers))
+    key = at = file.with_name(_KEY)
+    is_new = False
     try:
+        is_new = _write_key(key)  # first: a configuration without its key is of no use
+        at = file
         with file.open("x", encoding="utf-8") as stream:
             stream.write(text)
-        _write_key(file.with_name(_KEY))
     except OSError as error:
+        if is_new:
+            key.unlink()  # nothing is locked with it yet
         raise ConfigError(
-            f"cannot be written ({error.strerror})", who=str(file), do="make its folder and give it write permission"
+            f"cannot be written ({error.strerror})", who=str(at), do="make its folder and give it write permission"
         ) from error
-    output.say(f"{file} is written, and {_KEY} beside it: a secret; keep it, and give it to nobody.")
+    if is_new:
+        output.say(f"{file} is written, and {_KEY} beside it: a secret; keep it, and give it to nobody.")
+    else:
+        output.say(f"{file} is written. {_KEY} is there already and kept: a secret; give it to nobody.")
     _next_steps(call)
 
 
-def _write_key(file: Path) -> None:
-    """A secret nobody else knows, for its owner's eyes only."""
+def _write_key(file: Path) -> bool:
+    """A secret nobody else knows, for its owner's eyes only. False: there is one, and what it locked stays readable."""
     try:
         number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        return  # what was locked with it stays readable
-    with os.fdopen(number, "w", encoding="utf-8") as stream:
-        stream.write(secrets.token_urlsafe(32) + "\n")
+        return False
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as stream:
+            stream.write(secrets.token_urlsafe(32) + "\n")
+    except OSError:
+        file.unlink()  # half a key would be kept by the next try
+        raise
+    return True
 
 
 def _next_steps(call: Call) -> None:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -293,7 +294,15 @@ class _Reading:
         if len(self.references.problems) > lost:
             return None
         self.must_be_long(found, at)
+        if written.startswith("file:"):
+            self.must_be_hidden(self.references.file(written), at)
         return SecretStr(found) if found else None
+
+    def must_be_hidden(self, file: Path, at: Place) -> None:
+        """Warn of a key that every user of the machine can read."""
+        if os.name == "posix" and file.stat().st_mode & stat.S_IROTH:
+            what = f"every user of this machine can read the key in {file}"
+            self.problems.append(self.document.problem(at, what, f"chmod o-rwx {file}", level="warning"))
 
     def must_be_long(self, key: str, at: Place) -> None:
         """Complain of a key that can be guessed."""

@@ -40,6 +40,10 @@ class References:
             return self._file(value, at)
         return value
 
+    def file(self, value: str) -> Path:
+        """The file that `file:PATH` means."""
+        return self._document.folder / Path(value.removeprefix("file:")).expanduser()
+
     def _variable(self, value: str, at: Place) -> str:
         self.written[at] = value
         name = value.removeprefix("env:")
@@ -53,7 +57,7 @@ class References:
 
     def _file(self, value: str, at: Place) -> str:
         self.written[at] = value
-        path = self._document.folder / Path(value.removeprefix("file:")).expanduser()
+        path = self.file(value)
         try:
             found = path.read_text("utf-8").strip()
         except FileNotFoundError:

@@ -4,6 +4,7 @@ import sqlite3
 import tomllib
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,8 +32,52 @@ def test_init_makes_a_secret_and_keeps_one_that_is_there(tmp_path: Path) -> None
     assert file.stat().st_mode & 0o077 == 0
     assert key.strip() not in place.ok("config", "show")
     place.config.unlink()
-    place.ok("init", "--yes")
+    assert "crmkit.key is there already and kept" in place.ok("init", "--yes")
     assert file.read_text() == key
+
+
+def test_init_writes_nothing_where_the_secret_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place, really = Place(tmp_path), os.open
+
+    def refused(path: Any, *more: Any, **named: Any) -> int:
+        if str(path).endswith("crmkit.key"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return really(path, *more, **named)
+
+    monkeypatch.setattr(os, "open", refused)
+    result = place.run("init", "--yes")
+    assert result.exit_code == 2
+    assert "crmkit.key: cannot be written (Permission denied)" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_init_leaves_no_secret_where_the_configuration_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, really = Place(tmp_path), Path.open
+
+    def full(self: Path, *more: Any, **named: Any) -> Any:
+        if self.name == "crmkit.toml":
+            raise OSError(28, "No space left on device")
+        return really(self, *more, **named)
+
+    monkeypatch.setattr(Path, "open", full)
+    result = place.run("init", "--yes")
+    assert result.exit_code == 2
+    assert "crmkit.toml: cannot be written" in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_others_can_read_is_warned_of(tmp_path: Path) -> None:
+    place, file = Place(tmp_path), tmp_path / "crmkit.key"
+    place.ok("init", "--yes")
+    (tmp_path / "exports").mkdir()
+    assert "can read the key" not in place.run("config", "check").output
+    file.chmod(0o644)
+    result = place.run("config", "check")
+    assert result.exit_code == 0
+    assert f"every user of this machine can read the key in {file}" in result.output
+    assert f"chmod o-rwx {file}" in result.output
 
 
 def test_init_leaves_a_file_alone(place: Place) -> None:
