@@ -156,13 +156,20 @@ class AccountSection(Section):
 class WebSection(Section):
     """`[web]`: where vendors and customers reach this installation from outside.
 
-    `link_keys` sign the links customers are given: the first signs, all of them open. Of `proxies` it is believed for
+    `link_keys` sign the links customers are given: the first signs, all of them open. `privacy` and `contact` are where
+    customers' pages lead for what becomes of data, and to write to the shop. Of `proxies` it is believed for
     whom they call. `keep_bodies` is how long raw bodies are kept once they were taken in. `webhooks` is how many of one
     account are heard, `connections` how many stand at once.
     """
 
     url: Annotated[str, Field(pattern=r"^https?://[^\s?#]+$", examples=["https://crm.example.com"])] | None = None
     link_keys: list[str] = []
+    privacy: Annotated[str, Field(pattern=r"^https://\S+$", examples=["https://shop.example.com/privacy"])] | None = (
+        None
+    )
+    contact: Annotated[str, Field(pattern=r"^(https://|mailto:)\S+$", examples=["mailto:shop@example.com"])] | None = (
+        None
+    )
     proxies: list[Network] = ["127.0.0.0/8", "::1/128"]
     keep_bodies: Duration = timedelta(days=30)
     webhooks: Calls = 200.0

@@ -108,6 +108,8 @@ def show(
         .render(
             {
                 "title": site.title,
+                "privacy": site.local.host.config.web.privacy,
+                "write": site.local.host.config.web.contact,
                 **facts,
                 "language": shown,
                 "languages": LANGUAGES,

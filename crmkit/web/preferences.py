@@ -41,7 +41,7 @@ async def save(request: Request, token: str) -> Response:
     language = _chosen(form, "language") or language_of(request, visit.customer)
     wanted = _chosen(form, "speak")
     speaks = wanted if wanted != (form.get("spoke") or [""])[0] else None
-    is_saved = await site.write(_save, visit, form, language, speaks, **given(request, visit))
+    is_saved = await site.write(_save, visit, form, language, speaks, site.title, **given(request, visit))
     return then(request, f"/p/{token}", speaks or language, "saved" if is_saved else "moved")
 
 
@@ -60,7 +60,13 @@ def masked(row: Mapping[str, Any]) -> str:
 
 
 def _save(
-    tx: Connection, visit: Visit, form: Mapping[str, Sequence[str]], language: str, speaks: str | None, **told: Any
+    tx: Connection,
+    visit: Visit,
+    form: Mapping[str, Sequence[str]],
+    language: str,
+    speaks: str | None,
+    title: str,
+    **told: Any,
 ) -> bool:
     """Enter what was changed. False: something else was, since the form was made, and nothing is entered."""
     bulk.lock(tx, bulk.INGEST)
@@ -75,7 +81,8 @@ def _save(
         return False
     for channel, purpose, is_wanted in changes:
         say_it = preference.grant if is_wanted else preference.withdraw
-        wording = f"{say(language, 'preferences.want')} {label(language, channel, purpose)}"
+        asked = say(language, "preferences.want" if title else "preferences.want-unnamed", title=title)
+        wording = f"{asked} {label(language, channel, purpose)}"
         say_it(tx, profile, channel, purpose, wording=wording, **told)
     return True
 

@@ -28,7 +28,9 @@ async def unsubscribe(request: Request, token: str) -> HTMLResponse:
     site = site_of(request)
     visit = await site.read(site.visit, "u", token)
     channel = visit.link.word
-    asked = say(language_of(request, visit.customer), f"unsubscribe.ask-{_said_of(channel)}", channel=channel)
+    language = language_of(request, visit.customer)
+    seller = site.title or say(language, "page.us")
+    asked = say(language, f"unsubscribe.ask-{_said_of(channel)}", channel=channel, title=seller)
     await site.write(
         preference.withdraw,
         visit.customer.profile_id,

@@ -185,6 +185,26 @@ async def test_no_form_and_no_query_breaks_a_page(town: Town, page: str, query: 
 # --- words
 
 
+@pytest.mark.parametrize("page", [*PAGES, "none"])
+async def test_every_page_leads_to_the_privacy_policy_and_to_the_shop_where_they_are(town: Town, page: str):
+    path = "/o/AAAA" if page == "none" else path_of(town, page)
+    assert "<footer>" not in (await town.client.get(path)).text
+    town.host.config.web.privacy = "https://tea.example/privacy?a=1&b=2"
+    town.host.config.web.contact = "mailto:shop@tea.example"
+    said = (await town.client.get(path)).text
+    assert 'href="https://tea.example/privacy?a=1&amp;b=2" rel="noreferrer noopener">Privacy</a>' in said
+    assert said.count('href="mailto:shop@tea.example"') >= 1
+
+
+async def test_who_is_told_to_write_to_the_shop_is_led_there(town: Town):
+    town.host.config.web.contact = "mailto:shop@tea.example"
+    path = path_of(town, "order")
+    town.now += timedelta(days=500)
+    said = (await town.client.get(path)).text
+    assert "or write to the shop" in said
+    assert said.count('href="mailto:shop@tea.example"') == 2
+
+
 def places(text: str) -> set[str]:
     return {name for _, name, _, _ in Formatter().parse(text) if name is not None}
 

@@ -94,7 +94,7 @@ async def test_a_grant_is_an_opt_in_with_the_words_it_was_given_to(town: Town, p
     row = town.one(t.consent)
     assert (row["profile_id"], row["channel"], row["purpose"], row["state"]) == (1, "email", "marketing", "granted")
     assert (row["source"], row["actor"], row["occurred_at"]) == ("page", "customer", NOON)
-    assert row["wording"] == "我希望接收： 优惠邮件"
+    assert row["wording"] == "我希望接收Tea House的： 优惠邮件"
     assert "优惠邮件" in page.text
     assert town.one(t.interaction, type="consent-changed")["payload"]["state"] == "granted"
 

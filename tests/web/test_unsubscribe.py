@@ -57,7 +57,7 @@ def path(town: Town) -> str:
 async def test_opening_the_link_only_asks(town: Town, path: str):
     answer = await town.client.get(path)
     assert answer.status_code == 200
-    assert "Stop receiving e-mails with offers?" in answer.text
+    assert "Stop receiving e-mails with offers from Tea House?" in answer.text
     assert town.rows(t.consent) == []
 
 
@@ -99,8 +99,8 @@ async def test_what_a_reader_answers_is_kept_in_the_words_of_the_page(town: Town
 async def test_another_channel_is_asked_about_by_its_name(town: Town):
     town.order()
     path = town.path("unsubscribe", town.profile(), word="whatsapp")
-    assert "Stop receiving offers (whatsapp)?" in (await town.client.get(path)).text
-    assert "no more offers from us (whatsapp)" in (await town.client.post(path)).text
+    assert "Stop receiving offers from Tea House (whatsapp)?" in (await town.client.get(path)).text
+    assert "no more offers from Tea House (whatsapp)" in (await town.client.post(path)).text
     assert all("whatsapp" in row["wording"] for row in town.rows(t.consent))
 
 
