@@ -141,6 +141,7 @@ def confirm(
     *,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> Outcome:
     """The customer says that entries are right.
 
@@ -156,7 +157,7 @@ def confirm(
         amount = str(entry.amount) if entry.amount is not None else None
         told = StatementConfirmed(kind=entry.kind, entry=entry.key, amount=amount, seen=entry.seen)
         key = f"{told.name}:{entry.key}:{turn}"
-        news.append(_told(told, key, entry, customer, shop, now))
+        news.append(_told(told, key, entry, customer, shop, now, correlation_id))
         outcome.done.append(entry.key)
     log.append(tx, news, listened, now)
     return outcome
@@ -172,6 +173,7 @@ def dispute(
     *,
     listened: Collection[str],
     now: datetime,
+    correlation_id: str | None = None,
 ) -> Outcome:
     """The customer says that an entry is not right, in words of their own: a complaint is filed.
 
@@ -188,7 +190,8 @@ def dispute(
         complaint = f"{SOURCE}:{entry.key}:{turn}"
         words = storable(text)[:LONGEST]
         told = ComplaintFiled(complaint=complaint, text=words, source=SOURCE, about=_about(entry))
-        log.append(tx, [_told(told, f"complaint:{complaint}", entry, customer, shop, now)], listened, now)
+        news = _told(told, f"complaint:{complaint}", entry, customer, shop, now, correlation_id)
+        log.append(tx, [news], listened, now)
         outcome.done.append(entry.key)
     return outcome
 
@@ -215,7 +218,9 @@ def _about(entry: Entry) -> str:
     return ", ".join(str(part) for part in parts if part is not None)
 
 
-def _told(event: Event, key: str, entry: Entry, customer: Customer, shop: Shop, now: datetime) -> dict[str, Any]:
+def _told(
+    event: Event, key: str, entry: Entry, customer: Customer, shop: Shop, now: datetime, correlation_id: str | None
+) -> dict[str, Any]:
     return {
         "type": event.name,
         "profile_id": customer.profile_id,
@@ -225,6 +230,7 @@ def _told(event: Event, key: str, entry: Entry, customer: Customer, shop: Shop, 
         "occurred_at": now,
         "payload": event.payload(),
         "key": key,
+        "correlation_id": correlation_id,
     }
 
 

@@ -6,7 +6,6 @@ loading anew do nothing again. What could not be noted is said at once, with the
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Request
@@ -20,7 +19,7 @@ from crmkit.flow.statement import LONGEST, Statement
 from crmkit.web.form import read_form
 from crmkit.web.order import plain
 from crmkit.web.page import DONE, HEADERS, LANGUAGES, show
-from crmkit.web.site import PageError, Site, Visit, site_of
+from crmkit.web.site import PageError, Site, Visit, given, site_of
 
 router = APIRouter()
 
@@ -71,7 +70,7 @@ async def answer(request: Request, token: str) -> Response:
     """Confirm or dispute what was shown; what comes next says what came of it."""
     site = site_of(request)
     form = await read_form(request)
-    visit, shop, found, news = await site.write(_act, site, token, _page(request), form)
+    visit, shop, found, news = await site.write(_act, request, token, form)
     if not news.is_done:
         return _shown(request, visit, shop, found, news, 409 if news.changed else 422)
     query = {"page": found.page, DONE: news.word, "entry": news.subject}
@@ -95,20 +94,21 @@ def _read(
     return visit, shop, statement.statement(tx, visit.customer, shop, visit.now, page, holding)
 
 
-def _act(tx: Connection, site: Site, token: str, page: int, form: Fields) -> tuple[Visit, Shop, Statement, News]:
+def _act(tx: Connection, request: Request, token: str, form: Fields) -> tuple[Visit, Shop, Statement, News]:
+    site, page = site_of(request), _page(request)
     visit, shop, _ = _read(tx, site, token, page)
     act, text = form.get("act", [""])[0], form.get("text", [""])[0].strip()
     seen = {key: shown for key, _, shown in (one.partition("~") for one in form.get("entry", ())) if shown}
-    given: dict[str, Any] = {"listened": visit.setup.listened, "now": visit.now}
+    told = given(request, visit)
     first = next(iter(seen), "")
     subject = "" if act == "all" else first
     if act in ("confirm", "all") and seen:
-        outcome = statement.confirm(tx, visit.customer, shop, seen, **given)
+        outcome = statement.confirm(tx, visit.customer, shop, seen, **told)
     elif act == "dispute" and len(seen) == 1 and not 0 < len(text) <= LONGEST:
         news = News("long" if text else "empty", subject, text=text)
         return *_read(tx, site, token, page, first), news
     elif act == "dispute" and len(seen) == 1:
-        outcome = statement.dispute(tx, visit.customer, shop, first, seen[first], text, **given)
+        outcome = statement.dispute(tx, visit.customer, shop, first, seen[first], text, **told)
     else:
         raise PageError(400, "no-form")
     if outcome.changed:

@@ -116,6 +116,7 @@ async def test_an_entry_is_confirmed_as_shown_and_once(town: Town):
     told = {"kind": "order", "entry": key, "amount": "EUR 72.40", "seen": seen[key]}
     assert said(town) == [("statement-confirmed", told)]
     row = town.one(t.interaction, type="statement-confirmed")
+    assert len(row["correlation_id"]) == 16
     assert (row["profile_id"], row["shop_id"], row["order_id"], row["actor"]) == (
         town.profile(),
         town.shop_id,
