@@ -290,12 +290,7 @@ def test_no_form_breaks_a_page(house: House) -> None:
         assert not place or place.startswith(page.removesuffix("/code")), place
         return place
 
-    @fuzzed(2)
-    @given(st.sampled_from(sorted(known)), st.integers(0, 2**64), st.lists(texts, min_size=6, max_size=6))
-    def filled(name: str, seed: int, odd: list[str]) -> None:
-        if not clock.goes():
-            return
-        reader = Reader(Random(seed), odd)
+    def visit(name: str, reader: Reader) -> None:
         if reader.chance.randint(0, 3) == 0:
             known.update(buy(town, next(count)))
         path = known[name] + (reader.chance.choice(["", "?page=2"]) if name == "statement" else "")
@@ -303,9 +298,19 @@ def test_no_form_breaks_a_page(house: House) -> None:
         for _ in range(3):
             path = path and send(name, path, reader)
 
+    @fuzzed(2)
+    @given(st.integers(0, 2**64), st.lists(texts, min_size=6, max_size=6))
+    def filled(seed: int, odd: list[str]) -> None:
+        if clock.goes():
+            reader = Reader(Random(seed), odd)
+            visit(reader.chance.choice(sorted(known)), reader)
+
     filled()
+    for seed in range(300):  # a slow machine gets less far in its time: go on with what was not reached
+        if missing := sorted(OUTCOMES - set(reached)):
+            visit(missing[0].partition(" ")[0], Reader(Random(seed), ODD))
     REACHED.update(reached)
-    assert reached.total() < 500 or set(reached) >= OUTCOMES, OUTCOMES - set(reached)
+    assert set(reached) >= OUTCOMES, OUTCOMES - set(reached)
 
 
 def outcome(name: str, answer: Answer) -> str:
