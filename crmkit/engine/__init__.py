@@ -5,6 +5,7 @@
 - `doors`: webhooks verified and kept
 - `inward`: what comes in: shops read, webhooks kept and taken in
 - `local`: everything in one process, nothing to install
+- `until`: tasks that go on side by side until they are to stop
 - `service`: sync and dispatch for ever, and standing connections beside them
 - `keeper`: what an open door needs beside it
 """

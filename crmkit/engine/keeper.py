@@ -6,6 +6,7 @@ from datetime import timedelta
 
 from crmkit.engine.local import Local
 from crmkit.engine.service import Told
+from crmkit.engine.until import run_until
 
 #: How often strangers are noted, and bodies let go.
 NOTED, EXPIRED = timedelta(seconds=10), timedelta(hours=1)
@@ -33,22 +34,13 @@ class Keeper:
         """Go on until `stop` is set; a transaction that is under way then may end."""
         doors = self.local.doors
         working = [
-            asyncio.create_task(self._every(NOTED, "strangers", doors.note_strangers)),
-            asyncio.create_task(self._every(EXPIRED, "bodies", self._expire)),
-            asyncio.create_task(self._every(SWEEP, "doors", doors.remind)),
+            self._every(NOTED, "strangers", doors.note_strangers),
+            self._every(EXPIRED, "bodies", self._expire),
+            self._every(SWEEP, "doors", doors.remind),
         ]
         if self.takes_in:
-            working.append(asyncio.create_task(self._take_in()))
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait([*working, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*working, stopping):
-                task.cancel()
-            ended = await asyncio.gather(*working, stopping, return_exceptions=True)
-        for result in ended:
-            if isinstance(result, Exception):
-                raise result
+            working.append(self._take_in())
+        await run_until(stop, working)
 
     async def _every(self, pause: timedelta, what: str, step: Callable[[], Awaitable[None]]) -> None:
         while True:

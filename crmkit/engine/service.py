@@ -15,6 +15,7 @@ from crmkit.adapters.stream import Page
 from crmkit.core.account import Shop
 from crmkit.engine.inward import ShopRun
 from crmkit.engine.local import DispatchRun, Local
+from crmkit.engine.until import run_until
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.setup import Entry
 from crmkit.flow.sync import guarded
@@ -69,18 +70,7 @@ class Service:
             DatabaseError: the database is of another version, or cannot be used.
         """
         self.local.prepare()
-        working = [asyncio.create_task(self._rounds())]
-        working += [asyncio.create_task(self._listen(entry)) for entry in self._listening()]
-        stopping = asyncio.create_task(stop.wait())
-        try:
-            await asyncio.wait([*working, stopping], return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for task in (*working, stopping):
-                task.cancel()
-            ended = await asyncio.gather(*working, stopping, return_exceptions=True)
-        for result in ended:
-            if isinstance(result, Exception):
-                raise result
+        await run_until(stop, [self._rounds(), *(self._listen(entry) for entry in self._listening())])
 
     async def _rounds(self) -> None:
         loop = asyncio.get_running_loop()
