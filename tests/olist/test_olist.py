@@ -38,12 +38,13 @@ def status(folder: Path) -> dict[str, dict[str, int] | int]:
 
 
 def dump(database: Path) -> dict[str, str]:
-    """A hash of every table but the runs' own record."""
+    """A hash of every table but the runs' own record, and of when an account was last read to its end."""
     found = {}
     with contextlib.closing(sqlite3.connect(database)) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         for table in sorted(set(tables) - {"run"}):
-            rows = sorted(map(repr, connection.execute(f"SELECT * FROM {table}")))
+            columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] != "synced_at"]
+            rows = sorted(map(repr, connection.execute(f"SELECT {', '.join(columns)} FROM {table}")))
             found[table] = hashlib.blake2b("\n".join(rows).encode()).hexdigest()
     return found
 

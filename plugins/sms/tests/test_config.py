@@ -75,7 +75,8 @@ def test_everything_wrong_is_told_at_once_with_its_line(check) -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=range(len(EXAMPLES)))
 def test_an_example_is_right(check, monkeypatch, example) -> None:
     for name in re.findall(r'"env:(\w+)"', example):
-        monkeypatch.setenv(name, "secret")
+        monkeypatch.setenv(name, "a-secret-that-is-long-enough")
+    monkeypatch.setenv("CRMKIT_KEY", "the key of an installation")
     result = check(example)
     assert result.exit_code == 0, result.output
     assert "0 errors, 0 warnings" in result.output

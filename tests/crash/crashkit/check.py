@@ -17,8 +17,8 @@ from crmkit.testing.ledger import Ledger, violations
 
 #: Columns that tell when or under which number something was stored, not what.
 _OURS = frozenset(
-    "id created_at recorded_at seen_at synced_at resolved_at tries claim_id lease_until started_at claimed_at "
-    "reserved".split()
+    "id correlation_id created_at recorded_at seen_at synced_at resolved_at tries claim_id lease_until started_at "
+    "claimed_at reserved".split()
 )
 _REFERENCES = frozenset("profile_id order_id shop_id account_id family_id merged_into cause_id interaction_id".split())
 #: The gateway entry to the mail server; the others are called as their kind.
