@@ -2,7 +2,7 @@
 
 import pickle
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import IO, Any
@@ -216,11 +216,8 @@ class Inward:
         waiting = set(await self.store.run(inbox.accounts_waiting))
         if not waiting:
             return []
-        names = {row["name"] for row in await self.store.run(accounts.every) if row["id"] in waiting}
         runs = []
-        for name, entry in self.accounts.named().items():
-            if name not in names:
-                continue
+        for name, entry in (await self._numbered(waiting)).items():
             runs.append(ShopRun(name))
             try:
                 adapter, shop = await self.doors.meet(entry, moment)
@@ -235,10 +232,7 @@ class Inward:
         moment = now or datetime.now(UTC)
         runs = {run.shop: run for run in await self.take_in(now=now)}
         hinted_at = set(await self.store.run(inbox.accounts_hinted))
-        names = {row["name"] for row in await self.store.run(accounts.every) if row["id"] in hinted_at}
-        for name, entry in self.accounts.named().items():
-            if name not in names:
-                continue
+        for name, entry in (await self._numbered(hinted_at)).items():
             run = runs.setdefault(name, ShopRun(name))
             try:
                 async with self.accounts.open(entry, self.store.run, moment) as (adapter, shop):
@@ -250,6 +244,11 @@ class Inward:
             except Exception as error:  # what an account's plugin breaks is that account's only
                 run.errors.append(_failure(error, name, "follow"))
         return list(runs.values())
+
+    async def _numbered(self, numbers: Collection[int]) -> dict[str, ShopEntry | Entry]:
+        """The accounts with these numbers that are switched on, by name."""
+        names = {row["name"] for row in await self.store.run(accounts.every) if row["id"] in numbers}
+        return {name: entry for name, entry in self.accounts.named().items() if name in names}
 
     async def expire(self, *, now: datetime | None = None) -> None:
         """Let raw bodies go that were kept long enough."""
