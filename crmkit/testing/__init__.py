@@ -7,4 +7,5 @@
 - `ledger`: what a fake vendor was asked and what it took, and what in a database is not so by it
 - `vendor`: a fake vendor on 127.0.0.1 that fails as it is told to
 - `resolver`: name servers that fail
+- `exchange`: fixtures of adapters: what is sent and answered, beside what was given and what is expected
 """
