@@ -10,7 +10,7 @@ MEMBERS := . $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # $(call part,name,command): runs the command, says how long it took, and keeps its exit status.
 part = TIMEFORMAT="    %1R s  $(1)"; time $(2)
 
-.PHONY: help install demo test rules e2e fuzz crash bench wheels wheels-check lock clean
+.PHONY: help install demo test rules docs e2e fuzz crash bench wheels wheels-check lock clean
 
 help:  ## what there is
 	@sed -nE 's/^([a-z0-9-]+):.*  ## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | while IFS=$$'\t' read -r t h; do printf 'make %-14s %s\n' "$$t" "$$h"; done
@@ -36,6 +36,10 @@ test: install  ## style, types, rooms and tests, with the time each part takes
 
 rules: install  ## the rules behind the promises, each with the tests that show it
 	@$(BIN)/python tests/rules.py
+
+docs: install  ## the pages as a site in build/docs; a link that leads nowhere fails
+	@$(BIN)/python docs/reference.py --check
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
 
 e2e: install  ## pages in a real browser (apt-get install chromium); gateways against vendors' own API documents, from npm
 	@$(BIN)/python -m pytest tests/e2e -q -n 0 -m e2e $(ARGS)
