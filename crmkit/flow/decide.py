@@ -49,6 +49,8 @@ ACTIONS = 10_000
 
 #: Seconds from any moment on, to measure by.
 Timer = Callable[[], float]
+#: How a handler is called: gives what it asks for.
+Ask = Callable[[Plugin, Handler, Event, CrmView], list[Action]]
 
 
 @dataclass(slots=True)
@@ -145,6 +147,18 @@ def _alone(tx: Connection, setup: Setup, now: datetime, row: dict[str, Any], tim
         return _Batch(tx, setup, now, [row], refused=refused, is_alone=True, timer=timer).run()
 
 
+def again(tx: Connection, setup: Setup, now: datetime, row: dict[str, Any], ask: Ask) -> Decided:
+    """Decide one interaction once more, whatever is pending, for a transaction that is rolled back.
+
+    Args:
+        row: as `log.one` gives it.
+        ask: how handlers are called.
+    """
+    batch = _Batch(tx, setup, now, [row], is_alone=True, timer=lambda: 0.0, ask=ask)
+    batch.retrying.clear()
+    return batch.run()
+
+
 def _reason(error: Exception) -> str:
     """Why an effect was refused; what is the database's own trouble is raised again."""
     why = refusal(error)
@@ -167,8 +181,10 @@ class _Batch:
         only: set[str] | None = None,
         refused: Mapping[str, str] = {},
         is_alone: bool = False,
+        ask: Ask | None = None,
     ) -> None:
         self.tx, self.setup, self.now, self.timer = tx, setup, now, timer
+        self.ask: Ask = ask or actions_of
         self.rows, self.refused, self.is_alone = rows, refused, is_alone
         self.listened = setup.listened
         self.plugins = [plugin for plugin in setup.plugins if only is None or plugin.name in only]
@@ -340,7 +356,7 @@ class _Batch:
             if plugin.name in self.refused:
                 raise PluginError(self.refused[plugin.name], who=plugin.name, operation=work.event.name)
             for handler in handlers:
-                asked.extend(_actions(plugin, handler, work.event, crm))
+                asked.extend(self.ask(plugin, handler, work.event, crm))
             _check_keys(plugin, work, asked)
             effects = [self.effects.of(plugin, work, action) for action in asked]
         except DBAPIError:
@@ -434,7 +450,7 @@ def _say(tx: Connection, message: Mapping[str, Any]) -> None:
         )
 
 
-def _actions(plugin: Plugin, handler: Handler, event: Event, crm: CrmView) -> list[Action]:
+def actions_of(plugin: Plugin, handler: Handler, event: Event, crm: CrmView) -> list[Action]:
     """What a handler asks for.
 
     Raises:

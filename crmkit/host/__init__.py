@@ -5,6 +5,7 @@
 - `sections`: the core's own sections, as pydantic models
 - `config`: the whole file: core sections checked, the rest kept for the plugins that own it
 - `catalogue`: which plugins are installed, and what to say of one that is not
+- `requirement`: what a distribution needs and is not there
 - `plugins`: one plugin: loaded, its hooks checked, what it yields handed on typed
 - `opening`: adapters and playbooks loaded, their settings checked, everything that is wrong collected
 - `vault`: what adapters remember, locked with the installation's key

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 
-from crmkit.core.errors import ConfigError
+from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.hooks import GROUP
 from crmkit.host.document import nearest
 
@@ -45,6 +45,11 @@ class Found:
         """`<family>.<slug>`."""
         return f"{self.family}.{self.slug}"
 
+    @property
+    def origin(self) -> str:
+        """The distribution it comes with, and its version."""
+        return f"{self.distribution} {self.version}".strip() or self.entry_point.value
+
 
 class Catalogue:
     """The installed plugins.
@@ -55,8 +60,8 @@ class Catalogue:
 
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
         self._found: dict[str, Found] = {}
-        #: {name: why it cannot be told which one is meant}
-        self._twice: dict[str, str] = {}
+        #: {name: distributions that each bring a plugin of this name}
+        self._twice: dict[str, list[str]] = {}
         for point in entry_points(group=GROUP) if points is None else points:
             family, dot, slug = point.name.partition(".")
             if not dot or not slug:
@@ -65,7 +70,7 @@ class Catalogue:
             found = Found(family, slug, point, dist.name if dist else "", dist.version if dist else "")
             known = self._found.setdefault(found.name, found)
             if known.entry_point.value != point.value:
-                self._twice[found.name] = f"brought by {known.distribution} and by {found.distribution}"
+                self._twice.setdefault(found.name, [known.origin]).append(found.origin)
 
     def every(self) -> list[Found]:
         """All that is installed, by name."""
@@ -90,11 +95,14 @@ class Catalogue:
         """The installed plugin of this name.
 
         Raises:
-            ConfigError: it is not installed, or twice; its text says what to do.
+            ConfigError: it is not installed; its text says what to do.
+            PluginError: it is installed twice, and nobody can say which one is meant.
         """
         name = f"{family}.{slug}"
         if name in self._twice:
-            raise ConfigError(f'"{slug}" is {self._twice[name]}', do="uninstall one")
+            by = self._twice[name]
+            what = f"is brought by {', '.join(by[:-1])} and by {by[-1]}"
+            raise PluginError(what, who=f"plugin {name}", operation="load", do="uninstall one")
         if name not in self._found:
             raise self._missing(family, slug)
         return self._found[name]

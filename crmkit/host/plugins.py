@@ -6,7 +6,8 @@ stands wherever a plugin's code is called.
 
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -26,6 +27,7 @@ from crmkit.core.hooks import Handler, PluginSettings, Policy, Routes, Tables
 from crmkit.core.survey import Survey
 from crmkit.host.catalogue import PLAY, Catalogue
 from crmkit.host.document import field_names
+from crmkit.host.requirement import unmet
 from crmkit.host.sections import AccountSection, EntrySection
 from crmkit.store.tables import CORE, table_of
 
@@ -54,6 +56,7 @@ class Loaded:
         name: `<family>.<slug>`.
         origin: the distribution it came with, or its file.
         folder: where its `templates/` and relative migrations are; None where it lies in no folder.
+        seconds: what importing it took.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Loaded:
     module: Any
     manager: pluggy.PluginManager
     folder: Path | None
+    seconds: float = 0.0
 
     @property
     def hook_names(self) -> list[str]:
@@ -170,16 +174,25 @@ class Loaded:
         if not isinstance(scope, str) or not _SCOPE.fullmatch(scope):
             raise self.error(f"its pages have the scope {scope!r}", 'write a word, without the plugin: scope="read"')
 
+    def tables(self) -> Tables | None:
+        """Its tables; None if it has none."""
+        found = list(self._yielded("crmkit_tables", Tables, "yield one crmkit.Tables"))
+        if len(found) > 1:
+            raise self.error(
+                "yields Tables more than once", "yield one crmkit.Tables with the folder of its migrations"
+            )
+        return found[0] if found else None
+
     def migrations(self) -> Path | None:
         """The folder of its tables' migrations; None if it has no tables."""
-        found = list(self._yielded("crmkit_tables", Tables, "yield one crmkit.Tables"))
-        if not found:
+        found = self.tables()
+        if found is None:
             return None
-        folder = (self.folder or Path()) / found[0].migrations
-        if len(found) > 1 or not folder.is_dir():
-            what = "yields Tables more than once" if len(found) > 1 else f"there is no folder of migrations {folder}"
+        folder = (self.folder or Path()) / found.migrations
+        if not folder.is_dir():
+            what = f"there is no folder of migrations {folder}"
             raise self.error(what, "yield one crmkit.Tables with the folder of its migrations")
-        for table in (table_of(model) for model in found[0].models):
+        for table in (table_of(model) for model in found.models):
             if not table.name.startswith(f"{self.slug}_"):
                 raise self.error(f"its table is called {table.name}", f"call it {self.slug}_...")
             if any(key.target_fullname.partition(".")[0] in _CORE_TABLES for key in table.foreign_keys):
@@ -230,11 +243,10 @@ class Plugins:
 
         Raises:
             ConfigError: it is not installed.
-            PluginError: it cannot be imported, or its hooks are not ours.
+            PluginError: it is installed twice, cannot be imported, or its hooks are not ours.
         """
         found = self.catalogue.find(family, slug)
-        origin = f"{found.distribution} {found.version}".strip() or found.entry_point.value
-        return self._once(found.name, origin, found.entry_point.load)
+        return self._once(found.name, found.origin, found.entry_point.load, unmet(found.entry_point.dist))
 
     def load_file(self, path: Path) -> Loaded:
         """A one-file plugin.
@@ -281,10 +293,10 @@ class Plugins:
         """What was loaded and works, in that order."""
         return [one for one in self._loaded.values() if isinstance(one, Loaded)]
 
-    def _once(self, name: str, origin: str, load: Callable[[], Any]) -> Loaded:
+    def _once(self, name: str, origin: str, load: Callable[[], Any], lacks: Sequence[str] = ()) -> Loaded:
         if name not in self._loaded:
             try:
-                self._loaded[name] = _register(name, origin, load)
+                self._loaded[name] = _register(name, origin, load, lacks)
             except PluginError as error:
                 self._loaded[name] = error
         found = self._loaded[name]
@@ -293,15 +305,16 @@ class Plugins:
         return found
 
 
-def _register(name: str, origin: str, load: Callable[[], Any]) -> Loaded:
-    """Import a plugin and check that its hooks are ours."""
+def _register(name: str, origin: str, load: Callable[[], Any], lacks: Sequence[str]) -> Loaded:
+    """Import a plugin and check that its hooks are ours. `lacks` says which of its requirements are not met."""
     who = f"plugin {name} ({origin})"
+    began = time.perf_counter()
     try:
         module = load()
     except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"cannot be imported: {_told(error)}", who=who, operation="load", do="mend or uninstall it"
-        ) from error
+        do = f"it needs {'; '.join(lacks)}" if lacks else "mend or uninstall it"
+        raise PluginError(f"cannot be imported: {_told(error)}", who=who, operation="load", do=do) from error
+    seconds = time.perf_counter() - began
     manager = pluggy.PluginManager(hooks.GROUP)
     manager.add_hookspecs(hooks)
     known = [key for key in vars(hooks) if key.startswith("crmkit_")]
@@ -320,7 +333,7 @@ def _register(name: str, origin: str, load: Callable[[], Any]) -> Loaded:
     if not manager.get_hookcallers(module):
         raise PluginError("it implements no hook", who=who, operation="load", do="mark its hooks with @hookimpl")
     family, _, slug = name.partition(".")
-    return Loaded(name, slug, family, origin, module, manager, _folder(module))
+    return Loaded(name, slug, family, origin, module, manager, _folder(module), seconds)
 
 
 def _folder(module: Any) -> Path | None:

@@ -134,6 +134,16 @@ def due(
     return _locked(tx, rows, now)
 
 
+def one(tx: Connection, number: int) -> dict[str, Any] | None:
+    """An interaction as `due` gives it, whether any of its work is pending or not; None if there is none."""
+    rows = [dict(row) for row in bulk.rows(tx, sa.select(t.interaction).where(t.interaction.c.id == number))]
+    _meet_buyers(tx, rows)
+    families = customers.family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
+    for row in rows:
+        row.update(pending_id=None, plugin=None, tries=0, family=families.get(row["profile_id"]))
+    return rows[0] if rows else None
+
+
 def _meet_buyers(tx: Connection, rows: list[dict[str, Any]]) -> None:
     """Who bought may have become known only after something happened to the order."""
     unknown = {row["order_id"] for row in rows if row["profile_id"] is None and row["order_id"] is not None}

@@ -236,5 +236,5 @@ def test_what_is_not_installed_is_answered_with_what_to_do(shelf: Shelf, family:
 def test_two_distributions_may_not_bring_one_plugin(shelf: Shelf) -> None:
     # SEMANTICS 33
     shelf.add("email.post", "", module="shelf_other_post")
-    with pytest.raises(ConfigError, match="uninstall one"):
+    with pytest.raises(PluginError, match=r"plugin email.post load: is brought by .* and by .*; uninstall one"):
         shelf.plugins.load("email", "post")
