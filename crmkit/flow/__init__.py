@@ -13,6 +13,7 @@
 - `crm`: what handlers and policies may read
 - `effect`: each action they ask for, checked
 - `broadcast`: one message to many, member by member
+- `rehearsal`: one interaction decided once more, to see what each handler makes of it
 - `combine`: bursts become one message
 - `policy`: what may drop, hold or defer a message
 - `cap`: how much marketing somebody gets
@@ -23,6 +24,7 @@
 - `context`: the facts a template is rendered from
 - `sandbox`: Jinja, held in
 - `wording`: money and dates as a reader writes them
+- `form`: a message as its vendor of approved texts wants it
 - `post`: messages go into the outbox, nobody is told one thing twice
 - `wave`: what a round of decisions came to, written together
 - `verdict`: what each answer and each error of a gateway means

@@ -178,9 +178,8 @@ class Loaded:
         """Its tables; None if it has none."""
         found = list(self._yielded("crmkit_tables", Tables, "yield one crmkit.Tables"))
         if len(found) > 1:
-            raise self.error(
-                "yields Tables more than once", "yield one crmkit.Tables with the folder of its migrations"
-            )
+            do = "yield one crmkit.Tables with the folder of its migrations"
+            raise self.error("yields Tables more than once", do)
         return found[0] if found else None
 
     def migrations(self) -> Path | None:
