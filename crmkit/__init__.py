@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 _HOME = {
-    "crmkit.core.hooks": "hookimpl on Handler Outgoing Policy Verdict Tables Routes Crm PluginSettings",
+    "crmkit.core.hooks": "hookimpl on every Handler Outgoing Policy Verdict Tables Routes Crm PluginSettings",
     "crmkit.core.broadcast": "Audience",
     "crmkit.core.actions": "Action Send Broadcast Note Emit Later Cancel Save staff Staff",
     "crmkit.core.events": (
@@ -19,7 +19,7 @@ _HOME = {
         " OrderCompleted OrderCancelled OrderReopened OrderPromiseChanged ParcelShipped ParcelDelivered RefundRequested"
         " OrderRefunded ReviewPosted ShipmentLate MessageReceived MessageSent MessageDelivered MessageBounced"
         " MessageFailed MessageHeld MessageSuppressed ComplaintFiled ComplaintEscalated ComplaintResolved"
-        " ComplaintReopened ComplaintClosed StatementConfirmed SurveyAnswered SilenceNoticed Noted EVENTS"
+        " ComplaintReopened ComplaintClosed StatementConfirmed SurveyAnswered SilenceNoticed ScheduleDue Noted EVENTS"
     ),
     "crmkit.core.records": (
         "Record CustomerRecord OrderRecord LineRecord ParcelRecord PaymentRecord RefundRecord ReturnRecord ReviewRecord"
@@ -34,6 +34,7 @@ _HOME = {
     "crmkit.core.money": "Money",
     "crmkit.core.duration": "Duration",
     "crmkit.core.message": "Message Receipt Reason State",
+    "crmkit.core.form": "Form FormSpec Wording signed",
     "crmkit.core.optout": "opt_out",
     "crmkit.core.errors": (
         "CrmkitError ConfigError DatabaseError PluginError AdapterError RetryableError AuthError UnsupportedError"
@@ -331,6 +332,9 @@ if TYPE_CHECKING:
         ReviewPosted as ReviewPosted,
     )
     from crmkit.core.events import (
+        ScheduleDue as ScheduleDue,
+    )
+    from crmkit.core.events import (
         ShipmentLate as ShipmentLate,
     )
     from crmkit.core.events import (
@@ -344,6 +348,18 @@ if TYPE_CHECKING:
     )
     from crmkit.core.events import (
         SurveyAnswered as SurveyAnswered,
+    )
+    from crmkit.core.form import (
+        Form as Form,
+    )
+    from crmkit.core.form import (
+        FormSpec as FormSpec,
+    )
+    from crmkit.core.form import (
+        Wording as Wording,
+    )
+    from crmkit.core.form import (
+        signed as signed,
     )
     from crmkit.core.hooks import (
         Crm as Crm,
@@ -368,6 +384,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.hooks import (
         Verdict as Verdict,
+    )
+    from crmkit.core.hooks import (
+        every as every,
     )
     from crmkit.core.hooks import (
         hookimpl as hookimpl,

@@ -22,9 +22,11 @@ from crmkit.adapters.door import (
 )
 from crmkit.adapters.memory import Memory
 from crmkit.adapters.stream import Page, Ref, Refused, Window
+from crmkit.core.errors import AdapterError
 from crmkit.core.records import Record
 
 T = TypeVar("T")
+E = TypeVar("E", bound=AdapterError)
 #: Asks the person at the terminal a question; `secret` ones are not shown as they are typed.
 Ask = Callable[..., Awaitable[str]]
 
@@ -156,6 +158,19 @@ class Adapter:
 
     # calls
 
+    def error(self, kind: type[E], operation: str, what: str, do: str = "", **more: Any) -> E:
+        """An error of this account: `self.error(AuthError, "read orders", "the session ended (code 27)")`."""
+        return kind(what, who=self.account.name, operation=operation, do=do, **more)
+
+    def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
+        """The error an answer tells of in its body; None: its status says what it is.
+
+        For vendors that say "no" with HTTP 200, or more of it than the status does. Asked for every answer `call` gets,
+        before its status is looked at; what it gives is taken as if the status had said so: after an `AuthError`
+        `renew` is asked, and what only reads is tried again after a `RetryableError`.
+        """
+        return None
+
     @overload
     async def call(self, operation: str, method: str, url: str, *, read: type[T], **options: Any) -> T: ...
 
@@ -202,6 +217,7 @@ class Adapter:
             has_effects=self.sends if sends is None else sends,
             answers=frozenset(answers),
             within=within,
+            fault=self.fault,
         )
         response = await wire.exchange(what, self.renew, self._renewal)
         self.answered_at = self.answered_at or wire.answered_at(response)

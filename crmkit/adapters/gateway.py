@@ -5,13 +5,14 @@
 written.
 """
 
-from collections.abc import AsyncIterator, Hashable, Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from datetime import time, timedelta
 from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from crmkit.adapters.adapter import Adapter
+from crmkit.core.form import Wording
 from crmkit.core.message import Message, Receipt
 
 
@@ -34,6 +35,8 @@ class Gateway(Adapter):
         batch: how many messages one call takes; above 1, `deliver_many` is called.
         exclusive: whether only one process at a time may use it (a modem, a bound session).
         look_up_after: how long after a try its vendor can be asked what became of it.
+        needs_form: whether it sends approved texts only; a template that says nothing of it goes by another gateway.
+        sends_marketing: (from, to, IANA zone) outside of which its vendor takes no marketing; it waits until then.
         Settings: a subclass of `GatewaySettings`.
     """
 
@@ -43,8 +46,20 @@ class Gateway(Adapter):
     batch: ClassVar[int] = 1
     exclusive: ClassVar[bool] = False
     look_up_after: ClassVar[timedelta] = timedelta(minutes=2)
+    needs_form: ClassVar[bool] = False
+    sends_marketing: ClassVar[tuple[time, time, str] | None] = None
     Settings: ClassVar[type[GatewaySettings]] = GatewaySettings
     sends: ClassVar[bool] = True
+
+    #: the templates of its channel, for `check`
+    wordings: Sequence[Wording] = ()
+
+    def check_template(self, wording: Wording) -> Iterable[str]:
+        """What keeps this gateway from sending a template as it is written; told by `crmkit config check`. No network.
+
+        Asked for every template of its channel that says something of it, and for every other unless `needs_form`.
+        """
+        return ()
 
     async def deliver(self, message: Message) -> Receipt:
         """Hand one message to the vendor.

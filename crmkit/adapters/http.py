@@ -166,6 +166,7 @@ class Exchange:
     has_effects: bool
     answers: frozenset[int]
     within: float
+    fault: Callable[[str, httpx.Response], AdapterError | None] = lambda operation, response: None
 
     def error(self, kind: type[AdapterError], what: str, do: str = "", **more: Any) -> AdapterError:
         """An error of this call. It never shows the address, which may hold secrets, nor what the vendor wrote back."""
@@ -247,7 +248,7 @@ async def _once(call: Exchange) -> httpx.Response:
         raise call.error(RetryableError, "its address is no address", "correct it in crmkit.toml") from error
     finally:
         _trace.reset(token)
-    refusal = verdict(call, response)
+    refusal = call.fault(call.operation, response) or verdict(call, response)
     if refusal is not None:
         raise refusal
     return response

@@ -17,10 +17,12 @@ In the order data flows:
 - `statement`: all orders of a customer with a shop as one account
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers
+- `schedule`: when what is marked with `@every` is due
 - `interaction`: the append-only log, the work that is pending on it, and timers
 - `inner`: events the core tells itself
 - `broadcast`: one message to many: whom it is for, and the members it was frozen to
 - `actions`: what a handler may ask for
+- `form`: messages as vendors of approved texts want them
 - `message`: the outbox, its states and reasons, attempts and receipts
 - `quota`: what a gateway account may still send, whether it answers, and what is paused
 - `segments`: how a text travels as SMS

@@ -20,6 +20,7 @@ from sqlalchemy import Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from crmkit.core.columns import Json, UtcTime
+from crmkit.core.form import Form
 from crmkit.core.money import Money
 
 
@@ -322,7 +323,10 @@ class Message:
         address, address_kind: whom to reach, of a kind the gateway declared in `reaches`.
         subject, text, html: the rendered content; html only where the template has it.
         headers: further headers for e-mail.
-        params: the values the template was rendered with, for gateways that have approved templates of their own.
+        params: the facts the template was rendered with.
+        form: what a vendor of approved texts wants instead: its template's id, sign and values; None where the
+            template says nothing of this gateway.
+        shop, order: the shop it is about by name, and the vendor's id of the order; None if about none.
         purpose: `transactional` or `marketing`.
         decided_at, leaves_at: when its content was frozen, and the run's clock as it is handed over.
         expires_at: after this it is stale news; for vendors that can be told.
@@ -341,7 +345,9 @@ class Message:
     html: str | None = None
     headers: dict[str, str] = field(default_factory=dict)
     params: dict[str, Any] = field(default_factory=dict)
+    form: Form | None = None
     shop: str | None = None
+    order: str | None = None
     decided_at: datetime | None = None
     leaves_at: datetime | None = None
     expires_at: datetime | None = None

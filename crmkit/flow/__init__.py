@@ -10,6 +10,7 @@
 - `inbound`: what customers said by themselves, within ingest
 - `family`: who is one customer: families from evidence, and merges by hand
 - `decide`: handlers are asked in waves, plugins apart from each other
+- `schedule`: functions due again and again, each slot once
 - `crm`: what handlers and policies may read
 - `effect`: each action they ask for, checked
 - `broadcast`: one message to many, member by member

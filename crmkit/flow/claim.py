@@ -13,7 +13,7 @@ from crmkit.core.hooks import Verdict
 from crmkit.core.log import MESSAGE_KEPT
 from crmkit.core.message import Message, Reason, State
 from crmkit.core.quota import CLAIM_MOST, SKEW, Limits, Quota, Share, money
-from crmkit.flow import callback, chain, pause, policy
+from crmkit.flow import callback, chain, form, pause, policy
 from crmkit.flow.compose import zone_of
 from crmkit.flow.pause import Pauses
 from crmkit.flow.setup import Entry, Setup
@@ -94,8 +94,8 @@ def claim(
         bulk.lock(tx, chain.LOCK)  # before messages: the budget may turn out to pay for none of them
     if room > 0:
         forgotten.sweep(tx, now)  # what was on the wire then, and came back to be tried again
-        rows = outbox.due(tx, gateway, now, room, is_probe=probes)
-        found.kept = _keep_back(tx, setup, rows, paused, now)
+        rows, unformed = form.ready(tx, entry, outbox.due(tx, gateway, now, room, is_probe=probes))
+        found.kept = _keep_back(tx, setup, rows, paused, now, unformed)
         kept = {row["id"] for row in found.kept}
         wanted = [row for row in rows if row["id"] not in kept]
         found.rows, found.reserved = _within(wanted, quota, limits, now)
@@ -140,10 +140,15 @@ def _within(
 
 
 def _keep_back(
-    tx: Connection, setup: Setup, rows: Sequence[Mapping[str, Any]], paused: Pauses, now: datetime
+    tx: Connection,
+    setup: Setup,
+    rows: Sequence[Mapping[str, Any]],
+    paused: Pauses,
+    now: datetime,
+    unformed: Mapping[int, Verdict],
 ) -> list[dict[str, Any]]:
-    """Settle what the last look keeps from leaving. Returns those rows as they are now."""
-    verdicts = last_look(tx, setup, rows, now, paused)
+    """Settle what the last look keeps from leaving, or has no form. Returns those rows as they are now."""
+    verdicts = {**unformed, **last_look(tx, setup, rows, now, paused)}
     kept = []
     for row in rows:
         verdict = verdicts.get(row["id"])
@@ -219,8 +224,10 @@ def last_look(
         if verdict is None and hours is not None:
             zone = zone_of(customer.timezone if customer else None, setup.shops.get(row["shop_id"]), setup)
             verdict = policy.quiet_hours(now, hours, zone)
-            if verdict is not None and verdict.until is not None:
-                verdict = policy.stale(row["expires_at"], verdict.until) or verdict
+        if verdict is None and (entry := setup.entry(row["gateway"])) is not None:
+            verdict = policy.vendor_hours(now, row["purpose"], entry.adapter.sends_marketing)
+        if verdict is not None and verdict.reason is Reason.QUIET_HOURS and verdict.until is not None:
+            verdict = policy.stale(row["expires_at"], verdict.until) or verdict
         if verdict is not None:
             verdicts[row["id"]] = verdict
     return verdicts
@@ -369,7 +376,7 @@ def _answers_at(quota: Quota | None, at: datetime) -> datetime:
 
 
 def message_of(row: Mapping[str, Any], setup: Setup, now: datetime) -> Message:
-    """The message a gateway is given."""
+    """The message a gateway is given, from its row with what `form.ready` adds."""
     shop = setup.shops.get(row["shop_id"])
     return Message(
         id=row["id"],
@@ -385,7 +392,9 @@ def message_of(row: Mapping[str, Any], setup: Setup, now: datetime) -> Message:
         html=row["html"],
         headers=row["headers"] or {},
         params=row["params"] or {},
+        form=row["form"],
         shop=shop.name if shop is not None else None,
+        order=row["order"],
         decided_at=row["decided_at"],
         leaves_at=now,
         expires_at=row["expires_at"],

@@ -5,7 +5,7 @@ Content freezes here: what is rendered now is what leaves, however much later.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -16,10 +16,12 @@ from crmkit.core.actions import Send, Staff
 from crmkit.core.customer import Customer
 from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.events import ContactLeft, Event
+from crmkit.core.form import signed
 from crmkit.core.hooks import Outgoing, Verdict
 from crmkit.core.message import Reason, State
 from crmkit.core.records import Address
-from crmkit.flow import key, policy
+from crmkit.core.segments import segments_of
+from crmkit.flow import form, key, policy
 from crmkit.flow.broadcast import ToMember
 from crmkit.flow.cap import Ledger
 from crmkit.flow.contact import WAYS
@@ -154,7 +156,8 @@ class Composer:
             template = self._find(draft, channel)
             if template is None:
                 continue
-            verdict = self._address(draft, channel, entries, template)
+            able = [entry for entry in entries if form.can_form(template, entry)]
+            verdict = self._address(draft, channel, able, template) if able else _unformed(template, entries)
             if verdict is None:
                 return None
             refusals.append(verdict)
@@ -269,17 +272,31 @@ class Composer:
         hours = draft.person.quiet_hours if draft.person is not None else self.setup.rules.quiet_hours
         if isinstance(draft.send.to, Address):
             hours = None  # who left it waits for the code
-        quiet = policy.quiet_hours(leaves, hours, self._zone(draft))
+        quiet = self._quiet(draft, template, hours, leaves)
         if quiet is not None and quiet.until is not None:
             deferred, leaves = quiet, quiet.until
         if self.setup.rules.marketing_cap is not None and self._is_capped(draft, template):
             times = [self.planned().of(whom) for whom in _whom(draft)]
             later = self.setup.rules.marketing_cap.leaves(leaves, self._zone(draft), *times)
             if later > leaves:
-                quiet = policy.quiet_hours(later, hours, self._zone(draft))
+                quiet = self._quiet(draft, template, hours, later)
                 leaves = quiet.until if quiet is not None and quiet.until is not None else later
                 deferred = policy.defer(Reason.CAPPED, leaves)
         return policy.stale(expires, leaves) or deferred, leaves
+
+    def _quiet(
+        self, draft: Draft, template: Template, hours: tuple[time, time] | None, leaves: datetime
+    ) -> Verdict | None:
+        """Whether it would arrive at night, or when the vendor whose turn it is takes no marketing."""
+        takes = draft.entries[0].adapter.sends_marketing if draft.entries else None
+        found = None
+        for _ in range(3):  # the end of the one may fall into the other
+            at = leaves if found is None or found.until is None else found.until
+            later = policy.quiet_hours(at, hours, self._zone(draft)) or policy.vendor_hours(at, template.purpose, takes)
+            if later is None:
+                break
+            found = later
+        return found
 
     def _is_capped(self, draft: Draft, template: Template) -> bool:
         has_cap = self.setup.rules.marketing_cap is not None
@@ -404,6 +421,7 @@ class Composer:
         self.templates[template.hash] = template
         try:
             rendered = template.render(params)
+            forms = form.forms_of(template, draft.entries, params)
         except MissingVariable as error:
             skips = template.on_missing == "skip"
             row["state"] = State.SUPPRESSED if skips else State.HELD
@@ -416,6 +434,9 @@ class Composer:
         row["subject"], row["text"], row["html"] = rendered.subject, rendered.text, rendered.html
         row["encoding"], row["segments"] = rendered.encoding, rendered.segments
         row["content_hash"] = rendered.content_hash
+        if template.channel == "sms" and forms and forms[0] is not None:
+            read = segments_of(signed(rendered.text, forms[0].sign_name))
+            row["encoding"], row["segments"] = read.encoding, read.parts
 
 
 def one_click(url: str) -> dict[str, str]:
@@ -424,6 +445,11 @@ def one_click(url: str) -> dict[str, str]:
     if url.startswith("https:"):
         found["List-Unsubscribe-Post"] = "List-Unsubscribe=One-Click"
     return found
+
+
+def _unformed(template: Template, entries: Sequence[Entry]) -> Verdict:
+    """No gateway of a channel has an approved text for it: somebody has to write that down, or another way is taken."""
+    return policy.hold(Reason.NO_GATEWAY, form.no_form(template.name, entries[0]))
 
 
 def _checked(verdict: Any) -> Verdict | None:

@@ -17,7 +17,7 @@ from crmkit.core.duration import backoff
 from crmkit.core.errors import AdapterError, AuthError, DoubtError, RetryableError
 from crmkit.core.message import Reason, Receipt, State
 from crmkit.core.quota import Limits, Quota, Share, money
-from crmkit.flow import callback, pause
+from crmkit.flow import callback, form, pause
 from crmkit.flow.claim import LEASE, message_of
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run, is_interrupted
@@ -69,7 +69,7 @@ async def resolve(
         Messages by the state they are in now, and the refusal of the credentials, if they were.
     """
     counts: Counter[str] = Counter()
-    while rows := await run(_begin, name, claim_id, clock()):
+    while rows := await run(_begin, setup, name, claim_id, clock()):
         slots = asyncio.Semaphore(max(1, gateway.settings.concurrency))
 
         async def ask(row: Mapping[str, Any], slots: asyncio.Semaphore = slots) -> Answer:
@@ -102,9 +102,12 @@ async def _ask(gateway: Gateway, row: Mapping[str, Any], setup: Setup, now: date
     return None if said is None else checked(said, gateway.account.name)
 
 
-def _begin(tx: Connection, name: str, claim_id: str, now: datetime) -> list[Mapping[str, Any]]:
+def _begin(tx: Connection, setup: Setup, name: str, claim_id: str, now: datetime) -> list[Mapping[str, Any]]:
     """Take messages to ask about: nobody else asks while we do, and a late verdict on them counts no more."""
-    rows = outbox.doubted(tx, name, now, TRIES, ASK)
+    entry = setup.entry(name)
+    if entry is None:
+        return []
+    rows, _ = form.ready(tx, entry, outbox.doubted(tx, name, now, TRIES, ASK))
     taken: list[Mapping[str, Any]] = [
         {**row, "claim_id": claim_id, "not_before": now + LEASE, "look_ups": row["look_ups"] + 1} for row in rows
     ]

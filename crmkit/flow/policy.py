@@ -132,6 +132,18 @@ def quiet_hours(leaves_at: datetime, hours: tuple[time, time] | None, zone: Zone
     return None if until is None else defer(Reason.QUIET_HOURS, until)
 
 
+def vendor_hours(leaves_at: datetime, purpose: str, hours: tuple[time, time, str] | None) -> Verdict | None:
+    """Whether a vendor takes no marketing at this time.
+
+    Args:
+        hours: (from, to, IANA zone) in which it does; None: always.
+    """
+    if hours is None or purpose != "marketing":
+        return None
+    begin, end, zone = hours
+    return quiet_hours(leaves_at, (end, begin), ZoneInfo(zone))
+
+
 def in_hours(moment: datetime, hours: tuple[time, time], zone: ZoneInfo) -> datetime | None:
     """The end of the quiet hours `moment` falls into, None if it falls into none.
 

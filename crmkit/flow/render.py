@@ -116,6 +116,21 @@ class Templates:
         own = [] if self._own is None else [*([self._own / shop] if shop else []), self._own]
         return [*own, *self._folders]
 
+    def every(self, channel: str) -> list[Template]:
+        """All templates for a channel; those that cannot be used are left out (`check` names them)."""
+        found = []
+        for path in self._paths(channel):
+            try:
+                found.append(self._template(path))
+            except ConfigError:
+                continue
+        return found
+
+    def _paths(self, channel: str | None = None) -> Iterator[Path]:
+        for (_, known), places in self._files.items():
+            if channel in (None, known):
+                yield from (path for files in places.values() for path in files.values())
+
     def missing_locales(self, name: str, channel: str, locales: Iterable[str], shop: str | None = None) -> list[str]:
         """Those of `locales` whose readers would be told in another language, or not at all."""
         return [
@@ -127,10 +142,9 @@ class Templates:
     def check(self) -> list[ConfigError]:
         """What is wrong with any template, each with its file: for `config check`."""
         found = list(self._strays)
-        for places in self._files.values():
-            for path in (path for files in places.values() for path in files.values()):
-                try:
-                    self._template(path)
-                except ConfigError as error:
-                    found.append(error)
+        for path in self._paths():
+            try:
+                self._template(path)
+            except ConfigError as error:
+                found.append(error)
         return found

@@ -6,7 +6,7 @@ Its version is a hash of everything written in it, so that what a message was re
 import hashlib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from difflib import get_close_matches
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from crmkit.core.duration import Duration
 from crmkit.core.errors import ConfigError
+from crmkit.core.form import Form, FormSpec, Wording
 from crmkit.core.order import MILESTONES
 from crmkit.core.segments import segments_of
 from crmkit.flow.sandbox import GLOBALS, Piece
@@ -53,7 +54,8 @@ class Front(BaseModel):
     gateways: dict[str, dict[str, Any]] = {}
 
 
-_GATEWAY = {"template_id": str, "sign_name": str, "params": list}
+#: What the core reads of a gateway's table; other keys are the gateway's own.
+_GATEWAY: dict[str, tuple[type, ...]] = {"template_id": (str,), "sign_name": (str,), "params": (list, dict)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +71,7 @@ class Template:
         valid_for: after this time it is stale news.
         milestone: the milestone of an order it tells, so that later news overtakes it.
         on_missing: what becomes of a message that lacks a fact: hold it, skip it, or leave the place empty.
-        gateways: {gateway: template_id, sign_name, params} for vendors that send approved templates only.
+        gateways: {gateway: what it says of it}, for vendors that send approved texts only.
     """
 
     name: str
@@ -82,8 +84,9 @@ class Template:
     valid_for: timedelta | None
     milestone: str | None
     on_missing: Literal["hold", "skip", "empty"]
-    gateways: Mapping[str, Mapping[str, Any]]
+    gateways: Mapping[str, FormSpec]
     _pieces: tuple[Piece | None, Piece, Piece | None] = field(repr=False)
+    _values: Mapping[str, Mapping[str, Piece]] = field(repr=False)
 
     @property
     def has_links(self) -> bool:
@@ -115,6 +118,7 @@ class Template:
         front = _front(found[1], file)
         if channel == "email" and front.subject is None:
             _refuse(file, "an e-mail needs a subject", 'add subject = "..." to the front matter')
+        forms = {gateway: _form_spec(table) for gateway, table in front.gateways.items()}
         piece = partial(Piece, locale=locale, missing=front.on_missing)
         return cls(
             name=name,
@@ -127,13 +131,50 @@ class Template:
             valid_for=front.valid_for,
             milestone=front.milestone,
             on_missing=front.on_missing,
-            gateways=front.gateways,
+            gateways=forms,
             _pieces=(
                 None if front.subject is None else piece(front.subject, f"{file} (subject)"),
                 piece(written[found.end() :], file, skipped=found[0].count("\n")),
                 piece(html, str(Path(file).with_suffix(".html")), is_html=True) if below else None,
             ),
+            _values={
+                gateway: {
+                    param: piece(f"{{{{ {written} }}}}", f"{file} (gateways.{gateway}.params.{param})")
+                    for param, written in form.params.items()
+                }
+                for gateway, form in forms.items()
+            },
         )
+
+    @property
+    def text(self) -> str:
+        """Its body as written, without what stands above or the HTML beside it."""
+        written, _, _ = self.source.partition(f"\n{HTML_BELOW}\n")
+        found = _FRONT.match(written)
+        return written[found.end() :].strip() if found else written.strip()
+
+    def form_spec(self, *names: str) -> FormSpec | None:
+        """What it says of the first of these gateways it says anything of; None if it says nothing."""
+        return next((self.gateways[name] for name in names if name in self.gateways), None)
+
+    def wording(self, *names: str) -> Wording:
+        """The template as the gateway of these names (its entry's, its slug) is shown it."""
+        spec = self.form_spec(*names)
+        return Wording(self.name, self.locale, self.channel, self.file, self.purpose, self.text, spec)
+
+    def form(self, names: Sequence[str], context: Mapping[str, Any]) -> Form | None:
+        """The form of a message with these facts, for the gateway of these names; None if it says nothing of it.
+
+        Raises:
+            MissingVariable: a value is not known, unless `on_missing` is `empty`.
+            ConfigError: a value cannot be made.
+        """
+        name = next((name for name in names if name in self.gateways), None)
+        if name is None:
+            return None
+        spec, facts = self.gateways[name], {**GLOBALS, **context}
+        values = {param: value.render(facts).strip() for param, value in self._values[name].items()}
+        return Form(spec.template_id, spec.sign_name, values, spec.extra)
 
     def render(self, context: Mapping[str, Any]) -> Rendered:
         """The message for these facts (of `context_of`, or read back from where they were frozen).
@@ -198,8 +239,29 @@ def _front(written: str, file: str) -> Front:
             if kind is None and get_close_matches(key, _GATEWAY, cutoff=0.75):
                 _unknown(file, f"gateways.{gateway}.{key}", [f"gateways.{gateway}.{known}" for known in _GATEWAY])
             if kind is not None and not isinstance(value, kind):
-                _refuse(file, f"gateways.{gateway}.{key} = {value!r}", f"give a {kind.__name__}")
+                _refuse(file, f"gateways.{gateway}.{key} = {value!r}", "give text" if kind == (str,) else _PARAMS)
+        params = table.get("params", [])
+        for one in params.values() if isinstance(params, dict) else params:
+            if not isinstance(one, str) or not one.strip():
+                what = f"gateways.{gateway}.params has {one!r}"
+                _refuse(file, what, 'write what stands between {{ and }}, as text: "order.number"')
     return front
+
+
+_PARAMS = 'give a table {name = "customer.name"} or a list ["customer.name"]'
+_PATH = re.compile(r"[a-zA-Z_][\w.]*")
+
+
+def _form_spec(table: Mapping[str, Any]) -> FormSpec:
+    written = table.get("params", {})
+    if isinstance(written, list):  # by their order; a name is given where there is an obvious one
+        named: dict[str, str] = {}
+        for number, one in enumerate(written, 1):
+            last = one.strip().rpartition(".")[2] if _PATH.fullmatch(one.strip()) else str(number)
+            named[str(number) if last in named else last] = one
+        written = named
+    extra = {key: value for key, value in table.items() if key not in _GATEWAY}
+    return FormSpec(table.get("template_id"), table.get("sign_name"), written, extra)
 
 
 def _unknown(file: str, key: str, known: list[str]) -> NoReturn:

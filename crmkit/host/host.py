@@ -4,7 +4,7 @@ A plugin that is broken is named and skipped, with what needs it; a configuratio
 everything that is wrong in it.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +21,7 @@ from crmkit.core.account import NOT_YET, Shop
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.core.hooks import Routes
 from crmkit.core.survey import Survey
+from crmkit.flow.form import can_form, names_of
 from crmkit.flow.render import Templates
 from crmkit.flow.setup import Entry, Plugin, Rules, Setup, StaffMember
 from crmkit.host.catalogue import PLAY
@@ -156,11 +157,14 @@ class Host:
         Raises:
             ConfigError, PluginError: it cannot be made with these settings.
         """
-        connections = client(concurrency=entry.settings.concurrency)
-        account = Account(
-            entry.name, self.config.crm.timezone, None, None, self.config.folder, self.config.webhook_url(entry.name)
-        )
-        return _made(entry.name, lambda: entry.adapter(entry.settings, account, connections))
+        return self._gateway(entry, client(concurrency=entry.settings.concurrency))
+
+    def _gateway(self, entry: Entry, http: httpx.AsyncClient) -> Gateway:
+        crm, folder = self.config.crm, self.config.folder
+        account = Account(entry.name, crm.timezone, None, None, folder, self.config.webhook_url(entry.name))
+        gateway = _made(entry.name, lambda: entry.adapter(entry.settings, account, http))
+        gateway.wordings = [one.wording(*names_of(entry)) for one in self.templates.every(entry.channel)]
+        return gateway
 
     def setup(self, known: Mapping[str, tuple[int, datetime | None]]) -> Setup:
         """What the steps are set up with.
@@ -204,6 +208,7 @@ class Host:
             ],
             rules=Rules(policy.quiet_hours, policy.marketing_default, policy.marketing_cap),
             absent=frozenset(self.absent),
+            broken=frozenset(one.name for one in self.broken),
             links=self.config.links,
             may_say={number: self._quiet_source(shop).may_say for number, shop in here.items() if _has_opinion(shop)},
         )
@@ -224,6 +229,7 @@ class Host:
         broken = [*self.broken, *self._broken_pages()]
         found += dict.fromkeys(Problem(str(one.error), f"without it: {one.needed_by}") for one in broken)
         found += [Problem(str(error)) for error in self.templates.check()]
+        found += self._wordings()
         reports: dict[str, frozenset[str]] = {}
         for shop in self.shops.values():
             try:
@@ -241,6 +247,42 @@ class Host:
             if callable(check):
                 found += self._checked(playbook, check, reports)
         return found
+
+    def _wordings(self) -> Iterator[Problem]:
+        """What keeps gateways from sending templates as they are written."""
+        for channel, entries in self.channels.items():
+            approved = [entry for entry in entries if entry.adapter.needs_form]
+            written = {one.file for one in self.templates.every(channel) if any(can_form(one, e) for e in approved)}
+            for entry in entries:
+                yield from self._wordings_of(entry, written if entry in approved else frozenset())
+
+    def _wordings_of(self, entry: Entry, elsewhere: Collection[str]) -> Iterator[Problem]:
+        """What keeps one gateway from it; `elsewhere` are the templates that say something of another like it."""
+        try:
+            gateway = self._gateway(entry, httpx.AsyncClient(transport=httpx.MockTransport(_no_request)))
+        except CrmkitError as error:
+            yield Problem(str(error))
+            return
+        unknown = []
+        for wording in gateway.wordings:
+            if entry.adapter.needs_form and wording.form is None:
+                if wording.file in elsewhere:
+                    what = f"{wording.file}: says nothing of the gateway {entry.name}, which sends approved texts only"
+                    yield Problem(what, f"add {entry.name} to `gateways` in its front matter, as for the others")
+                else:
+                    unknown.append(wording.name)
+                continue
+            try:
+                yield from (
+                    Problem(f"{wording.file}: {entry.name}: {what}") for what in gateway.check_template(wording)
+                )
+            except Exception as error:  # an adapter's code
+                yield Problem(f"{entry.name}: its check_template raised {type(error).__name__}: {error}")
+        if unknown:
+            names = ", ".join(dict.fromkeys(unknown))
+            what = f"the gateway {entry.name} sends approved texts only, and cannot send {names}"
+            do = "add its template_id, sign_name and params to `gateways` in their front matter, where they are used"
+            yield self.config.document.problem(("channels", entry.channel), what, do, level="warning")
 
     def _broken_pages(self) -> Iterator[Broken]:
         """Plugins whose routers cannot be imported."""

@@ -43,6 +43,17 @@ def keep_templates(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
     bulk.insert(tx, t.template, [unique[version] for version in sorted(unique)], skip_known=("hash",))
 
 
+def templates_of(tx: Connection, hashes: Iterable[str]) -> list[Row]:
+    """Kept versions of templates, by their hashes."""
+    return bulk.select_in(tx, t.template, t.template.c.hash, hashes)
+
+
+def order_ids(tx: Connection, orders: Iterable[int]) -> dict[int, str]:
+    """Their vendors' ids of these orders."""
+    columns = (t.orders.c.id, t.orders.c.external_id)
+    return {row["id"]: row["external_id"] for row in bulk.select_in(tx, columns, t.orders.c.id, orders)}
+
+
 def next_due(tx: Connection, gateways: Collection[str]) -> dict[str, datetime]:
     """When the next queued message of each of these gateways may leave; those without any are left out."""
     return _first(tx, gateways, sa.text(WAITING))

@@ -525,3 +525,37 @@ async def test_no_address_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         await connections.get("https://vendor.example/send/+491701234567?apikey=hush&text=secret")
     assert "vendor.example/..." in caplog.text
     assert not any(word in caplog.text for word in ("hush", "secret", "+4917"))
+
+
+class Frank(Caller):
+    """Speaks to a vendor that says what is wrong in the body, with HTTP 200."""
+
+    def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
+        said = response.json().get("error")
+        kind = {"session": AuthError, "limit": RetryableError, "no": RefusedError}.get(said)
+        return None if kind is None else self.error(kind, operation, f"said {said}")
+
+
+async def frankly(*answers: str, sends: bool = False) -> tuple[Frank, Any]:
+    told = iter(answers)
+    transport = httpx.MockTransport(lambda request: httpx.Response(200, json={"error": next(told), "id": "7"}))
+    async with client(transport=transport) as http:
+        frank = Frank(None, Account("acme", "UTC", None, None, Path()), http)
+        frank.fresh = lambda caller: asyncio.sleep(0, True)
+        try:
+            return frank, (await frank.call("ask", "POST", "http://vendor.example/", sends=sends)).json()["id"]
+        except AdapterError as error:
+            return frank, error
+
+
+async def test_what_an_answer_says_in_its_body_is_taken_as_if_its_status_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wire, "READ_PAUSE", 0)
+    assert (await frankly("", sends=True))[1] == "7"
+    frank, said = await frankly("session", "")
+    assert (said, frank.renewed) == ("7", 1)
+    assert (await frankly("limit", "limit", ""))[1] == "7"
+    assert str((await frankly("no"))[1]) == "acme ask: said no"
+    assert isinstance((await frankly("limit", "", sends=True))[1], RetryableError), "what sends is not tried again"
+    frank, said = await frankly("session", "session")
+    assert isinstance(said, AuthError)
+    assert frank.renewed == 1
