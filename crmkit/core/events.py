@@ -375,6 +375,20 @@ class SilenceNoticed(Event):
     since: datetime
 
 
+# --- schedules --------------------------------------------------------------------------------------------------------
+
+
+class ScheduleDue(Event):
+    """A function marked with `@every` is due: `schedule` is its name, `at` the slot. It is told to this function only,
+    and is about no customer and no shop.
+    """
+
+    schedule: str
+
+
+# --- remarks ----------------------------------------------------------------------------------------------------------
+
+
 class Noted(Event):
     """A remark on the customer's timeline."""
 

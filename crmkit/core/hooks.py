@@ -18,7 +18,7 @@ def crmkit_handlers():
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import pluggy
@@ -28,8 +28,9 @@ from sqlmodel import SQLModel
 from crmkit.core.actions import Action, Send
 from crmkit.core.broadcast import customer_column
 from crmkit.core.errors import PluginError
-from crmkit.core.events import Event
+from crmkit.core.events import Event, ScheduleDue
 from crmkit.core.message import Reason
+from crmkit.core.schedule import Schedule
 from crmkit.core.survey import Survey
 
 if TYPE_CHECKING:
@@ -68,17 +69,26 @@ class PluginSettings(BaseModel):
 class Handler:
     """A plugin's function for one event type; still callable as the function it wraps.
 
-    `load` names tables of the plugin's own whose rows of the event's customers it will select.
+    `load` names tables of the plugin's own whose rows of the event's customers it will select; `schedule` says when a
+    function for `ScheduleDue` is due.
     """
 
     event: type[Event]
     function: Callable[[Any, Any], Iterable[Action] | None]
     load: tuple[type[SQLModel], ...] = ()
+    schedule: Schedule | None = None
 
     @property
     def name(self) -> str:
         """The function's name."""
         return getattr(self.function, "__name__", repr(self.function))
+
+    @property
+    def mark(self) -> str:
+        """What it is marked with: `@on(OrderPaid)`, `@every(1d at 09:00)`."""
+        if self.schedule is None:
+            return f"@on({getattr(self.event, '__name__', self.event)})"
+        return f"@every({str(self.schedule).removeprefix('every ')})"
 
     def __call__(self, event: Any, crm: Any) -> Iterable[Action] | None:
         """Call the function."""
@@ -97,7 +107,7 @@ def on(
             them there.
 
     Raises:
-        PluginError: a table of `load` names no such column.
+        PluginError: a table of `load` names no such column, or the event is what `@every` is for.
     """
     tables = tuple(load)
     for table in tables:
@@ -110,9 +120,55 @@ def on(
             )
 
     def mark(function: Callable[[E, Any], Iterable[Action] | None]) -> Handler:
+        if event is ScheduleDue:
+            what, do = "@on(ScheduleDue) says not when", 'write @every("1d", at="09:00")'
+            raise PluginError(what, who=_place(function), operation="on", do=do)
         return Handler(event, function, tables)
 
     return mark
+
+
+def every(
+    interval: str | timedelta, *, at: str | None = None, on: str | None = None
+) -> Callable[[Callable[[ScheduleDue, Any], Iterable[Action] | None]], Handler]:
+    """Make a function one that is called again and again. Yield it from `crmkit_handlers`, or it never is.
+
+    It is due once in each slot, however many processes run, for the first time in the slot after it was first seen.
+    After a time when nothing ran it is due once, for the last slot that passed.
+
+    Args:
+        interval: how often, from a minute on: `15m`, `6h`, `1d`, `2w`. Whole days and weeks go by the calendar of
+            `[crm] timezone`; anything else is counted in elapsed time from midnight UTC.
+        at: the local time, `09:00`; for whole days, midnight by default.
+        on: the day of the week, `monday`; for whole weeks, Monday by default.
+
+    Raises:
+        PluginError: one of these is not right, or the function has no name to be known by.
+    """
+    if callable(interval):
+        raise _unscheduled(interval, "@every says not how often", 'write it like @every("1d", at="09:00")')
+
+    def mark(function: Callable[[ScheduleDue, Any], Iterable[Action] | None]) -> Handler:
+        try:
+            schedule = Schedule.of(interval, at, on)
+        except ValueError as error:
+            what, _, do = str(error).partition("; ")
+            raise _unscheduled(function, what, do) from error
+        if not str(getattr(function, "__name__", "")).isidentifier():
+            raise _unscheduled(function, f"{function!r} has no name to be known by", "write it with def")
+        return Handler(ScheduleDue, function, schedule=schedule)
+
+    return mark
+
+
+def _unscheduled(function: Any, what: str, do: str) -> PluginError:
+    return PluginError(what, who=_place(function), operation="every", do=do)
+
+
+def _place(function: Any) -> str:
+    """A plugin's function, by its module and name."""
+    name = getattr(function, "__qualname__", type(function).__qualname__)
+    return f"{getattr(function, '__module__', '')}.{name}".lstrip(".")
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +289,7 @@ __all__ = [
     "Routes",
     "Tables",
     "Verdict",
+    "every",
     "hookimpl",
     "hookspec",
     "on",

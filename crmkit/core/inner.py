@@ -1,9 +1,9 @@
-"""Events the core tells itself: no plugin handles them, but each is decided for one, as that plugin asked."""
+"""Events the core tells itself: each is decided for one plugin, as that plugin asked, and no other hears of it."""
 
 from datetime import datetime
 from typing import Any
 
-from crmkit.core.events import Event
+from crmkit.core.events import Event, ScheduleDue
 
 
 class BroadcastMember(Event):
@@ -41,5 +41,5 @@ class BundleDue(Event):
         return {}
 
 
-#: Decided by the core itself.
-INNER: tuple[type[Event], ...] = (BroadcastMember, BundleDue)
+#: What plugins ask for, and the core tells them.
+INNER: tuple[type[Event], ...] = (BroadcastMember, BundleDue, ScheduleDue)

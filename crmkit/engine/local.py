@@ -22,7 +22,7 @@ from crmkit.core.errors import AuthError, ConfigError, CrmkitError
 from crmkit.core.message import State
 from crmkit.engine.accounts import Accounts
 from crmkit.engine.inward import Inward, ShopRun
-from crmkit.flow import pause
+from crmkit.flow import pause, schedule
 from crmkit.flow.claim import claim, next_due, sweep, trip, turned_away
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import CLAIM, Delivered, deliver
@@ -103,6 +103,7 @@ class Local(Inward):
         try:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
+                await self.store.run(schedule.keep, setup, began)
                 result.taken = await self.take_in(now=began)
                 result.lapsed = await self.store.run(sweep, setup, began, datetime.now(UTC))
                 if now is None:
@@ -248,6 +249,7 @@ class Local(Inward):
         with self.store.rehearse() as tx:
             setup = self.setup(tx)
             names = frozenset(entry.name for entries in setup.channels.values() for entry in entries)
+            schedule.keep(tx, setup, until)
             sweep(tx, setup, until, datetime.now(UTC))
             names = names.union(outbox.gateways_waiting(tx))
             stuck: frozenset[str] = frozenset()
@@ -277,7 +279,7 @@ def _gateways_due(tx: Connection, setup: Setup, now: datetime) -> list[str]:
 def _next_due(tx: Connection, setup: Setup, gateways: frozenset[str], step: datetime | None) -> datetime | None:
     """When a run whose clock has come to `step` next has something to do."""
     announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
-    due = (log.next_due(tx, announcing, setup.absent), next_due(tx, setup, gateways, step))
+    due = (log.next_due(tx, announcing, setup.away), next_due(tx, setup, gateways, step))
     return min((moment for moment in due if moment is not None), default=None)
 
 

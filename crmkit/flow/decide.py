@@ -25,13 +25,13 @@ from crmkit.core.actions import Action, Send
 from crmkit.core.columns import storable
 from crmkit.core.duration import backoff
 from crmkit.core.errors import CrmkitError, PluginError
-from crmkit.core.events import EVENTS, SUBJECTS, Event, subjects_of
+from crmkit.core.events import EVENTS, SUBJECTS, Event, ScheduleDue, subjects_of
 from crmkit.core.hooks import Handler
 from crmkit.core.inner import INNER, BroadcastMember, BundleDue
 from crmkit.core.interaction import DEPTH_LIMIT, TRIES_LIMIT
 from crmkit.core.log import DECIDED, DECISION_FAILED, MESSAGE_DECIDED, told_of
 from crmkit.core.order import Order
-from crmkit.flow import broadcast, combine
+from crmkit.flow import broadcast, combine, schedule
 from crmkit.flow.compose import Composer, template_rows
 from crmkit.flow.crm import CrmView, Reading
 from crmkit.flow.effect import Effects
@@ -104,8 +104,9 @@ def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500, timer:
         limit: how much one transaction takes.
         timer: by what plugins are measured, `time.perf_counter`; nothing is measured without one.
     """
-    log.fire_timers(tx, now, setup.listened, limit, setup.absent)
-    rows = log.due(tx, now, limit, setup.shops, setup.absent)
+    schedule.fire(tx, setup, now)
+    log.fire_timers(tx, now, setup.listened, limit, setup.away)
+    rows = log.due(tx, now, limit, setup.shops, setup.away)
     if not rows:
         return Decided()
     try:
@@ -327,6 +328,9 @@ class _Batch:
             return [handler for handler in plugin.handlers if handler.event is kind]
         if row["actor"] != f"plugin:{plugin.name}":
             return ()
+        if kind is ScheduleDue:
+            due = (row["payload"] or {}).get("schedule")
+            return [handler for handler in plugin.handlers if handler.schedule is not None and handler.name == due]
         if kind is BroadcastMember:
             return (Handler(kind, lambda event, crm: broadcast.sends(event, self.broadcasts[event.broadcast])),)
         return (Handler(BundleDue, lambda event, crm: combine.sends(event, self.subjects)),)

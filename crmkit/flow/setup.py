@@ -89,6 +89,7 @@ class Setup:
     Attributes:
         absent: playbooks that are switched on and were not loaded (broken, or left out for this run): what they would
             decide must not count as decided.
+        broken: adapters, by their plugins' names, that could not be loaded: what they may have asked for waits, too.
         links: makes the links customers are given; None where they cannot be reached from outside.
         may_say: by shop, what its marketplace says to a message: `(order, purpose, template)` gives why it may not be
             sent, or None; shops whose adapter has no opinion are not here.
@@ -103,6 +104,7 @@ class Setup:
     staff: Sequence[StaffMember] = ()
     rules: Rules = field(default_factory=Rules)
     absent: frozenset[str] = frozenset()
+    broken: frozenset[str] = frozenset()
     links: Links | None = None
     may_say: Mapping[int, Callable[[Order | None, str, str], str | None]] = field(default_factory=dict)
 
@@ -112,6 +114,11 @@ class Setup:
         if self.absent:
             return frozenset(EVENTS)
         return frozenset(handler.event.name for plugin in self.plugins for handler in plugin.handlers) | _INNER
+
+    @property
+    def away(self) -> frozenset[str]:
+        """Plugins whose own work and timers wait for them."""
+        return self.absent | self.broken
 
     @property
     def deduplicating(self) -> frozenset[str]:

@@ -100,15 +100,20 @@ class Loaded:
         return list(self._classes("crmkit_gateways", Gateway))
 
     def handlers(self, settings: Any) -> tuple[Handler, ...]:
-        """Its handlers; one that is marked with `@on` and yielded by no hook is an error."""
-        found = tuple(self._yielded("crmkit_handlers", Handler, "mark functions with @on(EVENT)", settings=settings))
+        """Its handlers; one that is marked and yielded by no hook is an error."""
+        do = "mark functions with @on(EVENT) or @every(INTERVAL)"
+        found = tuple(self._yielded("crmkit_handlers", Handler, do, settings=settings))
         for handler in found:
             event: object = handler.event
             if not (isinstance(event, type) and issubclass(event, Event)):
                 raise self.error(f"{handler.name} handles {event!r}, which is no event", "name an event's class in @on")
+        scheduled = [handler.name for handler in found if handler.schedule is not None]
+        twice = next((name for name in scheduled if scheduled.count(name) > 1), None)
+        if twice is not None:
+            raise self.error(f"two functions marked with @every are called {twice}", "rename one: it is known by that")
         for handler in self._marked():
             if handler not in found:
-                what = f"the handler {handler.name} (@on({handler.event.__name__})) is yielded by no hook"
+                what = f"the handler {handler.name} ({handler.mark}) is yielded by no hook"
                 raise self.error(what, "yield it from crmkit_handlers, or it is never called")
         return found
 
@@ -217,7 +222,7 @@ class Loaded:
             yield item
 
     def _marked(self) -> Iterator[Handler]:
-        """Everything marked with `@on` in its module, or for a package in any of its modules that were imported."""
+        """Every handler in its module, or for a package in any of its modules that were imported."""
         name = getattr(self.module, "__name__", None)
         modules = [self.module]
         if name and hasattr(self.module, "__path__"):

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
+from crmkit.core.events import ScheduleDue
 from crmkit.core.inner import BundleDue
 from crmkit.store import bulk, customers
 from crmkit.store import tables as t
@@ -246,7 +247,8 @@ def fire_timers(
 ) -> int:
     """Turn timers that are due into interactions, dated at their due time; those of `absent` plugins wait.
 
-    Timers that are no customer's wait while another worker fires or sets such.
+    Timers that are no customer's wait while another worker fires or sets such. Those of schedules are not among them:
+    they are fired and armed again by `flow.schedule`.
 
     Returns:
         How many.
@@ -254,7 +256,8 @@ def fire_timers(
     c = t.timer.c
     statement = (
         sa.select(t.timer)
-        .where(c.due_at <= now, c.plugin.not_in(list(absent)), sa.or_(c.type != BundleDue.name, ~_may_grow()))
+        .where(c.due_at <= now, c.plugin.not_in(list(absent)), ~_IS_SCHEDULE)
+        .where(sa.or_(c.type != BundleDue.name, ~_may_grow()))
         .order_by(c.due_at, c.plugin, c.key)
         .limit(limit)
     )
@@ -268,6 +271,24 @@ def fire_timers(
         append(tx, [interaction_of(row) for row in fired], listened, now)
         bulk.delete(tx, t.timer, ("plugin", "key"), [{"plugin": r["plugin"], "key": r["key"]} for r in fired])
     return len(fired)
+
+
+#: What the key of a schedule's timer begins with.
+SCHEDULE = "@every "
+_IS_SCHEDULE = sa.and_(t.timer.c.type == ScheduleDue.name, t.timer.c.key.startswith(SCHEDULE, autoescape=True))
+
+
+def schedules(tx: Connection, due_by: datetime | None = None) -> dict[TimerName, Row]:
+    """The timers of schedules, by name; only those due by then, where it is said."""
+    statement = sa.select(t.timer).where(_IS_SCHEDULE)
+    if due_by is not None:
+        statement = statement.where(t.timer.c.due_at <= due_by)
+    return {(row["plugin"], row["key"]): row for row in bulk.rows(tx, statement)}
+
+
+def hold_schedules(tx: Connection) -> bool:
+    """Keep others from the timers of schedules to the end of the transaction; False if another worker does already."""
+    return bool(bulk.take_free(tx, [SCHEDULE]))
 
 
 def _may_grow() -> sa.ColumnElement[bool]:
