@@ -7,6 +7,7 @@ everything that is wrong in it.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
@@ -19,6 +20,7 @@ from crmkit.adapters.http import client
 from crmkit.adapters.source import Source
 from crmkit.core.account import NOT_YET, Shop
 from crmkit.core.errors import CrmkitError, PluginError
+from crmkit.core.form import Wording
 from crmkit.core.hooks import Routes
 from crmkit.core.survey import Survey
 from crmkit.flow.form import can_form, names_of
@@ -163,7 +165,7 @@ class Host:
         crm, folder = self.config.crm, self.config.folder
         account = Account(entry.name, crm.timezone, None, None, folder, self.config.webhook_url(entry.name))
         gateway = _made(entry.name, lambda: entry.adapter(entry.settings, account, http))
-        gateway.wordings = [one.wording(*names_of(entry)) for one in self.templates.every(entry.channel)]
+        gateway.wordings = _Wordings(self.templates, entry)
         return gateway
 
     def setup(self, known: Mapping[str, tuple[int, datetime | None]]) -> Setup:
@@ -308,6 +310,23 @@ class Host:
         except Exception as error:
             found = [f"its check raised {type(error).__name__}: {error}"]
         return [self.config.document.problem((playbook.name,), text) for text in found]
+
+
+class _Wordings(Sequence[Wording]):
+    """The templates of a gateway's channel as it is shown them; compiled when it looks, and few runs do."""
+
+    def __init__(self, templates: Templates, entry: Entry) -> None:
+        self._templates, self._entry = templates, entry
+
+    @cached_property
+    def _every(self) -> list[Wording]:
+        return [one.wording(*names_of(self._entry)) for one in self._templates.every(self._entry.channel)]
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._every[place]
+
+    def __len__(self) -> int:
+        return len(self._every)
 
 
 def _has_opinion(shop: ShopEntry) -> bool:
