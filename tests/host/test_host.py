@@ -384,3 +384,46 @@ def test_plugins_bring_commands(shelf: Shelf, write: Write) -> None:
     host = Host.open(write('[plugins]\nuse = ["talks", "mute"]\n'), plugins=shelf.plugins)
     assert sorted(host.commands()) == ["good-bye", "hello"]
     assert [one.name for one in host.broken] == ["play.mute"]
+
+
+def test_templates_and_gateways_of_approved_texts_are_held_against_each_other(
+    shelf: Shelf, write: Write, tmp_path: Path
+) -> None:
+    for slug in ("heron", "kite"):
+        shelf.add(
+            f"sms.{slug}",
+            f"""
+            from crmkit import Gateway, hookimpl
+            class A(Gateway):
+                name = "{slug}"
+                channel = "sms"
+                reaches = ("phone",)
+                needs_form = True
+                def check_template(self, wording):
+                    if not wording.form.sign_name:
+                        yield "it has no sign_name"
+            @hookimpl
+            def crmkit_gateways():
+                yield A
+            """,
+        )
+    folder = tmp_path / "templates"
+    folder.mkdir()
+
+    def template(name: str, front: str) -> None:
+        (folder / f"{name}.zh-CN.sms.txt").write_text(f'---\npurpose = "transactional"\n{front}\n---\n您好', "utf-8")
+
+    signed = '{ template_id = "1", sign_name = "示例" }'
+    template("both", f"gateways = {{ heron = {signed}, second = {signed} }}")
+    template("unsigned", f'gateways = {{ heron = {{ template_id = "1" }}, kite = {signed} }}')
+    template("half", f"gateways = {{ heron = {signed} }}")
+    template("none", "")
+    file = write('[[channels.sms]]\nuse = "heron"\n[[channels.sms]]\nuse = "kite"\nname = "second"\n')
+    host = Host.open(file, plugins=shelf.plugins)
+    told = [str(found) for found in host.findings()]
+    assert [text for text in told if "unsigned.zh-CN.sms.txt: heron: it has no sign_name" in text]
+    assert [text for text in told if "half.zh-CN.sms.txt: says nothing of the gateway second" in text]
+    assert [text for text in told if "the gateway heron sends approved texts only, and cannot send none" in text]
+    assert [text for text in told if "the gateway second sends approved texts only, and cannot send none" in text]
+    assert len(told) == 4, told
+    assert {one.name for one in host.gateway(host.channels["sms"][1]).wordings if one.form} == {"both", "unsigned"}
