@@ -1,60 +1,43 @@
-"""Writes the tables of the reference pages from the code: `python docs/reference.py`; `--check` only compares.
+"""Writes the tables of the pages from the code: `python docs/reference.py`; `--check` only compares.
 
-A table stands between `<!-- generated: NAME -->` and `<!-- end -->`.
+A table stands between `<!-- generated: NAME -->` and `<!-- end -->`; on a page of docs/reference/ `thing` is what the
+page is about.
 """
 
-import inspect
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import fields
+from functools import partial
 from pathlib import Path
+
+import capability
+import thing
+from thing import linked, sentence, table
 
 import crmkit
 from crmkit.cli import words
-from crmkit.core import actions, errors, hooks
-from crmkit.core.events import CONTEXT
 from crmkit.testing.fault import FAULTS, KINDS, Verdict
 
 HERE = Path(__file__).parent
 PLACE = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(*columns: str, rows: Iterable[Iterable[str]]) -> str:
-    lines = [columns, ["---"] * len(columns), *rows]
-    return "".join(f"|{'|'.join(f' {cell} ' if cell != '---' else cell for cell in line)}|\n" for line in lines)
-
-
-def sentence(thing: object) -> str:
-    """The first paragraph of a docstring, in one line."""
-    return " ".join((inspect.getdoc(thing) or "").split("\n\n")[0].split()).replace("|", "\\|")
-
-
-def own_fields(kind: type) -> str:
-    named = [item.name for item in fields(kind) if item.name not in CONTEXT or item.name in kind.__annotations__]
-    return ", ".join(f"`{name}`" for name in named)
-
-
-def core_events() -> Iterator[type[crmkit.Event]]:
-    return (kind for kind in crmkit.EVENTS.values() if kind.__module__ == "crmkit.core.events")
-
-
 def events() -> str:
-    rows = [(f"`{kind.name}`", f"`{kind.__name__}`", sentence(kind), own_fields(kind)) for kind in core_events()]
+    rows = [
+        (linked("events", name), f"`{kind.__name__}`", sentence(kind), _list(thing.own_fields(kind)))
+        for name, kind in thing.events().items()
+    ]
     return table("event", "class", "tells", "has", rows=rows)
 
 
-def hooks_() -> str:
-    found = {name: value for name, value in vars(hooks).items() if name.startswith("crmkit_")}
-    return table("hook", "does", rows=[(f"`{name}`", sentence(value)) for name, value in found.items()])
+def hooks() -> str:
+    return table("hook", "does", rows=[(linked("hooks", name), sentence(one)) for name, one in thing.hooks_().items()])
 
 
-def actions_() -> str:
-    kinds = [kind for kind in vars(actions).values() if inspect.isclass(kind) and issubclass(kind, actions.Action)]
+def actions() -> str:
     rows = [
-        (f"`{kind.__name__}`", sentence(kind), ", ".join(f"`{item.name}`" for item in fields(kind)))  # type: ignore[arg-type]
-        for kind in kinds
-        if kind is not actions.Action
+        (linked("actions", name), sentence(kind), _list(kind.__dataclass_fields__))  # type: ignore[attr-defined]
+        for name, kind in thing.actions_().items()
     ]
     return table("action", "does", "takes", rows=rows)
 
@@ -67,9 +50,8 @@ def records() -> str:
     return table("record", "is", "says", rows=rows)
 
 
-def errors_() -> str:
-    kinds = [kind for kind in vars(errors).values() if inspect.isclass(kind) and issubclass(kind, errors.CrmkitError)]
-    rows = [(f"`{kind.__name__}`", sentence(kind), str(kind.exit_code)) for kind in kinds]
+def errors() -> str:
+    rows = [(linked("errors", name), sentence(kind), str(kind.exit_code)) for name, kind in thing.errors_().items()]
     return table("error", "means", "exit code", rows=rows)
 
 
@@ -102,23 +84,54 @@ def faults() -> str:
     return table("what happens", "it took it", "may have left", *KINDS, "next", rows=rows)
 
 
+def sources() -> str:
+    columns = ("source", "may report", "reads", "by id", "open orders again", "webhooks", "to its buyers")
+    return table(*columns, rows=capability.sources())
+
+
+def gateways() -> str:
+    columns = "gateway, reaches, at once, knows repeats, can be asked, receipts, marketing, approved texts".split(", ")
+    return table(*columns, rows=capability.gateways())
+
+
+def verified() -> str:
+    return table("adapter", *capability.WAYS, rows=capability.verified())
+
+
+def ways() -> str:
+    return table("column", "stands for", rows=capability.WAYS.items())
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "events": events,
-    "hooks": hooks_,
-    "actions": actions_,
+    "hooks": hooks,
+    "actions": actions,
     "records": records,
-    "errors": errors_,
+    "errors": errors,
     "states": states,
     "reasons": reasons,
     "faults": faults,
+    "sources": sources,
+    "gateways": gateways,
+    "verified": verified,
+    "ways": ways,
 }
 
 
 def pages() -> Iterator[tuple[Path, str, str]]:
     """Every page with such tables: its file, its text, and the text it should have."""
-    for path in sorted(HERE.glob("*.md")):
+    for path in sorted(HERE.rglob("*.md")):
         text = path.read_text("utf-8")
-        yield path, text, PLACE.sub(lambda found: f"{found[1]}{TABLES[found[2]]()}{found[3]}", text)
+        yield path, text, PLACE.sub(partial(_place, path), text)
+
+
+def _place(path: Path, found: re.Match[str]) -> str:
+    made = thing.KINDS[path.parent.name][1](path.stem) if found[2] == "thing" else TABLES[found[2]]()
+    return f"{found[1]}{made}{found[3]}"
 
 
 if __name__ == "__main__":
@@ -126,5 +139,6 @@ if __name__ == "__main__":
     if "--check" not in sys.argv[1:]:
         for path, _, wanted in pages():
             path.write_text(wanted, "utf-8")
-    print("\n".join(f"{path.name} was not what the code says" for path in stale) or "all pages are what the code says")
+    told = [f"{path.relative_to(HERE)} was not what the code says" for path in stale]
+    print("\n".join(told) or "all pages are what the code says")
     sys.exit(bool(stale) and "--check" in sys.argv[1:])

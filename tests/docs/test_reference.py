@@ -27,7 +27,7 @@ from crmkit_sms.twilio_settings import TwilioSettings
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.glob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("plugins/*/README.md")])
+PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("plugins/*/README.md")])
 
 SETTINGS: dict[str, type[BaseModel]] = {
     "[crm]": sections.CrmSection,
