@@ -8,6 +8,7 @@
 - `permission`: what may be said to a customer on which channel, by the policies themselves
 - `sample`: a template filled in by hand
 - `init`, `config`, `plugins`, `db`: setting up
+- `inventory`, `capability`, `setting`, `retrace`: what is installed, what it can do, how it is set, what it did
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `logs`: where the lines of the log go under a service
 - `sync`, `dispatch`, `run`: the way through, and both for ever
@@ -40,7 +41,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("crmkit.cli.demo:demo", "Show the whole way through with a small made-up shop."),
     "doctor": ("crmkit.cli.doctor:doctor", "Say what is not as it should be."),
     "config": ("crmkit.cli.config:config", "Check and show the configuration."),
-    "plugins": ("crmkit.cli.plugins:plugins", "List what is installed, show one plugin."),
+    "plugins": ("crmkit.cli.plugins:plugins", "List what is installed; show, write, check and trace plugins."),
     "db": ("crmkit.cli.db:db", "Create, upgrade and look at the database."),
     "sync": ("crmkit.cli.sync:sync", "Read shops and take in what is new."),
     "dispatch": ("crmkit.cli.dispatch:dispatch", "Decide what to say, and send what is due."),

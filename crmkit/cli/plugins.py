@@ -1,4 +1,4 @@
-"""`crmkit plugins`: what is installed, and one plugin in detail."""
+"""`crmkit plugins`: what is installed and how it does, one plugin in detail, what handlers make of an interaction."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -12,84 +12,100 @@ if TYPE_CHECKING:
     from crmkit.host.host import Host
     from crmkit.host.plugins import Loaded
 
+#: Characters of a default in a table; JSON has all of it.
+_LONGEST = 40
+
 
 @click.group()
 def plugins() -> None:
-    """List what is installed, show one plugin."""
+    """List what is installed; show, write, check and trace plugins."""
 
 
 @plugins.command("list")
 @output.json_option
 @with_call
 def list_(call: Call, as_json: bool) -> None:
-    """List installed plugins, and which of them the configuration uses. Needs no configuration."""
-    from crmkit.host.catalogue import Catalogue
+    """List installed plugins: version, what they can do, whether the configuration uses them, how they do.
 
-    host = call.open_host(strict=False) if call.config_path.exists() else None
-    catalogue = host.plugins.catalogue if host else Catalogue()
-    broken = {one.name: str(one.error) for one in host.broken} if host else {}
-    used = {one.name for one in host.plugins.loaded()} if host else set()
-    rows: list[dict[str, Any]] = [
-        {
-            "name": found.name,
-            "distribution": found.distribution,
-            "version": found.version,
-            "state": "broken" if found.name in broken else "used" if found.name in used else "",
-            "error": broken.get(found.name),
-        }
-        for found in catalogue.every()
-    ]
-    installed = {row["name"] for row in rows}
-    files = {one.name: one.origin for one in host.plugins.loaded()} if host else {}
-    files |= {name: "" for name in broken if name not in files}
-    rows += [
-        {
-            "name": name,
-            "distribution": origin,
-            "version": "",
-            "state": "broken" if name in broken else "used",
-            "error": broken.get(name),
-        }
-        for name, origin in files.items()
-        if name not in installed
-    ]
+    Needs no configuration and no database. Each plugin is imported, one by one, to see what it can do; with
+    --no-plugins only the adapters that are in use. Exit code 1 if one is broken.
+    """
+    from crmkit.cli.inventory import rows_of
+
+    rows = rows_of(call, call.open_host(strict=False) if call.config_path.exists() else None)
     if as_json:
         output.lines(rows)
-        return
-    output.table(
-        [(row["name"], row["distribution"], row["version"], row["state"]) for row in rows],
-        ("plugin", "from", "version", "state"),
-    )
-    for row in rows:
-        if row["error"]:
-            output.warn(row["error"])
+    else:
+        cells = [
+            (row["name"], row["distribution"], row["version"], row["state"], "; ".join(row["can"])) for row in rows
+        ]
+        output.table(cells, ("plugin", "from", "version", "state", "what it can do"))
+        for row in rows:
+            for text in row["health"]:
+                output.say(f"{row['name']}: {text}")
+        for row in rows:
+            for text in filter(None, (row["error"], *row["warnings"])):
+                output.warn(text)
     if any(row["error"] for row in rows):
         click.get_current_context().exit(1)
 
 
 @plugins.command()
 @click.argument("name")
+@click.option("--schema", is_flag=True, help="Print a JSON Schema of its settings, and nothing else.")
 @output.json_option
 @with_call
-def show(call: Call, name: str, as_json: bool) -> None:
+def show(call: Call, name: str, schema: bool, as_json: bool) -> None:
     """Show what a plugin registers, and its settings. NAME is a slug, or family.slug."""
     from crmkit.host.plugins import Plugins
 
     host = call.open_host(strict=False) if call.config_path.exists() else None
-    found = _facts(_meant(host.plugins if host else Plugins(), name), host)
+    loaded = _meant(host.plugins if host else Plugins(), name)
+    if schema:
+        output.document(_schema(loaded))
+        return
+    found = _facts(loaded, host)
     if as_json:
         output.document(found)
-        return
-    settings = found.pop("settings")
-    output.facts((key, value if value != [] else None) for key, value in found.items())
-    if settings:
-        output.heading("settings")
-        rows = [(one["key"], one["type"], one["default"], one["description"]) for one in settings]
-        output.table(rows, ("key", "type", "default", ""))
+    else:
+        _print(found)
+    if found["error"]:
+        output.warn(f"error: {found['error']}")
+        click.get_current_context().exit(1)
+
+
+@plugins.command()
+@click.argument("interaction", type=int)
+@output.json_option
+@with_call
+def trace(call: Call, interaction: int, as_json: bool) -> None:
+    """Say which handlers an interaction meets, in which order, what they ask for, their queries and their time.
+
+    The interaction is decided once more, as of `--now`, else of the moment its messages were decided, in a transaction
+    that is rolled back: nothing is written. What comes of it is compared with what was recorded; tables of plugins' own
+    are as they are today. Exit code 1 if a handler fails.
+    """
+    from crmkit.cli import retrace
+
+    done = retrace.traced(call, interaction)
+    if as_json:
+        output.document(retrace.facts_of(done))
+    else:
+        retrace.say(call, done)
+    if done.failed:
+        click.get_current_context().exit(1)
+
+
+# --- one plugin -------------------------------------------------------------------------------------------------------
 
 
 def _meant(plugins: Any, name: str) -> "Loaded":
-    """The plugin of this name, loaded."""
+    """The plugin of this name, loaded.
+
+    Raises:
+        ConfigError: there is none, or several.
+        PluginError: it is broken.
+    """
     for loaded in plugins.loaded():
         if name in {loaded.name, loaded.slug}:
             return loaded  # type: ignore[no-any-return]
@@ -108,46 +124,63 @@ def _meant(plugins: Any, name: str) -> "Loaded":
     return plugins.load(family, slug)  # type: ignore[no-any-return]
 
 
+def _models(loaded: "Loaded") -> list[Any]:
+    """The models of its settings: a playbook's section, or each adapter's."""
+    if loaded.settings:
+        return [loaded.settings]
+    return [*(one.Settings for one in loaded.sources()), *(one.Settings for one in loaded.gateways())]
+
+
+def _schema(loaded: "Loaded") -> Any:
+    found = [model.model_json_schema(mode="validation") for model in _models(loaded)]
+    return found[0] if len(found) == 1 else {"anyOf": found} if found else {"type": "object", "maxProperties": 0}
+
+
 def _facts(loaded: "Loaded", host: "Host | None") -> dict[str, Any]:
-    """Everything a plugin registers."""
+    """Everything a plugin registers; `error` says what of it is broken."""
+    from crmkit.cli import capability
+    from crmkit.cli.setting import settings_of
+
     plugin = next((one for one in host.playbooks if one.name in {loaded.name, loaded.slug}), None) if host else None
-    try:
-        adapters: list[Any] = [*loaded.sources(), *loaded.gateways()]
-        handlers = plugin.handlers if plugin else () if loaded.settings else loaded.handlers(None)
-        commands = sorted(loaded.commands())
-    except PluginError as error:
-        click.echo(f"error: {error}", err=True)
-        adapters, handlers, commands = [], (), []
-    settings = [loaded.settings] if loaded.settings else [adapter.Settings for adapter in adapters]
-    templates = sorted({path.name.split(".")[0] for path in loaded.templates.iterdir()}) if loaded.templates else []
-    return {
+    found: dict[str, Any] = {
         "plugin": loaded.name,
         "from": loaded.origin,
-        "about": (loaded.module.__doc__ or "").strip().split("\n\n")[0].replace("\n", " "),
+        "about": capability.about(loaded),
         "hooks": loaded.hook_names,
-        "sources": [f"{one.name} (reports {', '.join(sorted(one.reports))})" for one in loaded.sources()],
-        "gateways": [f"{one.name} (reaches {', '.join(one.reaches)})" for one in loaded.gateways()],
-        "handlers": [f"{one.name} on {one.event.name}" for one in handlers],
-        "templates": templates,
-        "commands": commands,
-        "settings": [row for model in settings for row in _fields(model)],
+        "import_seconds": round(loaded.seconds, 3),
+        "sources": [],
+        "gateways": [],
+        **{key: [] for key in capability.DECIDES},
+        "templates": capability.templates(loaded.templates),
+        "settings": [],
+        "error": None,
     }
+    try:
+        found["settings"] = [row for model in _models(loaded) for row in settings_of(model)]
+        found["sources"] = [capability.source(one) for one in loaded.sources()]
+        found["gateways"] = [capability.gateway(one) for one in loaded.gateways()]
+        settings = plugin.settings if plugin else capability.defaults(loaded)
+        if settings is not None or loaded.settings is None:
+            found |= capability.playbook(loaded, settings)
+    except PluginError as error:
+        found["error"] = str(error)
+    return found
 
 
-def _fields(model: Any) -> list[dict[str, Any]]:
-    """The settings of a model, as JSON Schema has them."""
-    found = model.model_json_schema(mode="validation")
-    rows = []
-    for key, field in found.get("properties", {}).items():
-        kinds = [one.get("type") or one.get("$ref", "").rpartition("/")[2] for one in field.get("anyOf", [field])]
-        kind = " or ".join(one for one in kinds if one and one != "null")
-        secret = "password" in str(field)
-        rows.append(
-            {
-                "key": key,
-                "type": "secret" if secret else kind,
-                "default": "required" if key in found.get("required", ()) else field.get("default"),
-                "description": field.get("description"),
-            }
-        )
-    return rows
+def _print(found: dict[str, Any]) -> None:
+    adapters = [("source", one) for one in found["sources"]] + [("gateway", one) for one in found["gateways"]]
+    shown = {key: found[key] for key in found if key not in {"settings", "sources", "gateways", "error"}}
+    output.facts((key.replace("_", " "), value if value != [] else None) for key, value in shown.items())
+    for kind, facts in adapters:
+        output.heading(f"{kind} {facts['name']}")
+        output.facts((key.replace("_", " "), value if value != [] else None) for key, value in list(facts.items())[1:])
+    if found["settings"]:
+        output.heading("settings")
+        rows = [(one["key"], one["type"], _short(one["default"]), one["description"]) for one in found["settings"]]
+        output.table(rows, ("key", "type", "default", ""))
+
+
+def _short(value: Any) -> str:
+    """A default, as far as it is worth its place in a table."""
+    text = output.cell(value)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
