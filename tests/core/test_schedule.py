@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from crmkit.core.actions import Action, Note
 from crmkit.core.errors import PluginError
 from crmkit.core.events import ScheduleDue
 from crmkit.core.hooks import every, on
@@ -160,11 +161,11 @@ def test_what_is_not_right_is_said_and_of_which_function(given: tuple[str, ...],
 
 def test_a_function_is_marked_with_when_it_is_due_and_can_still_be_called() -> None:
     @every("1d", at="09:00")
-    def greet(event: ScheduleDue, crm: object) -> list[str]:  # type: ignore[type-var]
-        return [event.schedule]
+    def greet(event: ScheduleDue, crm: object) -> list[Action]:
+        return [Note(event.schedule)]
 
     assert (greet.name, greet.event, greet.mark) == ("greet", ScheduleDue, "@every(1d at 09:00)")
-    assert greet(ScheduleDue(schedule="greet"), None) == ["greet"]
+    assert greet(ScheduleDue(schedule="greet"), None) == [Note("greet")]
 
 
 def test_a_mark_that_says_nothing_or_on_nothing_is_refused() -> None:

@@ -1,0 +1,70 @@
+"""Schedules of plugins that are loaded: each is listed once, and a plugin that did not come up keeps its own."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from crmkit.core.errors import PluginError
+from crmkit.host.host import Host
+
+from .conftest import Shelf
+
+MORNING = """
+    from crmkit import every, hookimpl
+
+    @every("1d", at="09:00")
+    def greet(event, crm): ...
+
+    @hookimpl
+    def crmkit_handlers():
+        yield greet
+"""
+
+
+def test_a_schedule_is_a_handler(shelf: Shelf) -> None:
+    shelf.add("play.morning", MORNING)
+    [greet] = shelf.plugins.load("play", "morning").handlers(None)
+    assert (greet.name, str(greet.schedule)) == ("greet", "every 1d at 09:00")
+
+
+@pytest.mark.parametrize(
+    ("source", "why"),
+    [
+        (
+            MORNING.replace("yield greet", "return ()"),
+            r"the handler greet \(@every\(1d at 09:00\)\) is yielded by no hook; yield it from crmkit_handlers",
+        ),
+        (
+            MORNING.replace("yield greet", 'yield greet; yield every("1h")(greet.function)'),
+            r"two functions marked with @every are called greet; rename one",
+        ),
+        (
+            MORNING.replace('at="09:00"', 'at="9 am"'),
+            r"shelf_play_morning.greet every: at='9 am' is no time of the day; write it like 09:00",
+        ),
+        (MORNING.replace('every("1d", at="09:00")', "every"), r"shelf_play_morning.greet every: @every says not how"),
+    ],
+)
+def test_one_that_is_wrong_is_named(shelf: Shelf, source: str, why: str) -> None:
+    shelf.add("play.morning", source)
+    with pytest.raises(PluginError, match=why):
+        shelf.plugins.load("play", "morning").handlers(None)
+
+
+def test_who_is_not_loaded_is_known_to_the_steps(shelf: Shelf, write: Callable[[str], Path]) -> None:
+    shelf.add("play.morning", MORNING)
+    shelf.add("sms.torn", "import no_such_module")
+    path = write("""
+        [crm]
+        database = "sqlite:///crm.db"
+        [plugins]
+        use = ["morning"]
+        [[channels.sms]]
+        use = "torn"
+    """)
+    setup = Host.open(path, plugins=shelf.plugins).setup({})
+    assert [handler.name for plugin in setup.plugins for handler in plugin.handlers] == ["greet"]
+    assert not setup.absent
+    assert setup.away == {"sms.torn"}
+    assert Host.open(path, plugins=shelf.plugins, no_plugins=True).setup({}).away >= {"morning", "sms.torn"}
