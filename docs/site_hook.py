@@ -18,7 +18,7 @@ from mkdocs.structure.pages import Page
 ROOT = Path(__file__).resolve().parent.parent
 LINK = re.compile(r"(?<!!)\[((?:[^\[\]]|`[^`]*`)+)\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```(\S+) (.+)$", re.MULTILINE)
-TESTS_ONLY = {"served"}
+TESTS_ONLY = {"served", "part", "more"}
 
 
 def outside() -> dict[str, str]:

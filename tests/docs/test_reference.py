@@ -24,10 +24,9 @@ from crmkit_marketplace.files.mapping import FilesSettings
 from crmkit_marketplace.woocommerce.settings import WooSettings
 from crmkit_sms import http_settings
 from crmkit_sms.twilio_settings import TwilioSettings
+from tests.docs.snippet import PAGES, ROOT, fences
 
-ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
-PAGES = sorted([*DOCS.rglob("*.md"), ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("plugins/*/README.md")])
 
 SETTINGS: dict[str, type[BaseModel]] = {
     "[crm]": sections.CrmSection,
@@ -162,8 +161,6 @@ def command_named(name: str) -> Any:
 
 
 def test_the_plugins_of_the_page_work() -> None:
-    from tests.docs.test_tutorial import fences
-
     found: dict[str, dict[str, Any]] = {}
     for fence in fences((DOCS / "plugins.md").read_text("utf-8")):
         if fence.info[:1] == ["python"] and "served" not in fence.info:  # that one is in tests/web/test_extension.py

@@ -1,87 +1,11 @@
-"""The pages with commands are run, command by command: what is printed is what they say.
-
-Calls of `crmkit` run in this process, which saves their start; whatever else there is, in a shell.
-
-A fence whose first line names a file (`toml crmkit.toml`) is that file, `append` adds to it. In a `console` fence the
-lines that begin with `$ ` are commands, and what stands below one appears in its output, whatever the spaces between
-words; `exit=1` says how its last command ends, the others end with 0.
-"""
+"""The pages with commands are run, command by command: what is printed is what they say."""
 
 import os
-import re
-import shlex
-import subprocess
-import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
 
-from crmkit.cli import cli
-
-DOCS = Path(__file__).parents[2] / "docs"
-BIN = Path(sys.executable).parent
-
-
-@dataclass
-class Fence:
-    """A fenced block: what stands behind the backticks, and its lines."""
-
-    info: list[str]
-    lines: list[str] = field(default_factory=list)
-
-
-def fences(text: str) -> list[Fence]:
-    found: list[Fence] = []
-    inside = False
-    for line in text.splitlines():
-        if line.startswith("```"):
-            inside = not inside
-            if inside:
-                found.append(Fence(line.removeprefix("```").split()))
-        elif inside:
-            found[-1].lines.append(line)
-    return found
-
-
-def squeezed(text: str) -> str:
-    return re.sub(r"\s+", " ", text).strip()
-
-
-def play(fence: Fence, folder: Path) -> None:
-    """Write a file, or run the commands of a console."""
-    if fence.info[:1] == ["console"]:
-        console(fence, folder)
-    elif len(fence.info) > 1:
-        path = folder / fence.info[1]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        before = path.read_text("utf-8") + "\n" if "append" in fence.info else ""
-        path.write_text(before + "\n".join([*fence.lines, ""]), "utf-8")
-
-
-def run(command: str, folder: Path) -> tuple[int, str]:
-    """Run a command in a folder: its exit code, and what it prints."""
-    words = shlex.split(command)
-    if words[0] == "crmkit":
-        result = CliRunner().invoke(cli, words[1:], prog_name="crmkit")
-        assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-        return result.exit_code, result.output
-    env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
-    return done.returncode, done.stdout + done.stderr
-
-
-def console(fence: Fence, folder: Path) -> None:
-    last = next((int(word.removeprefix("exit=")) for word in fence.info if word.startswith("exit=")), 0)
-    commands = [number for number, line in enumerate(fence.lines) if line.startswith("$ ")]
-    assert commands[0] == 0, fence.lines
-    for start, end in zip(commands, [*commands[1:], len(fence.lines)], strict=True):
-        command, *wanted = fence.lines[start:end]
-        code, printed = run(command.removeprefix("$ "), folder)
-        assert code == (last if end == len(fence.lines) else 0), f"{command}\n{printed}"
-        for line in wanted:
-            assert squeezed(line) in squeezed(printed), f"{command}: not printed: {line}\n{printed}"
+from tests.docs.snippet import ROOT, fences, play
 
 
 @pytest.fixture
@@ -96,7 +20,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("page", ["../README.md", "tutorial.md"])
 def test_every_command_does_what_the_page_says(page: str, folder: Path) -> None:
-    found = fences((DOCS / page).read_text("utf-8"))
+    found = fences((ROOT / "docs" / page).read_text("utf-8"))
     assert any(fence.info[:1] == ["console"] for fence in found)
     for fence in found:
         play(fence, folder)

@@ -13,7 +13,7 @@ import pytest
 from crmkit.core.token import hash_of, new_token
 from crmkit.store import tables as t
 from crmkit.store import tokens
-from tests.docs.test_tutorial import DOCS, fences
+from tests.docs.snippet import DOCS, fences
 from tests.web import points
 from tests.web.conftest import NOON, Town
 from tests.web.wire import exactly
