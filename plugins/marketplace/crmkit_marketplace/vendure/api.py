@@ -1,0 +1,199 @@
+"""Questions in GraphQL, and lists that lose nothing while they change.
+
+Vendure answers HTTP 200 where it says no: `FORBIDDEN` when the session is over or may not read that. Its lists are
+paged by offset, and what changes while they are read moves all others: an order that slips from the next page to this
+one would be lost. So each next page begins at the time of the last row, those of that very time left out by their ids.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from crmkit import AdapterError, AuthError, PayloadError, RefusedError, RetryableError, answered_at
+
+from . import query
+from .settings import VendureSettings
+
+if TYPE_CHECKING:
+    from .source import VendureSource
+
+#: In this header the shop hands a session's token out.
+TOKEN = "vendure-auth-token"
+#: Codes after which the same question may be answered.
+_PASSES = frozenset({"INTERNAL_SERVER_ERROR", "INTERNAL_ERROR"})
+#: What an order that nobody changes any more looks like to a filter of times.
+_ISO = "%Y-%m-%dT%H:%M:%S.%f"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Rows of a list, raw, and when they were answered.
+
+    Attributes:
+        rows: as the shop wrote them.
+        total: how many there are in the span.
+        at: the shop's clock as it answered; None where it has none.
+    """
+
+    rows: list[Any] = field(default_factory=list)
+    total: int | None = None
+    at: datetime | None = None
+
+
+class Api:
+    """The Admin API of one shop.
+
+    Args:
+        source: whose account it is; its `call` makes the calls.
+        settings: its section of crmkit.toml.
+    """
+
+    def __init__(self, source: "VendureSource", settings: VendureSettings) -> None:
+        self.source, self.settings = source, settings
+        headers = source.http.headers
+        if settings.channel is not None:
+            headers["vendure-token"] = settings.channel.get_secret_value()
+        if settings.session is not None:
+            headers["authorization"] = f"Bearer {settings.session.get_secret_value()}"
+
+    async def ask(self, operation: str, question: str, **variables: Any) -> tuple[Mapping[str, Any], httpx.Response]:
+        """What the shop says to a question.
+
+        Raises:
+            AdapterError: it does not, or cannot be asked.
+            PayloadError: it is no GraphQL that answered.
+        """
+        response = await self.source.call(
+            operation, "POST", self.settings.url, json={"query": question, "variables": variables}
+        )
+        self._keep_token(response)
+        data = _body(response).get("data")
+        if not isinstance(data, dict):
+            raise self.source.error(
+                PayloadError, operation, "an answer without data", "check url: it ends in /admin-api"
+            )
+        return data, response
+
+    async def log_in(self) -> bool:
+        """Begin a session; whether there is one."""
+        if self.settings.username is None or self.settings.password is None:
+            return False
+        self.source.http.headers.pop("authorization", None)
+        self.source.http.headers.pop("cookie", None)
+        password = self.settings.password.get_secret_value()
+        data, _ = await self.ask("log in", query.LOGIN, username=self.settings.username, password=password)
+        said = data.get("login") or {}
+        if said.get("__typename") == "CurrentUser":
+            return "authorization" in self.source.http.headers or "cookie" in self.source.http.headers
+        return False
+
+    def _keep_token(self, response: httpx.Response) -> None:
+        """A session's token is in a header, or in cookies, as the shop is set up; a new one replaces the old."""
+        token = response.headers.get(TOKEN)
+        if token:
+            self.source.http.headers["authorization"] = f"Bearer {token}"
+            return
+        cookies = [one.partition(";")[0].strip() for one in response.headers.get_list("set-cookie")]
+        ours = [one for one in cookies if one.startswith(("session=", "session.sig="))]
+        if ours:
+            self.source.http.headers["cookie"] = "; ".join(ours)
+
+    async def span(
+        self,
+        operation: str,
+        name: str,
+        question: str,
+        start: datetime,
+        end: datetime,
+        by: str = "updatedAt",
+        **where: Any,
+    ) -> AsyncIterator[Answer]:
+        """All rows of a list one of whose times is within a span, oldest first.
+
+        Args:
+            name: the list's, `orders`.
+            question: asks for it with the variable `o`.
+            by: the time.
+            where: what else must be so of a row, as the shop's filters have it.
+        """
+        since, seen, total = _written(start), list[str](), None
+        while True:
+            filters: dict[str, Any] = {by: {"between": {"start": since, "end": _written(end)}}, **where}
+            if seen:
+                filters["id"] = {"notIn": seen}
+            options = {
+                "take": self.settings.per_page,
+                "sort": {by: "ASC", "id": "ASC"},
+                "filter": filters,
+            }
+            answer = await self._list(operation, name, question, options)
+            total = answer.total if total is None else total
+            yield Answer(answer.rows, total, answer.at)
+            if len(answer.rows) < self.settings.per_page:
+                return
+            last = self._time_of(operation, answer.rows[-1], by)
+            same = [str(row["id"]) for row in answer.rows if row[by] == last]
+            seen = [*seen, *same] if last == since else same
+            since = last
+
+    async def by_id(self, operation: str, name: str, question: str, ids: list[str]) -> AsyncIterator[Answer]:
+        """The rows of a list with these ids."""
+        for first in range(0, len(ids), self.settings.per_page):
+            some = ids[first : first + self.settings.per_page]
+            options = {"take": len(some), "filter": {"id": {"in": some}}}
+            yield await self._list(operation, name, question, options)
+
+    async def _list(self, operation: str, name: str, question: str, options: dict[str, Any]) -> Answer:
+        data, response = await self.ask(operation, question, o=options)
+        found = data.get(name)
+        rows = found.get("items") if isinstance(found, dict) else None
+        if not isinstance(found, dict) or not isinstance(rows, list):
+            raise self.source.error(
+                PayloadError, operation, f"an answer without {name}", "its adapter does not know it"
+            )
+        total = found.get("totalItems")
+        return Answer(rows, total if isinstance(total, int) else None, answered_at(response))
+
+    def _time_of(self, operation: str, row: Any, by: str) -> str:
+        try:
+            return str(row[by])
+        except (KeyError, TypeError):
+            raise self.source.error(PayloadError, operation, f"a row without {by}") from None
+
+    def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
+        """What the shop says went wrong, whatever the status."""
+        errors = _body(response).get("errors")
+        first = errors[0] if isinstance(errors, list) and errors else None
+        if not isinstance(first, dict):
+            return None
+        extensions = first.get("extensions")
+        code = str(extensions.get("code", "")) if isinstance(extensions, dict) else ""
+        if code in {"FORBIDDEN", "UNAUTHENTICATED", "UNAUTHORIZED"}:
+            do = "check username and password, and that the role may ReadOrder and ReadCustomer in this channel"
+            return self.source.error(AuthError, operation, f"the shop does not let us read this ({code})", do)
+        if code in _PASSES:
+            return self.source.error(RetryableError, operation, f"the shop failed ({code})")
+        what = f"the shop refused the question ({code or 'no code'})"
+        return self.source.error(
+            RefusedError,
+            operation,
+            what,
+            "is it Vendure 2.0 or newer?",
+            status=response.status_code,
+            body=response.text,
+        )
+
+
+def _body(response: httpx.Response) -> dict[str, Any]:
+    try:
+        found = response.json()
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _written(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime(_ISO)[:-3] + "Z"
