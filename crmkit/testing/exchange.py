@@ -37,7 +37,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, unquote_plus, urlsplit
 
 import httpx
 
@@ -102,6 +102,33 @@ class Sent:
             found.append(f"content type: {theirs or 'none'} instead of {ours}")
         return found + _bodies(self.body, other.body, ours or theirs, free)
 
+    def open_to(self, names: Iterable[str]) -> "Sent":
+        """The same with `*` for the values of these headers, query parameters, and form or JSON fields."""
+        free = {name.lower() for name in names}
+        headers = tuple((name, ANY if name.lower() in free else value) for name, value in self.headers)
+        path, mark, query = self.target.partition("?")
+        body = self.body
+        if self._media() == "application/x-www-form-urlencoded":
+            body = _starred(body.decode(), free).encode()
+        elif self._media().endswith("json") and free:
+            said = json.loads(body or b"null")
+            if isinstance(said, dict) and free & {name.lower() for name in said}:
+                told = {name: ANY if name.lower() in free else value for name, value in said.items()}
+                body = json.dumps(told, ensure_ascii=False).encode()
+        return Sent(self.method, path + mark + _starred(query, free), headers, body)
+
+    @property
+    def stars(self) -> set[str]:
+        """Names of what stands there as `*`."""
+        found = {name for name, value in self.headers if value == ANY}
+        parts = [urlsplit(self.target).query]
+        if self._media() == "application/x-www-form-urlencoded":
+            parts.append(self.body.decode())
+        found |= {name for part in parts for name, value in parse_qsl(part) if value == ANY}
+        if self._media().endswith("json") and self.body[:1] == b"{":
+            found |= {name for name, value in json.loads(self.body).items() if value == ANY}
+        return found
+
     def _media(self) -> str:
         found = next((value for name, value in self.headers if name.lower() == "content-type"), "")
         return found.partition(";")[0].strip().lower()
@@ -144,12 +171,13 @@ class Fixture:
     - `message`: changes to a standard message, which is delivered; `messages`: several, for a gateway that takes
       batches
     - `look_up`: changes to a standard message that is in doubt; `cancel`: to one that is to be taken back
-    - `stream`: a stream's name, with `start` and `end` (a window), or `cursor` or `since` (a stream)
+    - `stream`: a stream's name, with `start` and `end` (a window), or `from` (a cursor) or `since` (a stream)
     - `read`: ids, as `"order:17"` or `{"kind": "order", "external_id": "17"}`
     - `webhook`: what is special of the call: `{"path_secret": ..., "received_at": ...}`, or `{}`
     - `check`: `{}`
 
-    Beside it `settings`, `account` and `memory` change the contract's own for this fixture; `about` is for readers.
+    Beside it `settings`, `account` and `memory` change the contract's own for this fixture; `code` is how the vendor
+    writes the reason of a refusal; `about` is for readers.
 
     What is expected, as far as it stands there:
 
@@ -181,7 +209,7 @@ class Fixture:
         *("receipt", "receipts", "cancelled", "records", "refused", "cursor", "reply", "problems"),
         "error",
     )
-    MORE = ("start", "end", "since", "from", "settings", "account", "memory", "about")
+    MORE = ("start", "end", "since", "from", "settings", "account", "memory", "about", "code")
 
     @property
     def given(self) -> str:
@@ -388,12 +416,9 @@ def _apart(where: str, ours: Any, theirs: Any, free: set[str]) -> list[str]:
     return [f"{where}: {theirs!r} instead of {ours!r}"]
 
 
-def stand_in(expected: Any, sent: Any) -> Any:
-    """What was sent, with `*` where it stood before: for rewriting a fixture."""
-    if expected == ANY and sent not in (None, ""):
-        return ANY
-    if isinstance(expected, Mapping) and isinstance(sent, Mapping):
-        return {name: stand_in(expected.get(name), value) for name, value in sent.items()}
-    if isinstance(expected, list) and isinstance(sent, list) and len(expected) == len(sent):
-        return [stand_in(one, other) for one, other in zip(expected, sent, strict=True)]
-    return sent
+def _starred(text: str, free: set[str]) -> str:
+    """A query or form with `*` for the values of these names."""
+    pairs = (part.partition("=") for part in text.split("&")) if text else ()
+    return "&".join(
+        f"{name}={ANY}" if unquote_plus(name).lower() in free else name + mark + value for name, mark, value in pairs
+    )

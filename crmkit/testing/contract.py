@@ -1,0 +1,609 @@
+"""What every adapter is held to, whichever way it goes: settings, fixtures, webhooks, secrecy.
+
+`GatewayContract` and `SourceContract` inherit this; a test file inherits one of them and names the adapter, its
+settings and its fixtures. Tests run by themselves (`asyncio.run`), so nothing has to be configured for them.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+from pydantic import BaseModel, SecretStr, ValidationError
+
+from crmkit.adapters.adapter import Account, Adapter
+from crmkit.adapters.door import Call, Hmac, Reply, SecretPath, StandardWebhooks, Verified, fingerprint, secrets_of
+from crmkit.adapters.http import client
+from crmkit.adapters.memory import Memory
+from crmkit.adapters.stream import Refused, Reread
+from crmkit.core.errors import AdapterError, PayloadError
+from crmkit.core.records import Record
+from crmkit.host.document import Document
+from crmkit.testing.exchange import ANY, Exchange, Fixture, Sent, fixtures
+from crmkit.testing.playback import Playback
+from crmkit.testing.secrecy import secrets_in, spellings, texts_in, told
+
+T = TypeVar("T")
+
+#: The clock of contract tests, unless a fixture says otherwise.
+NOW = datetime(2026, 5, 7, 9, 30, tzinfo=UTC)
+#: A secret that is nobody's.
+ANOTHER = "another-Secret-0123456789-abcdef"
+#: So many places of a body or signature are changed, one at a time.
+PLACES = 120
+#: What no setting takes.
+_WRONG: Sequence[Any] = ([], {"x": object()}, "", 10**400)
+_TELLING = ("secret", "password", "passwd", "passphrase", "private_key", "access_token", "auth_token")
+
+
+class AdapterContract:
+    """What sources and gateways have in common.
+
+    Class attributes:
+        adapter: the class that is held to it.
+        settings: as they stand in crmkit.toml, with secrets that are made up.
+        fixtures: the folder of its fixtures, see `crmkit.testing.exchange`.
+        account: changes to the account: `timezone`, `currency`, `region`, `webhook_url`.
+        memory: what it remembers from `crmkit connect`.
+        volatile: names of headers, query parameters, form and JSON fields whose value changes with every request
+            (nonce, time, signature): only that there is one is looked at.
+        headers: names of the request headers that `--update` writes into fixtures.
+        webhook_secret: the setting that holds what webhooks are signed with, where `verifies` does not say it.
+        signs_time: whether the signature of its webhooks covers a time; None: as `verifies` says.
+        open_settings: settings whose names sound like a secret, and which are none.
+        lacks: {what its vendor has not: why}; the tests of it are skipped and say so. What may stand there is told
+            where a test asks for it.
+    """
+
+    adapter: ClassVar[type[Adapter]]
+    settings: ClassVar[Mapping[str, Any]] = {}
+    fixtures: ClassVar[Path]
+    account: ClassVar[Mapping[str, Any]] = {}
+    memory: ClassVar[Mapping[str, Any]] = {}
+    volatile: ClassVar[Sequence[str]] = ()
+    headers: ClassVar[Sequence[str]] = ("content-type",)
+    webhook_secret: ClassVar[str | None] = None
+    signs_time: ClassVar[bool | None] = None
+    open_settings: ClassVar[Sequence[str]] = ()
+    lacks: ClassVar[Mapping[str, str]] = {}
+
+    folder: Path
+    patch: pytest.MonkeyPatch
+    caplog: pytest.LogCaptureFixture
+    updates: bool
+
+    # --- what a test file may say otherwise -------------------------------------------------------------------------
+
+    def pin(self, adapter: Any) -> None:
+        """Fix what would differ from run to run: the adapter's clock, its nonces. Called before `open`."""
+
+    def sign(self, call: Call, settings: Any) -> Call:
+        """A webhook as the vendor signs it. Knows what `verifies` declares; an adapter with a `verify` of its own says.
+
+        Args:
+            call: it, unsigned.
+            settings: the adapter's; sign with the first of several secrets.
+        """
+        signature = self.adapter.verifies
+        if isinstance(signature, Hmac):
+            headers = dict(call.headers)
+            if signature.timestamp is not None:
+                headers[signature.timestamp.lower()] = str(int(call.received_at.timestamp()))
+            timed = replace(call, headers=headers)
+            signed = call.body if signature.signs is None else signature.signs(timed)
+            made = signature.written(secrets_of(settings, signature.secret)[0], signed)
+            return replace(timed, headers={**headers, signature.header.lower(): signature.prefix + made})
+        if isinstance(signature, StandardWebhooks):
+            name, at = fingerprint(call.body)[:20], str(int(call.received_at.timestamp()))
+            signed = f"{name}.{at}.".encode() + call.body
+            made_with = signature.written(secrets_of(settings, signature.secret)[0], signed)
+            told_as = {"id": name, "timestamp": at, "signature": str(made_with)}
+            return replace(call, headers={**call.headers, **{signature.prefix + k: v for k, v in told_as.items()}})
+        if isinstance(signature, SecretPath):
+            return replace(call, path_secret=secrets_of(settings, signature.secret)[0])
+        raise NotImplementedError(
+            f"say how {self.adapter.name} signs its webhooks: def sign(self, call, settings) in {type(self).__name__}"
+        )
+
+    def another_secret(self, number: int = 1) -> Any:
+        """A value for the setting of the webhook secret that is not the vendor's; of several, another each."""
+        return f"{ANOTHER}-{number}"
+
+    # --- making and running -----------------------------------------------------------------------------------------
+
+    @pytest.fixture(autouse=True)
+    def _at_work(
+        self,
+        request: pytest.FixtureRequest,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        self.folder, self.patch, self.caplog = tmp_path, monkeypatch, caplog
+        self.updates = bool(request.config.getoption("crmkit_update", False))
+        caplog.set_level(logging.DEBUG)
+
+    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
+        """One test for each fixture, or each webhook."""
+        if not hasattr(type(self), "adapter"):
+            return
+        for name, wanted in (("sample", None), ("webhook", "webhook")):
+            if name in metafunc.fixturenames:
+                found = [pytest.param(one, id=one.name) for one in self.samples(*([wanted] if wanted else []))]
+                reason = f"{self.adapter.name} has no fixtures" + (" of webhooks" if wanted else "")
+                metafunc.parametrize(name, found or [pytest.param(None, marks=pytest.mark.skip(reason=reason))])
+
+    @classmethod
+    def samples(cls, *given: str) -> list[Fixture]:
+        """The fixtures, or those where one of these was given."""
+        every = fixtures(cls.fixtures) if hasattr(cls, "fixtures") else []
+        return [one for one in every if not given or one.given in given]
+
+    def make(
+        self,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        settings: Mapping[str, Any] | None = None,
+        sample: Fixture | None = None,
+        http: httpx.AsyncClient | None = None,
+    ) -> Any:
+        """The adapter as crmkit makes it, not opened.
+
+        Args:
+            transport: answers instead of the network, which nothing may be asked of where it is None.
+            settings: changes to the contract's.
+            sample: whose `settings`, `account` and `memory` it is made with.
+            http: a client instead.
+        """
+        document = sample.document if sample is not None else {}
+        told_settings = {**self.settings, **document.get("settings", {}), **(settings or {})}
+        place = {"timezone": "UTC", "currency": None, "region": None, **self.account, **document.get("account", {})}
+        place.setdefault("webhook_url", f"https://crm.example.com/webhooks/{self.adapter.name}")
+        account = Account(name=f"our-{self.adapter.name}", folder=self.folder, **place)
+        made = self.adapter(
+            self.adapter.Settings.model_validate(told_settings),  # type: ignore[attr-defined]
+            account,
+            http or client(transport=transport or _Nobody()),
+        )
+
+        async def keep(values: Mapping[str, Any]) -> None:
+            self.kept = dict(values)
+
+        made.memory = Memory({**self.memory, **document.get("memory", {})}, keep)
+        self.pin(made)
+        return made
+
+    @asynccontextmanager
+    async def opened(self, transport: httpx.AsyncBaseTransport | None = None, **options: Any) -> AsyncIterator[Any]:
+        """The adapter, open; closed at the end, its client too."""
+        made = self.make(transport, **options)
+        try:
+            await made.open()
+            yield made
+        finally:
+            await made.close()
+            await made.http.aclose()
+
+    def call_of(self, sample: Fixture) -> Call:
+        """A fixture's webhook as it comes to the door."""
+        told_of = sample.document.get("webhook") or {}
+        request = sample.exchanges[0].request if sample.exchanges else Sent("POST", "/")
+        query = urlsplit(request.target).query
+        url = f"https://crm.example.com/webhooks/{self.adapter.name}"
+        at = told_of.get("received_at")
+        return Call(
+            request.body,
+            {name.lower(): value for name, value in request.headers if value != ANY},
+            url + (f"?{query}" if query else ""),
+            query,
+            told_of.get("path_secret", ""),
+            NOW if at is None else datetime.fromisoformat(at),
+            request.method,
+        )
+
+    def verified_call(self, adapter: Any, sample: Fixture) -> Call:
+        """A fixture's webhook, signed where it does not show that it is the vendor's as it stands there."""
+        call = self.call_of(sample)
+        return call if isinstance(adapter.verify(call), Verified) else self.sign(call, adapter.settings)
+
+    async def outcome(self, adapter: Any, sample: Fixture) -> dict[str, Any]:
+        """What came of a fixture, as `NAME.json` says it."""
+        try:
+            return await self.given(adapter, sample)
+        except AdapterError as error:
+            wait = getattr(error, "retry_after", None)
+            self.error = error
+            name = type(error).__name__
+            return {"error": name if wait is None else {"error": name, "retry_after": int(wait.total_seconds())}}
+
+    async def given(self, adapter: Any, sample: Fixture) -> dict[str, Any]:
+        """What came of a fixture; raises what the adapter raises."""
+        if sample.given == "webhook":
+            call = self.verified_call(adapter, sample)
+            known = adapter.verify(call)
+            if isinstance(known, Reply):
+                return {"reply": {"status": known.status, "body": known.body.decode()}}
+            if adapter.keeps_headers is not None:
+                call = replace(call, headers={n: v for n, v in call.headers.items() if n in adapter.keeps_headers})
+            return written_all(adapter.records(call))
+        if sample.given == "check":
+            return {"problems": list(await adapter.check())}
+        raise NotImplementedError(f"{sample.path}.json: {self.adapter.name} cannot be given a {sample.given}")
+
+    def play(self, sample: Fixture) -> tuple[dict[str, Any], Playback]:
+        """Run a fixture against its exchanges; what came of it, and what was asked."""
+        is_webhook = sample.given == "webhook"
+        playback = Playback([] if is_webhook else sample.exchanges, any_of=self.volatile)
+
+        async def run() -> dict[str, Any]:
+            async with self.opened(playback, sample=sample) as adapter:
+                return await self.outcome(adapter, sample)
+
+        self.patch.setattr("crmkit.adapters.http.READ_PAUSE", 0.0)
+        return asyncio.run(run()), playback
+
+    def update(self, sample: Fixture, came: Mapping[str, Any], playback: Playback) -> None:
+        """Write a fixture anew: what was sent, and what came of it; never what was answered."""
+        if sample.given != "webhook":
+            found = []
+            for number, request in enumerate(playback.requests):
+                before = sample.exchanges[number] if number < len(sample.exchanges) else None
+                kept_names = {*self.headers, *(name for name, _ in (before.request.headers if before else ()))}
+                now = Sent.of(request, kept_names, whole=bool(before and "://" in before.request.target))
+                if before is not None and not before.request.differences(now, any_of=self.volatile):
+                    found.append(before)
+                    continue
+                stars = {*self.volatile, *(before.request.stars if before is not None else ())}
+                found.append(Exchange(now.open_to(stars), before.response if before is not None else None))
+            sample.exchanges = found
+        kept = {name: value for name, value in sample.document.items() if name not in Fixture.EXPECTED}
+        sample.document = {**kept, **came}
+        sample.save()
+        if playback.unanswered:
+            pytest.fail(f"{sample.path}.http: say below --- what is answered to {', '.join(playback.unanswered)}")
+
+    def needs(self, topic: str, is_there: bool, why: str) -> None:
+        """Skip a test that cannot apply; fail where that was not said.
+
+        Args:
+            topic: the key of `lacks` that says so.
+            is_there: whether what the test needs is there.
+            why: what to do otherwise.
+        """
+        if topic in self.lacks:
+            pytest.skip(f"{self.adapter.name}: {self.lacks[topic]}")
+        if not is_there:
+            pytest.fail(f"{self.adapter.name}: {why}")
+
+    # --- settings ---------------------------------------------------------------------------------------------------
+
+    def test_settings_hide_their_secrets(self) -> None:
+        """Neither shown, nor dumped, nor told in what is wrong with the others."""
+        made: BaseModel = self.adapter.Settings.model_validate(dict(self.settings))  # type: ignore[attr-defined]
+        secrets = list(secrets_in(made))
+        for name in type(made).model_fields:
+            value = getattr(made, name)
+            sounds = any(word in name.lower() for word in _TELLING) and name not in self.open_settings
+            if sounds and isinstance(value, str):
+                pytest.fail(f"{self.adapter.name}: the setting {name} is shown; make it a SecretStr")
+        shown = "\n".join([repr(made), str(made), str(made.model_dump()), made.model_dump_json()])
+        assert told(shown, secrets) == [], f"{self.adapter.name}: its settings show a secret"
+        for name in type(made).model_fields:
+            for wrong in _WRONG:
+                found = "\n".join(self._problems({**self.settings, name: wrong}))
+                assert told(found, secrets) == [], f"{self.adapter.name}: what is wrong with {name} shows a secret"
+
+    def test_settings_name_what_is_missing(self) -> None:
+        """Each required setting left out, and one too many."""
+        model: type[BaseModel] = self.adapter.Settings  # type: ignore[attr-defined]
+        required = [field.alias or name for name, field in model.model_fields.items() if field.is_required()]
+        for name in required:
+            left = {key: value for key, value in self.settings.items() if key != name}
+            found = self._problems(left)
+            assert any(name in line and "missing" in line for line in found), f"without {name}: {found}"
+        found = self._problems({**self.settings, "nonsense_key": 1})
+        assert any("nonsense_key" in line for line in found), f"an unknown setting is taken: {found}"
+        assert self._problems(self.settings) == [], "the contract's own settings are wrong"
+
+    def _problems(self, values: Mapping[str, Any]) -> list[str]:
+        """What `crmkit config check` says of settings."""
+        model: type[BaseModel] = self.adapter.Settings  # type: ignore[attr-defined]
+        try:
+            model.model_validate(dict(values))
+        except ValidationError as error:
+            document = Document(self.folder / "crmkit.toml", "", {}, {})
+            return [str(one) for one in document.problems_of(error, ("section",), model)]
+        except Exception as error:  # a validator that raises what it should not
+            return [str(error)]
+        return []
+
+    # --- fixtures ---------------------------------------------------------------------------------------------------
+
+    def test_a_fixture_gives_its_requests_and_what_is_expected(self, sample: Fixture) -> None:
+        """Method, address, query, headers that stand there and body; and the receipt, the records or the error."""
+        came, playback = self.play(sample)
+        if self.updates:
+            self.update(sample, came, playback)
+            return
+        assert [*playback.problems, *playback.missing] == [], f"{sample.path}.http"
+        expected = {name: value for name, value in sample.document.items() if name in Fixture.EXPECTED}
+        assert expected, f"{sample.path}.json expects nothing; run pytest --update and look at what it writes"
+        assert _comparable(came, expected) == _comparable(expected, expected), f"{sample.path}.json"
+
+    def test_what_a_fixture_raises_names_account_and_operation(self, sample: Fixture) -> None:
+        came, _ = self.play(sample)
+        if "error" not in came:
+            pytest.skip("it raises nothing")
+        self.names_its_place(self.error)
+
+    def names_its_place(self, error: AdapterError) -> None:
+        """Fail unless an error names the account and what it was doing."""
+        name = f"our-{self.adapter.name}"
+        assert error.who == name, f"{error!s}: who it is of is {error.who!r}, and should be {name!r}"
+        assert error.operation, f"{error!s}: does not say what it was doing"
+
+    def test_nothing_personal_and_no_secret_is_told(self, sample: Fixture) -> None:
+        """Not in logs, not in errors, not in what a receipt says, not by showing the adapter."""
+        came, _ = self.play(sample)
+        made = self.make(sample=sample)
+        secrets = [*secrets_in(made.settings), *texts_in(dict(made.memory))]
+        error = getattr(self, "error", None)
+        shown = "\n".join([self.logged(), repr(made), str(made), *([str(error), repr(error)] if error else [])])
+        shown += "\n".join(str(one.get("detail")) for one in _receipts(came))
+        assert told(shown, secrets) == [], f"{sample.path}: a secret is told"
+        assert told(shown, self.personal(sample, came)) == [], f"{sample.path}: somebody's data are told"
+        if sample.given != "webhook":
+            assert told(str(came), secrets) == [], f"{sample.path}: a secret is in what came of it"
+
+    def logged(self) -> str:
+        """Everything that was logged, with what it was made from."""
+        parts = []
+        for record in self.caplog.records:
+            parts += [record.getMessage(), repr(record.args), str(record.exc_text or ""), str(record.__dict__)]
+        return "\n".join(parts)
+
+    def personal(self, sample: Fixture, came: Mapping[str, Any]) -> list[str]:
+        """What of a fixture is somebody's own."""
+        found = []
+        for record in came.get("records", ()):
+            buyer = record.get("buyer") or {}
+            found += [buyer.get(name) for name in ("name", "email", "phone")]
+            found += [one["value"] for one in buyer.get("addresses", ())]
+            found += [(record.get(name) or {}).get("value") for name in ("sender", "address")]
+            found += [record.get(name) for name in ("text", "note", "wording")]
+            found += list(texts_in(record.get("ship_to") or {}))
+        return [one for one in found if one and len(one) >= 6]
+
+    # --- opening and closing ----------------------------------------------------------------------------------------
+
+    def test_it_closes_whatever_became_of_opening_it(self) -> None:
+        """The host closes an adapter whose `open` failed, and one that was never opened."""
+
+        async def run() -> None:
+            made = self.make()
+            await made.close()
+            await made.http.aclose()
+            made = self.make(httpx.MockTransport(_broken))
+            try:
+                await made.open()
+            except AdapterError as error:
+                self.names_its_place(error)
+            await made.close()
+            await made.http.aclose()
+            left = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            assert left == [], f"{self.adapter.name} leaves tasks behind: {left}"
+
+        asyncio.run(run())
+
+    # --- webhooks ---------------------------------------------------------------------------------------------------
+
+    @property
+    def takes_webhooks(self) -> bool:
+        """Whether the adapter reads webhooks."""
+        return self.adapter.records is not Adapter.records
+
+    def test_webhooks_are_shown_by_fixtures(self) -> None:
+        if not self.takes_webhooks:
+            assert self.samples("webhook") == [], f"{self.adapter.name} has fixtures of webhooks and reads none"
+            pytest.skip(f"{self.adapter.name} takes no webhooks")
+        self.needs("webhooks", bool(self.samples("webhook")), "it takes webhooks, and no fixture shows one")
+
+    def test_a_webhook_is_the_vendors_only_with_its_signature(self, webhook: Fixture) -> None:
+        """Any place of body or signature changed, no signature, another secret: 401, and nothing is kept."""
+        adapter = self.make(sample=webhook)
+        bare = self.call_of(webhook)
+        call = self.verified_call(adapter, webhook)
+        known = adapter.verify(call)
+        if isinstance(known, Reply) and "reply" in webhook.document:
+            pytest.skip("it is a handshake, which keeps nothing")
+        assert isinstance(known, Verified), f"{webhook.path}: a call with the vendor's signature is refused: {known}"
+        for changed, what in self._forgeries(bare, call):
+            answer = adapter.verify(changed)
+            assert isinstance(answer, Reply), f"{webhook.path}: taken in with {what}"
+            assert answer.status == 401, f"{webhook.path}: answered {answer.status} instead of 401 with {what}"
+        stranger = self.make(sample=webhook, settings={self._secret_setting(): self.another_secret()})
+        assert isinstance(stranger.verify(call), Reply), f"{webhook.path}: taken in though signed with another secret"
+
+    def _secret_setting(self) -> str:
+        named = self.webhook_secret or getattr(self.adapter.verifies, "secret", None)
+        if named is None:
+            pytest.fail(f"say which setting holds the secret of webhooks: webhook_secret in {type(self).__name__}")
+        return str(named)
+
+    def _forgeries(self, bare: Call, call: Call) -> Iterable[tuple[Call, str]]:
+        if not isinstance(self.adapter.verifies, SecretPath) and not call.path_secret:
+            for at in _spread(len(call.body)):
+                body = call.body[:at] + bytes([call.body[at] ^ 1]) + call.body[at + 1 :]
+                yield replace(call, body=body), f"byte {at} of its body changed"
+            yield replace(call, body=call.body + b" "), "a blank more"
+            yield replace(call, body=b""), "no body"
+        signing = [name for name, value in call.headers.items() if bare.headers.get(name) != value]
+        signing = signing or [name for name in call.headers if "sign" in name]
+        for name in signing:
+            value = call.headers[name]
+            less = {key: one for key, one in call.headers.items() if key != name}
+            yield replace(call, headers=less), f"no {name}"
+            yield replace(call, headers={**less, name: ""}), f"an empty {name}"
+            for at in _spread(max(0, len(value) - 3)):
+                changed = value[:at] + chr(ord(value[at]) ^ 1) + value[at + 1 :]
+                if changed.lower() != value.lower():
+                    yield replace(call, headers={**less, name: changed}), f"place {at} of {name} changed"
+        if call.path_secret:
+            yield replace(call, path_secret=""), "no secret in its path"
+            for at in _spread(len(call.path_secret)):
+                changed = call.path_secret[:at] + chr(ord(call.path_secret[at]) ^ 1) + call.path_secret[at + 1 :]
+                yield replace(call, path_secret=changed), f"place {at} of the secret in its path changed"
+        if not signing and not call.path_secret:
+            pytest.fail(f"{self.adapter.name}: its webhooks have no signature that could be changed")
+
+    def test_a_webhook_of_another_day_is_refused(self, webhook: Fixture) -> None:
+        """Where what is signed has a time: a call that somebody kept and sends again is not the vendor's."""
+        signature = self.adapter.verifies
+        has_time = isinstance(signature, StandardWebhooks) or getattr(signature, "timestamp", None) is not None
+        if not (self.signs_time if self.signs_time is not None else has_time):
+            pytest.skip(f"{self.adapter.name}: its vendor signs no time")
+        adapter = self.make(sample=webhook)
+        call = self.verified_call(adapter, webhook)
+        for days in (1, -1):
+            later = replace(call, received_at=call.received_at + timedelta(days=days))
+            assert isinstance(adapter.verify(later), Reply), f"{webhook.path}: taken in {days} day(s) later"
+
+    def test_two_secrets_hold_while_the_vendor_changes_over(self, webhook: Fixture) -> None:
+        if "reply" in webhook.document:
+            pytest.skip("it is a handshake, which keeps nothing")
+        if "rotation" in self.lacks:
+            pytest.skip(f"{self.adapter.name}: {self.lacks['rotation']}")
+        name = self._secret_setting()
+        adapter = self.make(sample=webhook)
+        old = secrets_of(adapter.settings, name)[0]
+        call = self.verified_call(adapter, webhook)
+        for both in ([old, self.another_secret()], [self.another_secret(), old]):
+            rotating = self.make(sample=webhook, settings={name: both})
+            assert isinstance(rotating.verify(call), Verified), f"{name} = [.., ..]: what one of them signed is refused"
+        neither = self.make(sample=webhook, settings={name: [self.another_secret(1), self.another_secret(2)]})
+        assert isinstance(neither.verify(call), Reply), f"{name} = [.., ..]: what neither signed is taken in"
+
+    def test_a_webhook_says_the_same_when_it_is_read_again(self, webhook: Fixture) -> None:
+        """Its parser runs in ingest, and again on replay: same records, same key, without the network."""
+        if "reply" in webhook.document:
+            pytest.skip("it is a handshake, which keeps nothing")
+        one, other = self.make(sample=webhook), self.make(sample=webhook)
+        call = self.verified_call(one, webhook)
+        assert _read(one, call) == _read(one, call) == _read(other, call)
+        assert one.verify(call) == other.verify(call), "two keys for one call"
+
+    def test_webhooks_that_differ_have_keys_that_differ(self) -> None:
+        """One that has the key of another is taken for a repeat, and lost."""
+        found: dict[str, str] = {}
+        for sample in self.samples("webhook"):
+            adapter = self.make(sample=sample)
+            call = self.verified_call(adapter, sample)
+            known = adapter.verify(call)
+            if isinstance(known, Verified):
+                twin = found.setdefault(known.dedupe_key, sample.name)
+                same = twin == sample.name or self.call_of(sample).body == self._body(twin)
+                assert same, f"{sample.name} and {twin} have one key"
+        if not found:
+            pytest.skip(f"{self.adapter.name} has no fixtures of webhooks")
+
+    def _body(self, name: str) -> bytes:
+        return next(self.call_of(one).body for one in self.samples("webhook") if one.name == name)
+
+    @pytest.mark.parametrize(
+        "body", [b"", b"{}", b"[]", b"null", b'{"nonsense": [1]}', b"\xff\xfe\x00", b"a=b", b"<a/>"]
+    )
+    def test_a_webhook_that_says_nothing_we_know_is_told_as_that(self, body: bytes) -> None:
+        """`PayloadError`, a refused record, or nothing: never another exception, never a receipt of something."""
+        if not self.takes_webhooks:
+            pytest.skip(f"{self.adapter.name} takes no webhooks")
+        adapter = self.make()
+        for content_type in ("application/json", "application/x-www-form-urlencoded", "text/xml"):
+            call = Call(body, {"content-type": content_type}, received_at=NOW)
+            try:
+                found = list(adapter.records(call))
+            except PayloadError as error:
+                self.names_its_place(error)
+                continue
+            assert all(isinstance(one, Refused) for one in found), f"{body!r} is read as {found}"
+
+
+# --- writing what came ------------------------------------------------------------------------------------------------
+
+
+def written(record: Record) -> dict[str, Any]:
+    """A record as a fixture has it: what it says, and no more."""
+    return {"record": record.kind, **record.model_dump(mode="json", exclude_unset=True)}
+
+
+def written_all(found: Iterable[Any], key: str = "records") -> dict[str, Any]:
+    """Records, hints and refusals as a fixture has them."""
+    records, refused = [], []
+    for one in found:
+        if isinstance(one, Refused):
+            refused.append({"kind": one.kind, "place": one.place, "reason": one.reason})
+        elif isinstance(one, Record):
+            records.append(written(one))
+        elif isinstance(one, Reread):
+            records.append({"reread": one.kind, "external_id": one.external_id})
+        else:
+            raise AssertionError(f"{one!r} is no record, no Reread and no Refused")
+    return {key: records, **({"refused": refused} if refused else {})}
+
+
+def _receipts(came: Mapping[str, Any]) -> list[dict[str, Any]]:
+    every = [came.get("receipt"), *came.get("receipts", ()), *came.get("records", ())]
+    return [one for one in every if one]
+
+
+def _comparable(came: Mapping[str, Any], expected: Mapping[str, Any]) -> dict[str, Any]:
+    """What came, with what an expectation leaves open left out."""
+    found = {name: value for name, value in came.items() if name in expected or name != "cursor"}
+    error = found.get("error")
+    if isinstance(error, dict) and isinstance(expected.get("error"), str):
+        found["error"] = error["error"]
+    return found
+
+
+def _read(adapter: Any, call: Call) -> Any:
+    try:
+        return written_all(adapter.records(call))
+    except AdapterError as error:
+        return str(error)
+
+
+def _spread(length: int) -> list[int]:
+    """Places all over something of a length, the first and the last among them."""
+    if length <= PLACES:
+        return list(range(length))
+    return sorted({*range(0, length, -(-length // PLACES)), length - 1})
+
+
+def _broken(request: httpx.Request) -> httpx.Response:
+    raise httpx.ConnectError("nobody is there", request=request)
+
+
+class _Nobody(httpx.AsyncBaseTransport):
+    """Fails a test that asks a vendor where none may be asked."""
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        raise AssertionError(f"{request.method} {request.url.path} was asked where nothing may be asked")
+
+
+#: Runs something asynchronous to its end.
+def runs(step: Callable[[], Awaitable[T]]) -> T:
+    """What a coroutine function gives, in a loop of its own."""
+
+    async def run() -> T:
+        return await step()
+
+    return asyncio.run(run())
+
+
+__all__ = ["NOW", "AdapterContract", "SecretStr", "runs", "spellings", "written", "written_all"]
