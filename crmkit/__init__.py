@@ -23,8 +23,8 @@ _HOME = {
     ),
     "crmkit.core.records": (
         "Record CustomerRecord OrderRecord LineRecord ParcelRecord PaymentRecord RefundRecord ReturnRecord ReviewRecord"
-        " InboundRecord AnswerRecord ConsentRecord ReceiptRecord Address AmountBasis Buyer OrderStatus"
-        " PaymentState RECORDS"
+        " InboundRecord AnswerRecord ConsentRecord ReceiptRecord SuppressionRecord Address AmountBasis Buyer"
+        " OrderStatus PaymentState RECORDS"
     ),
     "crmkit.core.customer": "Customer",
     "crmkit.core.contact": "Contact",
@@ -483,6 +483,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.records import (
         ReviewRecord as ReviewRecord,
+    )
+    from crmkit.core.records import (
+        SuppressionRecord as SuppressionRecord,
     )
     from crmkit.core.survey import (
         Question as Question,

@@ -26,6 +26,7 @@ from crmkit.core.records import (
     RefundRecord,
     ReturnRecord,
     ReviewRecord,
+    SuppressionRecord,
 )
 
 
@@ -112,7 +113,7 @@ def without_person(record: Record) -> Record | None:
 
     It keeps the version of what it was: said again it is no news.
     """
-    if isinstance(record, CustomerRecord | ConsentRecord):
+    if isinstance(record, CustomerRecord | ConsentRecord | SuppressionRecord):
         return None
     said = record.model_fields_set
     values = {name: value for name, value in _PERSONAL.get(type(record), {}).items() if name in said}

@@ -529,6 +529,27 @@ class ReceiptRecord(Record):
         return self.external_id or self.content_hash()
 
 
+class SuppressionRecord(Record):
+    """An address that nothing should go to any more, as another system knows: it bounced there, or is on its list.
+
+    What came of a message of ours is a receipt's to tell, and who wants nothing a consent's. It holds for a channel,
+    whoever's mail it was and by whichever gateway, from `since` on; `reason` is one of ours where it is known.
+    """
+
+    kind: ClassVar[str] = "suppression"
+
+    external_id: ExternalId | None = None
+    address: Address
+    channel: Label
+    reason: Label
+    since: At
+
+    @property
+    def ref(self) -> str:
+        """The suppression's own id, else a hash of what it says."""
+        return self.external_id or self.content_hash()
+
+
 RECORDS: tuple[type[Record], ...] = (
     CustomerRecord,
     OrderRecord,
@@ -541,4 +562,5 @@ RECORDS: tuple[type[Record], ...] = (
     AnswerRecord,
     ConsentRecord,
     ReceiptRecord,
+    SuppressionRecord,
 )

@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy.engine import Connection
 
+from crmkit.core.account import Shop
+from crmkit.core.customer import normal_address
 from crmkit.core.log import RECEIPT_TAKEN, RECEIPT_WAITS
 from crmkit.core.message import BOUNCES, Reason, State
-from crmkit.core.records import ReceiptRecord
+from crmkit.core.records import ReceiptRecord, SuppressionRecord
 from crmkit.store import customers, forgotten, lines, log, outbox
 
 #: A message only moves up: a late "sent" does not take back "delivered".
@@ -220,6 +222,29 @@ def suppress_bounced(tx: Connection, messages: Sequence[Mapping[str, Any]], sinc
             if row["state"] is State.BOUNCED
         ],
     )
+
+
+def shut_out(tx: Connection, records: Sequence[SuppressionRecord], account: Shop) -> dict[str, int]:
+    """Nothing more goes to addresses that another system knows nothing should go to.
+
+    Returns:
+        {created, unchanged: how many}.
+    """
+    if not records:
+        return {}
+    source = f"gateway:{account.name}" if account.kind == "gateway" else f"shop:{account.id}"
+    rows = [
+        {
+            "channel": record.channel,
+            "address": normal_address(record.address, account.region).value,
+            "reason": record.reason,
+            "source": source,
+            "since": record.since,
+        }
+        for record in sorted(records, key=lambda record: record.since)
+    ]
+    fresh = customers.suppress_all(tx, rows)
+    return {"created": fresh, "unchanged": len(rows) - fresh}
 
 
 def _is_earlier(at: datetime, reason: Reason | None, message: Mapping[str, Any]) -> bool:

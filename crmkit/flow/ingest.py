@@ -31,6 +31,7 @@ from crmkit.core.records import (
     ReceiptRecord,
     Record,
     ReviewRecord,
+    SuppressionRecord,
 )
 from crmkit.core.version import Joined, Version, join, version_of
 from crmkit.flow import callback, forget, inbound
@@ -298,6 +299,9 @@ class _Batch:
             now=self.now,
             correlations=[self.correlations[index] for index in receipts],
         )
+        suppressions = [record for record in self.records if isinstance(record, SuppressionRecord)]
+        for what, count in callback.shut_out(self.tx, suppressions, self.shop).items():
+            self.tally.count(SuppressionRecord.kind, what, count)
         self._tell_of_people()
         for row in self.told:
             order = row.pop("order", None)

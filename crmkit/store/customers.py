@@ -224,12 +224,15 @@ def suppressed(tx: Connection, addresses: Iterable[str]) -> dict[str, list[Row]]
     return found
 
 
-def suppress_all(tx: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+def suppress_all(tx: Connection, rows: Iterable[Mapping[str, Any]]) -> int:
     """Never write to these addresses again, until somebody lifts it: what stands already is left alone.
 
     Args:
         rows: each with `channel`, `address` (None where it was forgotten: nothing is done), `reason`, `source`,
             `since`, and `purpose` where it is not for all.
+
+    Returns:
+        How many are new.
     """
     wanted: dict[tuple[str, str, str], dict[str, Any]] = {}
     for row in rows:
@@ -237,7 +240,7 @@ def suppress_all(tx: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
             purpose = row.get("purpose", "*")
             wanted.setdefault((row["address"], row["channel"], purpose), {**row, "purpose": purpose})
     if not wanted:
-        return
+        return 0
     standing = {
         (row["address"], row["channel"], row["purpose"])
         for found in suppressed(tx, [address for address, _, _ in wanted]).values()
@@ -246,6 +249,7 @@ def suppress_all(tx: Connection, rows: Iterable[Mapping[str, Any]]) -> None:
     fresh = [row for key, row in wanted.items() if key not in standing]
     ids = bulk.next_ids(tx, t.suppression, len(fresh))
     bulk.insert(tx, t.suppression, [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)])
+    return len(fresh)
 
 
 def suppress(
