@@ -1,34 +1,68 @@
-"""The pytest plugin, active wherever crmkit is installed: a network guard, and databases for tests.
+"""The pytest plugin, active wherever crmkit is installed: a network guard, and what tests of plugins are written with.
 
 Its fixtures:
 
+- `clock`: a clock that stands still until it is moved
+- `install`: crmkit with chosen plugins, in a folder and a database of the test's own
+- `journey`: the same, as a journey over weeks
+- `golden`: compares with a file beside the test; `pytest --update` rewrites it
+- `router`: a respx router that answers adapters; each of its routes must be called
+- `vendor`: a fake vendor on 127.0.0.1 that fails as it is told to
+- `make_adapter`: a source or gateway as the host makes it, whose calls go to one of these
 - `database_url`: a fresh, empty database; the test runs once on SQLite and once on PostgreSQL
 - `migrated_url`: the same with crmkit's tables in it, copied from a template that is migrated once
 - `migrate`: how the template is migrated; a plugin with tables of its own overrides it in its conftest
 - `postgres_server`: the server behind it, one per test process
 
-A test that needs one kind only says `@pytest.mark.parametrize("database_kind", ["postgresql"])`. The guard is turned
-off by `crmkit_network = "allow"` in pytest's configuration, for projects that have crmkit installed by chance.
+`install` and `journey` use SQLite; with `@pytest.mark.usefixtures("database_kind")` a test runs once on each database.
+A test of the others that needs one kind only says `@pytest.mark.parametrize("database_kind", ["postgresql"])`. The
+guard is turned off by `crmkit_network = "allow"` in pytest's configuration, for projects that have crmkit installed by
+chance.
 """
 
-from collections.abc import Generator, Iterator
+import contextlib
+from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from crmkit.testing.database import Migrate, MigratedTemplates, PostgresServer
 from crmkit.testing.network import NetworkGuard
 
+if TYPE_CHECKING:
+    from crmkit.adapters.adapter import Adapter
+    from crmkit.testing.clock import Clock
+    from crmkit.testing.golden import Golden
+    from crmkit.testing.installation import Installation, Named
+    from crmkit.testing.journey import Journey
+    from crmkit.testing.stores import Stores
+    from crmkit.testing.vendor import Vendor
+
 _guard = NetworkGuard()
+#: Where a test's report says what became of its golden files.
+_GOLDEN = "crmkit golden"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addini("crmkit_network", "deny (the default) or allow connections that leave this machine", default="deny")
+    group = parser.getgroup("crmkit")
+    names = ["--update", "--crmkit-update"]
+    told = {"action": "store_true", "dest": "crmkit_update", "help": "rewrite golden files and fixtures of adapters"}
+    try:
+        group.addoption(*names, **told)
+    except ValueError:  # another plugin has an option of this name
+        group.addoption(names[1], **told)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     if config.getini("crmkit_network") == "deny":
         _guard.install()
+    if config.getoption("crmkit_update"):
+        from crmkit.testing.golden import is_on_a_build_machine
+
+        if is_on_a_build_machine():
+            raise pytest.UsageError("--update rewrites what tests are held to; not where CI is set, and nobody looks")
 
 
 def pytest_unconfigure() -> None:
@@ -63,6 +97,143 @@ def pytest_runtest_teardown() -> Generator[None, None, None]:
         yield
     finally:
         _fail_on_attempts()
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if not config.getoption("crmkit_update"):
+        return
+    reports = (one for several in terminalreporter.stats.values() for one in several)
+    told = {tuple(value) for one in reports for name, value in getattr(one, "user_properties", ()) if name == _GOLDEN}
+    written = sorted(path for path, fate in told if fate == "written")
+    terminalreporter.section("golden files")
+    for path in written:
+        terminalreporter.line(f"written: {path}")
+    terminalreporter.line(f"{len(written)} written, {len(told) - len(written)} unchanged")
+
+
+# --- installations and journeys ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def clock() -> "Clock":
+    """A clock that shows a Monday's noon until it is moved: `clock.now`, `clock.move("3d")`, `clock.to(...)`."""
+    from crmkit.testing.clock import Clock
+
+    return Clock()
+
+
+@pytest.fixture(scope="session")
+def crmkit_stores(
+    migrated_templates: MigratedTemplates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["Stores"]:
+    """Databases that installations are lent."""
+    from crmkit.testing.stores import Stores
+
+    stores = Stores(tmp_path_factory.mktemp("stores"), migrated_templates)
+    yield stores
+    stores.close()
+
+
+@pytest.fixture
+def install(
+    request: pytest.FixtureRequest, clock: "Clock", crmkit_stores: "Stores", tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., "Installation"]]:
+    """Installs crmkit with chosen plugins: `install("./big_orders.py", config="...")`; see `Installation`.
+
+    Beside what that takes: `at`, where the calls of the adapters of the test go, as `make_adapter` has it.
+    """
+    from crmkit.testing.adapter import transport_to
+    from crmkit.testing.installation import Installation
+
+    kind = request.getfixturevalue("database_kind") if "database_kind" in request.fixturenames else "sqlite"
+    server = request.getfixturevalue("postgres_server") if kind == "postgresql" else None
+    made: list[Installation] = []
+    places = [request.path.parent, request.path.parent.parent, request.config.rootpath]
+
+    def install(*plugins: "Named", at: Any = None, **options: Any) -> Installation:
+        found = Installation(
+            tmp_path_factory.mktemp("crmkit"),
+            lambda folders, key: crmkit_stores.lend(server, folders, key),
+            clock,
+            plugins=plugins,
+            beside=places,
+            transport=None if at is None else transport_to(at),
+            **options,
+        )
+        made.append(found)
+        return found
+
+    yield install
+    for one in made:
+        one.close()
+        crmkit_stores.take_back(one.store)
+
+
+@pytest.fixture
+def journey(install: Callable[..., "Installation"]) -> Callable[..., "Journey"]:
+    """Begins a journey with chosen plugins: `journey("./big_orders.py", config="...")`; takes what `install` takes."""
+    from crmkit.testing.journey import Journey
+
+    return lambda *plugins, **options: Journey(install(*plugins, **options))
+
+
+# --- golden files -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Iterator["Golden"]:
+    """Compares with a file in `golden/` beside the test: `golden("six-weeks.txt", journey.story())`."""
+    from crmkit.testing.golden import FOLDER, Golden
+
+    is_updating = bool(request.config.getoption("crmkit_update"))
+    found = Golden(request.path.parent / FOLDER, f"pytest --update '{request.node.nodeid}'", is_updating=is_updating)
+    yield found
+    request.node.user_properties.extend((_GOLDEN, (str(path), fate)) for path, fate in found.used.items())
+
+
+# --- adapters ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def router() -> Iterator[Any]:
+    """A respx router: `router.post("https://api.vendor.example/messages").respond(json={"id": "v1"})`."""
+    try:
+        import respx
+    except ModuleNotFoundError:
+        pytest.fail("the fixture `router` needs respx: pip install respx", pytrace=False)
+    found = respx.MockRouter()
+    yield found
+    found.assert_all_called()
+
+
+@pytest.fixture
+def vendor(tmp_path: Path) -> Iterator["Vendor"]:
+    """A fake vendor on 127.0.0.1 that runs: `vendor.fail("close-taken")`, `vendor.ledger`."""
+    from crmkit.testing.vendor import Vendor
+
+    with Vendor(tmp_path / "vendor.ledger") as running:
+        yield running
+
+
+@pytest.fixture
+def make_adapter(tmp_path: Path) -> Iterator[Callable[..., Any]]:
+    """Makes adapters as the host does: `make_adapter(HeronGateway, {"token": "t"}, at=router)`; closes them too."""
+    from crmkit.testing.adapter import make_adapter
+    from crmkit.testing.installation import waited
+
+    made: list[Adapter] = []
+
+    def make(cls: type["Adapter"], settings: Mapping[str, Any] | None = None, **options: Any) -> Any:
+        made.append(make_adapter(cls, settings, **{"folder": tmp_path, **options}))
+        return made[-1]
+
+    yield make
+    for one in made:
+        with contextlib.suppress(RuntimeError):  # the loop it was used in is closed, and its connections with it
+            waited(one.http.aclose())
+
+
+# --- databases --------------------------------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="session")
