@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: What waits longer than this is worth a look.
 OLD = timedelta(days=1)
+#: What is to be called at a time of day, and was not within this.
+LATE = timedelta(hours=1)
 #: An adapter's own check gets this long, in seconds.
 PATIENCE = 30.0
 
@@ -113,6 +115,7 @@ def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
     if late:
         what = f"{plural(late, 'interaction')} waited more than a day to be decided; run `crmkit dispatch`"
         yield Finding("decisions", "note", what)
+    yield from _schedules(call, tx)
     for name, number in report.waiting(tx, now, OLD).items():
         yield Finding("records", "note", f"{number:,} {name} have waited more than a day for their order to arrive")
     for refused in report.quarantined(tx):
@@ -127,6 +130,17 @@ def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
     yield from _door(call, tx, names)
     yield from _gateways(call, tx)
     yield from _runs(call, tx, names)
+
+
+def _schedules(call: Call, tx: "Connection") -> Iterator[Finding]:
+    """What `@every` says should have been called, and was not."""
+    from crmkit.store import log
+
+    for (plugin, key), timer in sorted(log.schedules(tx, call.now - LATE).items(), key=lambda item: item[0]):
+        name, at = key.removeprefix(log.SCHEDULE), moment(timer["due_at"], call.zone)
+        is_away = plugin in {*call.host.absent, *(one.name for one in call.host.broken)}
+        do = "it waits for its plugin, which is not loaded" if is_away else "run `crmkit dispatch`, or `crmkit run`"
+        yield Finding(f"schedule {name}", "note", f"of {plugin} was due {at} and was not called; {do}")
 
 
 def _door(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Finding]:

@@ -18,8 +18,6 @@ SHORTEST, LONGEST = timedelta(minutes=1), timedelta(days=3650)
 _DAY, _WEEK = timedelta(days=1), timedelta(days=7)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])\Z")
-#: A zone may leave out a day, or have it twice: slots are looked for from so many days before and after.
-_MARGIN = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,8 @@ class Schedule:
         """The first slot later than `moment`, in UTC."""
         if self.at is None:
             return self._count(moment) + self.interval
-        day = self._on_or_before(moment.astimezone(zone).date().toordinal() - _MARGIN)
+        # from yesterday on: a time that is skipped before midnight comes after it
+        day = self._on_or_before(moment.astimezone(zone).date().toordinal() - 1)
         while (slot := self._slot(day, zone)) <= moment:
             day += self.interval.days
         return slot
@@ -85,7 +84,7 @@ class Schedule:
         """The last slot that is not later than `moment`, in UTC."""
         if self.at is None:
             return self._count(moment)
-        day = self._on_or_before(moment.astimezone(zone).date().toordinal() + _MARGIN)
+        day = self._on_or_before(moment.astimezone(zone).date().toordinal())
         while (slot := self._slot(day, zone)) > moment:
             day -= self.interval.days
         return slot

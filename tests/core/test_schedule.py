@@ -69,6 +69,13 @@ def test_a_time_the_clocks_skip_is_one_slot() -> None:
     assert slots(Schedule.of("1d", "02:30"), before, 3) == expected
 
 
+def test_a_time_they_skip_before_midnight_comes_after_it() -> None:
+    toronto, before = ZoneInfo("America/Toronto"), datetime(1919, 3, 31, 4, 40, tzinfo=UTC)
+    assert local(before, toronto) == "Mon 31.03. 00:40 -0400"
+    expected = ["Mon 31.03. 00:45 -0400", "Mon 31.03. 23:45 -0400"]
+    assert slots(Schedule.of("1d", "23:45"), before, 2, toronto) == expected
+
+
 def test_a_time_the_clocks_show_twice_is_one_slot() -> None:
     before = datetime(2026, 10, 24, 12, tzinfo=UTC)
     expected = ["Sun 25.10. 02:30 +0200", "Mon 26.10. 02:30 +0100"]
