@@ -17,6 +17,7 @@ from crmkit.core.account import Shop
 from crmkit.core.correlation import correlation
 from crmkit.core.errors import AuthError, CrmkitError, PluginError, RetryableError
 from crmkit.core.log import place_of
+from crmkit.core.records import Record
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import accounts, inbox, orders
 
@@ -246,7 +247,15 @@ class _Reading:
 
 
 async def _next(pages: AsyncIterator[Page], shop: Shop, stream: str) -> Page | None:
-    return await guarded(anext(pages, None), who=shop.name, operation=f"read {stream}")
+    page: object = await guarded(anext(pages, None), who=shop.name, operation=f"read {stream}")
+    if page is None or (isinstance(page, Page) and all(isinstance(record, Record) for record in page.records)):
+        return page
+    found = page.records if isinstance(page, Page) else (page,)
+    what = next(type(one).__name__ for one in found if not isinstance(one, Record))
+    do = f"yield Page(records=[...]) of crmkit's records from {stream}"
+    raise PluginError(
+        f"it yields {what}, which is no page of records", who=shop.name, operation=f"read {stream}", do=do
+    )
 
 
 def is_interrupted() -> bool:
