@@ -30,7 +30,7 @@ from crmkit.core.hooks import GROUP
 from crmkit.core.order import Order
 from crmkit.core.records import Record
 from crmkit.engine.local import DispatchRun, Local
-from crmkit.flow import forget, tell
+from crmkit.flow import forget, schedule, tell
 from crmkit.flow.setup import Entry
 from crmkit.host.catalogue import PLAY, SOURCES, Catalogue
 from crmkit.host.host import Host
@@ -140,6 +140,8 @@ class Installation:
         self.host.config = replace(self.host.config, database=address)
         self.engine = TestEngine(self.host, self.store)
         self.sync(*(name for name, shop in self.host.shops.items() if shop.adapter.name == SLUG))
+        with self.store.begin() as tx:  # schedules are first seen now, and due from their next slot on
+            schedule.keep(tx, self.engine.setup(tx), clock.now)
 
     def close(self) -> None:
         """Nothing of it is left but its folder and its database."""
