@@ -35,6 +35,7 @@ def digest(*actions: Any, clocks: list[Any] | None = None) -> Handler:
 
 
 def test_a_simulation_steps_through_slots(stage: Stage) -> None:
+    # SEMANTICS 2
     play, clocks = stage.play, list[Any]()
     play.plugin("one", digest(clocks=clocks))
     stage.dispatch(NOON)

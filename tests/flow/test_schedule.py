@@ -94,6 +94,7 @@ def test_slots_that_passed_while_nothing_ran_are_one(play: Play) -> None:
 
 
 def test_a_slot_and_the_next_timer_commit_together(play: Play) -> None:
+    # SEMANTICS 3, 15
     slots: list[datetime] = []
     play.plugin("one", told(slots))
     run(play, NOON)
@@ -130,6 +131,7 @@ def test_a_slot_whose_timer_was_set_back_is_not_repeated(play: Play) -> None:
 
 @pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_two_processes_at_once_arm_it_once_and_fire_it_once(play: Play) -> None:
+    # SEMANTICS 3, 13
     slots: list[datetime] = []
     play.plugin("one", told(slots))
     setup = play.setup
@@ -408,6 +410,7 @@ def test_what_the_database_refuses_does_not_keep_the_next_slot_from_coming(play:
 
 
 def test_a_mail_on_every_customers_birthday(play: Play) -> None:
+    # SEMANTICS 20
     play.template(
         "birthday.en.email", 'purpose = "transactional"\nsubject = "S"\nvalid_for = "12h"\n---\nHappy birthday'
     )
@@ -455,6 +458,7 @@ def test_what_it_tells_is_decided_at_once(play: Play) -> None:
 
 
 def test_what_shops_do_not_announce_yet_is_no_matter_of_it(play: Play) -> None:
+    # SEMANTICS 1, 19
     play.shop(announce_from=NOON + 90 * DAY)
     play.more["staff"] = [StaffMember("Chen", frozenset({"shop"}), {"email": "chen@example.com"})]
     play.plugin("one", told([], Send("offer", via=("email",), to=staff("shop"))))
