@@ -138,7 +138,7 @@ def _schedules(call: Call, tx: "Connection") -> Iterator[Finding]:
 
     for (plugin, key), timer in sorted(log.schedules(tx, call.now - LATE).items(), key=lambda item: item[0]):
         name, at = key.removeprefix(log.SCHEDULE), moment(timer["due_at"], call.zone)
-        is_away = plugin in {*call.host.absent, *(one.name for one in call.host.broken)}
+        is_away = plugin not in {one.name for one in call.host.playbooks}
         do = "it waits for its plugin, which is not loaded" if is_away else "run `crmkit dispatch`, or `crmkit run`"
         yield Finding(f"schedule {name}", "note", f"of {plugin} was due {at} and was not called; {do}")
 

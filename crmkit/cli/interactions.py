@@ -1,5 +1,8 @@
 """`crmkit interactions`: what happened."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import click
 
 from crmkit.cli import output
@@ -10,6 +13,12 @@ from crmkit.core.errors import ConfigError
 @click.group()
 def interactions() -> None:
     """List what happened."""
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    """What happened; of a schedule, which."""
+    name = (row["payload"] or {}).get("schedule") if row["type"] == "schedule-due" else None
+    return f"{row['type']} {name}" if name else str(row["type"])
 
 
 @interactions.command("list")
@@ -60,7 +69,7 @@ def list_(
         (
             row["id"],
             row["occurred_at"],
-            row["type"],
+            _what(row),
             row["profile_id"],
             names.get(row["shop_id"]),
             row["order"],

@@ -210,7 +210,7 @@ class Host:
             ],
             rules=Rules(policy.quiet_hours, policy.marketing_default, policy.marketing_cap),
             absent=frozenset(self.absent),
-            broken=frozenset(one.name for one in self.broken),
+            broken=frozenset(one.name for one in self.broken) - {one.name for one in self.playbooks},
             links=self.config.links,
             may_say={number: self._quiet_source(shop).may_say for number, shop in here.items() if _has_opinion(shop)},
         )

@@ -129,7 +129,6 @@ def test_a_slot_whose_timer_was_set_back_is_not_repeated(play: Play) -> None:
     assert (slots, armed(play)) == ([NINE], {"one @every greet": NINE + DAY})
 
 
-@pytest.mark.parametrize("database_kind", ["postgresql"])
 def test_two_processes_at_once_arm_it_once_and_fire_it_once(play: Play) -> None:
     # SEMANTICS 3, 13
     slots: list[datetime] = []

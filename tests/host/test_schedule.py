@@ -52,6 +52,46 @@ def test_one_that_is_wrong_is_named(shelf: Shelf, source: str, why: str) -> None
         shelf.plugins.load("play", "morning").handlers(None)
 
 
+WEB = """
+    from crmkit import Gateway, every, hookimpl
+
+    class LameGateway(Gateway):
+        name = "lame"
+        channel = "sms"
+        reaches = ("phone",)
+
+    @every("1h")
+    def look(event, crm): ...
+
+    @hookimpl
+    def crmkit_gateways():
+        yield LameGateway
+
+    @hookimpl
+    def crmkit_handlers():
+        yield look
+
+    @hookimpl
+    def crmkit_web():
+        yield "no page"
+"""
+
+
+def test_an_adapter_of_which_only_the_pages_are_broken_is_there(shelf: Shelf, write: Callable[[str], Path]) -> None:
+    shelf.add("sms.lame", WEB)
+    path = write("""
+        [crm]
+        database = "sqlite:///crm.db"
+        [[channels.sms]]
+        use = "lame"
+    """)
+    host = Host.open(path, plugins=shelf.plugins)
+    assert [one.name for one in host.broken] == ["sms.lame"]
+    setup = host.setup({})
+    assert [plugin.name for plugin in setup.plugins] == ["sms.lame"]
+    assert not setup.away
+
+
 def test_who_is_not_loaded_is_known_to_the_steps(shelf: Shelf, write: Callable[[str], Path]) -> None:
     shelf.add("play.morning", MORNING)
     shelf.add("sms.torn", "import no_such_module")
