@@ -78,6 +78,7 @@ class AdapterContract:
     patch: pytest.MonkeyPatch
     caplog: pytest.LogCaptureFixture
     updates: bool
+    kept: Mapping[str, Any]
 
     # --- what a test file may say otherwise -------------------------------------------------------------------------
 
@@ -237,10 +238,13 @@ class AdapterContract:
             return {"problems": list(await adapter.check())}
         raise NotImplementedError(f"{sample.path}.json: {self.adapter.name} cannot be given a {sample.given}")
 
+    def plays(self, sample: Fixture) -> Playback:
+        """A vendor that answers as a fixture says."""
+        return Playback([] if sample.given == "webhook" else sample.exchanges, any_of=self.volatile)
+
     def play(self, sample: Fixture) -> tuple[dict[str, Any], Playback]:
         """Run a fixture against its exchanges; what came of it, and what was asked."""
-        is_webhook = sample.given == "webhook"
-        playback = Playback([] if is_webhook else sample.exchanges, any_of=self.volatile)
+        playback = self.plays(sample)
 
         async def run() -> dict[str, Any]:
             async with self.opened(playback, sample=sample) as adapter:
@@ -252,17 +256,17 @@ class AdapterContract:
     def update(self, sample: Fixture, came: Mapping[str, Any], playback: Playback) -> None:
         """Write a fixture anew: what was sent, and what came of it; never what was answered."""
         if sample.given != "webhook":
-            found = []
-            for number, request in enumerate(playback.requests):
+            found = {}
+            for number, request in playback.answered:
                 before = sample.exchanges[number] if number < len(sample.exchanges) else None
                 kept_names = {*self.headers, *(name for name, _ in (before.request.headers if before else ()))}
                 now = Sent.of(request, kept_names, whole=bool(before and "://" in before.request.target))
                 if before is not None and not before.request.differences(now, any_of=self.volatile):
-                    found.append(before)
                     continue
                 stars = {*self.volatile, *(before.request.stars if before is not None else ())}
-                found.append(Exchange(now.open_to(stars), before.response if before is not None else None))
-            sample.exchanges = found
+                found[number] = Exchange(now.open_to(stars), before.response if before is not None else None)
+            sample.exchanges = [found.pop(number, one) for number, one in enumerate(sample.exchanges)]
+            sample.exchanges += [one for _, one in sorted(found.items(), key=lambda pair: pair[0])]
         kept = {name: value for name, value in sample.document.items() if name not in Fixture.EXPECTED}
         sample.document = {**kept, **came}
         sample.save()

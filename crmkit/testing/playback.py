@@ -31,6 +31,7 @@ class Playback(httpx.AsyncBaseTransport):
 
     def __init__(self, exchanges: Sequence[Exchange], *, any_of: Iterable[str] = (), again: bool = False) -> None:
         self._left = list(enumerate(exchanges))
+        self._count = len(exchanges)
         self._last = exchanges[-1] if exchanges else None
         self._any_of, self._again = frozenset(any_of), again
         self._sent: list[tuple[int, httpx.Request]] = []
@@ -38,9 +39,14 @@ class Playback(httpx.AsyncBaseTransport):
         self.unanswered: list[str] = []
 
     @property
+    def answered(self) -> list[tuple[int, httpx.Request]]:
+        """What was sent, with the number of the exchange that answered it; what was none's has a number after these."""
+        return sorted(self._sent, key=lambda one: one[0])
+
+    @property
     def requests(self) -> list[httpx.Request]:
         """What was sent."""
-        return [request for _, request in sorted(self._sent, key=lambda one: one[0])]
+        return [request for _, request in self.answered]
 
     @property
     def missing(self) -> list[str]:
@@ -75,7 +81,7 @@ class Playback(httpx.AsyncBaseTransport):
             default=None,
         )
         if best is None:
-            return len(self._sent), self._last if self._again else None
+            return self._count + len(self._sent), self._last if self._again else None
         self._left.remove(best[0])
         return best[0]
 

@@ -33,7 +33,7 @@ class Answer:
     """What the shop answered.
 
     Attributes:
-        rows: the list, or the one thing in a list.
+        rows: the list, or the one thing in a list; `is_list` says which.
         total: how many there are in all, where the shop says so.
         at: when, by the shop's clock.
         offset, last: where the list goes on, and the last id that was read.
@@ -45,6 +45,7 @@ class Answer:
     offset: int = 0
     last: int = 0
     new: list[Any] = field(default_factory=list)
+    is_list: bool = True
 
 
 class Api:
@@ -95,6 +96,7 @@ class Api:
         total = response.headers.get("x-wp-total", "")
         return Answer(
             rows=said if isinstance(said, list) else [said],
+            is_list=isinstance(said, list),
             total=int(total) if total.isascii() and total.isdigit() else None,
             at=answered_at(response),
         )
@@ -115,6 +117,8 @@ class Api:
             answer = await self.get(
                 operation, path, **params, orderby="id", order="asc", per_page=size, offset=offset or None
             )
+            if not answer.is_list:
+                raise self._strange(operation, "something else than the list that was asked for")
             ids = [number for row in answer.rows if (number := id_of(row)) is not None]
             if ids != sorted(ids):
                 raise self._strange(operation, "a list that is not sorted by id, as asked")
