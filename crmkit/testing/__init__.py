@@ -10,7 +10,10 @@
 - `journey`: what happens over weeks, and exactly what is told
 - `story`: a journey as text
 - `golden`: files beside a test that it is compared with
+- `life`: a season at a shop: everything the core tells of, happening to all kinds of people
 - `watch`: notes what handlers and policies are given, answer and do
+- `playbook_contract`: what every playbook is held to
+- `handler_contract`, `policy_contract`: what handlers are held to, and policies
 - `adapter`: adapters as the host makes them, whose calls go where a test says
 - `fault`: the ways in which a vendor, or the way to it, fails; and what each must come to
 - `ledger`: what a fake vendor was asked and what it took, and what in a database is not so by it
@@ -24,6 +27,8 @@
 - `errand`: one message on its way through the real steps
 - `contract`: what every adapter is held to
 - `gateway_contract`: what every gateway is held to
+- `fake_shop`: a vendor of orders that changes while it is read
+- `source_contract`: what every source is held to
 
 Names are imported when they are first used.
 """
@@ -35,12 +40,17 @@ _HOME = {
     "crmkit.testing.adapter": "make_adapter transport_to",
     "crmkit.testing.clock": "Clock NOON",
     "crmkit.testing.exchange": "Answer Exchange Fixture Sent",
+    "crmkit.testing.fake_shop": "CursorExpired FakeShop Kept Listed",
     "crmkit.testing.fault": "FAULTS Fault",
     "crmkit.testing.gateway_contract": "GatewayContract",
     "crmkit.testing.golden": "Golden",
+    "crmkit.testing.handler_contract": "HandlerContract",
     "crmkit.testing.installation": "Installation",
     "crmkit.testing.journey": "Journey Told a_buyer",
     "crmkit.testing.ledger": "Ledger violations",
+    "crmkit.testing.life": "Life",
+    "crmkit.testing.policy_contract": "PolicyContract",
+    "crmkit.testing.source_contract": "SourceContract",
     "crmkit.testing.vendor": "Vendor",
     "crmkit.testing.watch": "Watch",
 }
@@ -71,15 +81,23 @@ if TYPE_CHECKING:
     from crmkit.testing.exchange import Exchange as Exchange
     from crmkit.testing.exchange import Fixture as Fixture
     from crmkit.testing.exchange import Sent as Sent
+    from crmkit.testing.fake_shop import CursorExpired as CursorExpired
+    from crmkit.testing.fake_shop import FakeShop as FakeShop
+    from crmkit.testing.fake_shop import Kept as Kept
+    from crmkit.testing.fake_shop import Listed as Listed
     from crmkit.testing.fault import FAULTS as FAULTS
     from crmkit.testing.fault import Fault as Fault
     from crmkit.testing.gateway_contract import GatewayContract as GatewayContract
     from crmkit.testing.golden import Golden as Golden
+    from crmkit.testing.handler_contract import HandlerContract as HandlerContract
     from crmkit.testing.installation import Installation as Installation
     from crmkit.testing.journey import Journey as Journey
     from crmkit.testing.journey import Told as Told
     from crmkit.testing.journey import a_buyer as a_buyer
     from crmkit.testing.ledger import Ledger as Ledger
     from crmkit.testing.ledger import violations as violations
+    from crmkit.testing.life import Life as Life
+    from crmkit.testing.policy_contract import PolicyContract as PolicyContract
+    from crmkit.testing.source_contract import SourceContract as SourceContract
     from crmkit.testing.vendor import Vendor as Vendor
     from crmkit.testing.watch import Watch as Watch

@@ -92,6 +92,7 @@ class Installation:
         beside: folders in which paths of plugins are looked for.
         transport: answers what adapters call, instead of the network.
         watch: watches the plugins; one is made where None.
+        is_patient: go on where a plugin fails, and keep what it was in `failures`.
 
     Attributes:
         host, store, engine: what it is made of. A test may look at them; they are no promise.
@@ -115,8 +116,10 @@ class Installation:
         beside: Iterable[Path] = (),
         transport: httpx.AsyncBaseTransport | None = None,
         watch: Watch | None = None,
+        is_patient: bool = False,
     ) -> None:
         self.folder, self.clock = folder, clock
+        self.is_patient, self.failures = is_patient, list[str]()
         self.watch = watch or Watch()
         self.stage: Stage = STAGES[folder]
         shelf = [_placed(one, tuple(beside)) for one in plugins]
@@ -194,6 +197,9 @@ class Installation:
         before = len(self.watch.calls)
         run = waited(self.engine.dispatch(now=self.clock.now))
         for plugin, interaction, text in run.decided.failed:
+            if self.is_patient:
+                self.failures.append(f"{plugin} failed on {self._what(interaction)}: {text}")
+                continue
             raised = (one.error for one in self.watch.calls[before:] if one.plugin == plugin and one.error is not None)
             raise AssertionError(f"{plugin} failed on {self._what(interaction)}: {text}") from next(raised, None)
         for error in run.delivered.stopped.values():

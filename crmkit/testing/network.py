@@ -24,6 +24,11 @@ class NetworkGuard:
         self._attempts: list[str] = []
         self._originals: list[tuple[Any, str, Any]] = []
 
+    @property
+    def is_installed(self) -> bool:
+        """Whether the ways out are watched."""
+        return bool(self._originals)
+
     def install(self) -> None:
         for name in ("connect", "connect_ex"):
             self._replace(socket.socket, name, self._watched_method(getattr(socket.socket, name), address_at=0))

@@ -21,6 +21,7 @@ chance.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
     from crmkit.testing.golden import Golden
     from crmkit.testing.installation import Installation, Named
     from crmkit.testing.journey import Journey
+    from crmkit.testing.playbook_contract import Lives
     from crmkit.testing.stores import Stores
     from crmkit.testing.vendor import Vendor
 
 _guard = NetworkGuard()
+_GUARDED = pytest.StashKey[bool]()
 #: Where a test's report says what became of its golden files.
 _GOLDEN = "crmkit golden"
 
@@ -56,8 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.getini("crmkit_network") == "deny":
+    if config.getini("crmkit_network") == "deny" and not _guard.is_installed:
         _guard.install()
+        config.stash[_GUARDED] = True
     if config.getoption("crmkit_update"):
         from crmkit.testing.golden import is_on_a_build_machine
 
@@ -65,8 +69,9 @@ def pytest_configure(config: pytest.Config) -> None:
             raise pytest.UsageError("--update rewrites what tests are held to; not where CI is set, and nobody looks")
 
 
-def pytest_unconfigure() -> None:
-    _guard.remove()
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if config.stash.get(_GUARDED, False):  # a run within a run leaves the guard to the outer one
+        _guard.remove()
 
 
 def _fail_on_attempts() -> None:
@@ -134,26 +139,22 @@ def crmkit_stores(
     stores.close()
 
 
-@pytest.fixture
-def install(
-    request: pytest.FixtureRequest, clock: "Clock", crmkit_stores: "Stores", tmp_path_factory: pytest.TempPathFactory
+@contextlib.contextmanager
+def _installing(
+    request: pytest.FixtureRequest, stores: "Stores", factory: pytest.TempPathFactory, kind: str
 ) -> Iterator[Callable[..., "Installation"]]:
-    """Installs crmkit with chosen plugins: `install("./big_orders.py", config="...")`; see `Installation`.
-
-    Beside what that takes: `at`, where the calls of the adapters of the test go, as `make_adapter` has it.
-    """
+    """Installs crmkit, and takes the databases back in the end."""
     from crmkit.testing.adapter import transport_to
     from crmkit.testing.installation import Installation
 
-    kind = request.getfixturevalue("database_kind") if "database_kind" in request.fixturenames else "sqlite"
     server = request.getfixturevalue("postgres_server") if kind == "postgresql" else None
     made: list[Installation] = []
     places = [request.path.parent, request.path.parent.parent, request.config.rootpath]
 
-    def install(*plugins: "Named", at: Any = None, **options: Any) -> Installation:
+    def install(*plugins: "Named", clock: "Clock", at: Any = None, **options: Any) -> Installation:
         found = Installation(
-            tmp_path_factory.mktemp("crmkit"),
-            lambda folders, key: crmkit_stores.lend(server, folders, key),
+            factory.mktemp("crmkit"),
+            lambda folders, key: stores.lend(server, folders, key),
             clock,
             plugins=plugins,
             beside=places,
@@ -166,7 +167,31 @@ def install(
     yield install
     for one in made:
         one.close()
-        crmkit_stores.take_back(one.store)
+        stores.take_back(one.store)
+
+
+@pytest.fixture
+def install(
+    request: pytest.FixtureRequest, clock: "Clock", crmkit_stores: "Stores", tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., "Installation"]]:
+    """Installs crmkit with chosen plugins: `install("./big_orders.py", config="...")`; see `Installation`.
+
+    Beside what that takes: `at`, where the calls of the adapters of the test go, as `make_adapter` has it.
+    """
+    kind = request.getfixturevalue("database_kind") if "database_kind" in request.fixturenames else "sqlite"
+    with _installing(request, crmkit_stores, tmp_path_factory, kind) as made:
+        yield functools.partial(made, clock=clock)
+
+
+@pytest.fixture(scope="class")
+def crmkit_lives(
+    request: pytest.FixtureRequest, crmkit_stores: "Stores", tmp_path_factory: pytest.TempPathFactory
+) -> Iterator["Lives"]:
+    """What contracts of playbooks have lived through, once for all tests of a class."""
+    from crmkit.testing.playbook_contract import Lives
+
+    with _installing(request, crmkit_stores, tmp_path_factory, "sqlite") as made:
+        yield Lives(made)
 
 
 @pytest.fixture

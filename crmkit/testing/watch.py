@@ -149,6 +149,8 @@ class Watch:
             self.calls.append(call)
             answer = self._ask(call, policy.check, outgoing, crm)
             call.answered.append(answer)
+            if self.is_strict and (second := policy.check(outgoing, crm)) != answer:
+                call.again = f"answered {second!r} instead of {answer!r} the second time"
             return answer
 
         return replace(policy, check=watched)

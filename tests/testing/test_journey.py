@@ -65,13 +65,15 @@ def test_six_weeks_are_told_as_they_would_have_been(journey: Begin, golden: Gold
     golden("six-weeks.txt", tea.story())
 
 
+@pytest.mark.bench
 def test_six_weeks_pass_in_well_under_a_second(journey: Begin) -> None:
     live_six_weeks(journey("care", config=RULES))  # statements are compiled, templates are not
     tea = journey("care", config=RULES)
-    began = time.process_time()
+    began = time.perf_counter()
     live_six_weeks(tea)
-    assert time.process_time() - began < 2, "of computing time, on whatever machine"
+    spent = time.perf_counter() - began
     assert len(tea.messages) == 18
+    assert spent < 1, f"six weeks with {len(tea.messages)} messages took {spent:.2f} s"
 
 
 @pytest.mark.usefixtures("database_kind")

@@ -54,7 +54,7 @@ def write(event: OrderPlaced, crm: Crm) -> Iterator[Action]:
     if event.customer is not None:
         known = crm.select(Entry, customer_id=event.customer.id)
         yield Save(Entry(customer_id=event.customer.id, orders=known[0].orders + 1 if known else 1))
-        yield Later(PageTurned(), at=crm.now + crm.settings.after)
+        yield Later(PageTurned(), at=(event.at or crm.now) + crm.settings.after)
 
 
 @on(PageTurned)
