@@ -35,15 +35,13 @@ _PLAIN = re.compile(rb"(?:[\t\x20-\x7e]{0,998}\r\n)*")
 _TOKEN = re.compile(r" *[^ ]+")
 
 
-class MailSettings(GatewaySettings):
+class SenderSettings(GatewaySettings):
     """What every mail gateway is told about the mails themselves."""
 
     #: who it is from, e.g. "Tea House <shop@tea.example>"
     sender: str
     #: where answers go, if not to the sender
     reply_to: str | None = None
-    #: the domain of Message-IDs, if not the sender's
-    message_id_domain: str | None = None
     #: where marketing mail can be unsubscribed from: a mailto: or https: URL, with {key} and {address} filled in
     unsubscribe: str | None = None
 
@@ -54,17 +52,24 @@ class MailSettings(GatewaySettings):
             parse_mailbox(value)
         return value
 
-    @field_validator("message_id_domain")
-    @classmethod
-    def _is_domain(cls, value: str | None) -> str | None:
-        return value if value is None else ascii_domain(value)
-
     @field_validator("unsubscribe")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value is not None and not re.fullmatch(r"(?:mailto:|https://)[!-;=?-~]+", value):
             raise ValueError("must be one mailto: or https:// URL, without spaces")
         return value
+
+
+class MailSettings(SenderSettings):
+    """What gateways that write whole mails are told besides."""
+
+    #: the domain of Message-IDs, if not the sender's
+    message_id_domain: str | None = None
+
+    @field_validator("message_id_domain")
+    @classmethod
+    def _is_domain(cls, value: str | None) -> str | None:
+        return value if value is None else ascii_domain(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +152,24 @@ class Writer:
                     do="leave it out",
                 )
             further[lower] = header(name, value)
-        if message.purpose == "marketing" and self._unsubscribe and "list-unsubscribe" not in further:
-            url = self._unsubscribe.replace("{key}", quote(message.key, safe=""))
-            url = url.replace("{address}", quote(str(recipient), safe=""))
-            further["list-unsubscribe"] = header("List-Unsubscribe", f"<{url}>")
-            if url.startswith("https:"):
-                further["list-unsubscribe-post"] = "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n"
+        for name, value in ways_out(message, recipient, self._unsubscribe).items():
+            further[name.lower()] = header(name, value)
         return further
+
+
+def ways_out(message: Message, recipient: Address, unsubscribe: str | None) -> dict[str, str]:
+    """The headers by which marketing mail is unsubscribed from, unless the message brings its own.
+
+    Args:
+        unsubscribe: the setting: a URL with `{key}` and `{address}` to be filled in.
+    """
+    brought = {name.lower() for name in message.headers}
+    if message.purpose != "marketing" or not unsubscribe or "list-unsubscribe" in brought:
+        return {}
+    url = unsubscribe.replace("{key}", quote(message.key, safe=""))
+    url = url.replace("{address}", quote(str(recipient), safe=""))
+    one_click = {"List-Unsubscribe-Post": "List-Unsubscribe=One-Click"} if url.startswith("https:") else {}
+    return {"List-Unsubscribe": f"<{url}>", **one_click}
 
 
 def key_hash(key: str) -> str:
