@@ -12,7 +12,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-from crmkit import AuthError, Gateway, Message, Reason, Receipt, RetryableError, hookimpl
+from crmkit import AdapterError, AuthError, Gateway, Message, Reason, Receipt, RetryableError, hookimpl
 from crmkit_email.mime import MailSettings, Writer, key_hash
 
 #: What the operator has to mend; anything else (a full disk) may pass.
@@ -52,16 +52,17 @@ class FolderGateway(Gateway):
             mail = self._writer.write(message, message.decided_at or datetime.now(UTC))
         except ValueError as error:
             return message.rejected(Reason.BAD_ADDRESS, f"not an e-mail address: {error}")
+        except AdapterError as error:
+            error.who = self.account.name
+            raise
         file = self._path / f"{key_hash(message.key)}.eml"
         try:
             await asyncio.to_thread(_write_once, file, mail.content)
         except OSError as error:
             what = f"cannot write {file} ({error.strerror or error})"
             if isinstance(error, _MEND) or error.errno == errno.EROFS:
-                raise AuthError(
-                    what, who="email folder", operation="deliver", do=f"make {self._path} a writable folder"
-                ) from error
-            raise RetryableError(what, who="email folder", operation="deliver") from error
+                raise self.error(AuthError, "deliver", what, f"make {self._path} a writable folder") from error
+            raise self.error(RetryableError, "deliver", what) from error
         return message.accepted(vendor_id=mail.message_id, detail=str(file))
 
     async def check(self) -> Iterable[str]:

@@ -116,9 +116,7 @@ class SmtpGateway(Gateway):
             settings.verdict_timeout,
         )
         self._tls: ssl.SSLContext | None = None
-
-    async def open(self) -> None:
-        self._pool = Pool(self._connect, self.settings.concurrency, self.settings.max_per_connection)
+        self._pool = Pool(self._connect, settings.concurrency, settings.max_per_connection)
 
     async def close(self) -> None:
         await self._pool.close()
@@ -132,6 +130,13 @@ class SmtpGateway(Gateway):
             UnsupportedError, PayloadError: this mail cannot be written, or not for this server.
             DoubtError: it was written to its end, and no verdict came.
         """
+        try:
+            return await self._deliver(message)
+        except AdapterError as error:
+            error.who = self.account.name  # whose it is, of several entries
+            raise
+
+    async def _deliver(self, message: Message) -> Receipt:
         try:
             mail = self._writer.write(message, message.leaves_at or message.decided_at or datetime.now(UTC))
         except ValueError as error:

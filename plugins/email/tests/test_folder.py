@@ -46,7 +46,7 @@ async def test_the_same_key_is_one_file(gateway, message, tmp_path):
 
 async def test_a_folder_that_cannot_be_written_pauses_the_account(gateway, message, tmp_path):
     (tmp_path / "outbox").write_text("a file where the folder should be")
-    with pytest.raises(AuthError, match=r"email folder deliver: cannot write .*outbox.*; make .*outbox a writable"):
+    with pytest.raises(AuthError, match=r"folder deliver: cannot write .*outbox.*; make .*outbox a writable"):
         await gateway.deliver(message())
     [problem] = await gateway.check()
     assert str(tmp_path / "outbox") in problem

@@ -107,7 +107,8 @@ class HttpGateway(Gateway):
             if vendor_id or self._is_enough:
                 return message.accepted(vendor_id, detail=None if vendor_id or not self._has_id else "without an id")
         found = self.settings.refusals.of(status, text, document)
-        words = said(document, self.settings.refusals.detail) or said(document, self.settings.refusals.path) or ""
+        told = (said(document, place) for place in (self.settings.refusals.path, self.settings.refusals.detail))
+        words = " ".join(dict.fromkeys(filter(None, told)))
         sent = request["headers"].items()
         lines = {line for name, line in sent if len(line) >= 8 and name.lower() not in _OPEN_HEADERS}
         detail = f"HTTP {status} {self._shown(words, message, lines)}".strip()

@@ -273,7 +273,7 @@ async def test_not_now_waits_as_long_as_the_vendor_says_where_it_is_described_to
 ) -> None:
     one = gateway(refusals__status={"429": "retry", "503": "retry"})
     vendor.answers = [(status, {"code": 1, "error": "slow down"}, {"Retry-After": "3600"})]
-    with pytest.raises(RetryableError, match=rf"texts deliver: not now \(HTTP {status} slow down\)") as caught:
+    with pytest.raises(RetryableError, match=rf"texts deliver: not now \(HTTP {status} 1 slow down\)") as caught:
         await one.deliver(message())
     assert caught.value.retry_after == timedelta(hours=1)
     vendor.answers = [(200, {"code": 50, "error": "busy"}, {"Retry-After": "7"})]
@@ -282,7 +282,7 @@ async def test_not_now_waits_as_long_as_the_vendor_says_where_it_is_described_to
     assert caught.value.retry_after == timedelta(seconds=7)
     vendor.answers = [(status, {"code": 1, "error": "slow down"})]
     receipt = await one.deliver(message())
-    assert (receipt.outcome, receipt.detail) == ("deferred", f"HTTP {status} slow down")
+    assert (receipt.outcome, receipt.detail) == ("deferred", f"HTTP {status} 1 slow down")
 
 
 async def test_what_a_vendor_repeats_of_ours_is_not_told(vendor, gateway, message) -> None:
