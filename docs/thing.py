@@ -25,7 +25,7 @@ def sentence(thing: object) -> str:
 
 def events() -> dict[str, type[crmkit.Event]]:
     """{wire name: the core's own event}"""
-    return {name: kind for name, kind in crmkit.EVENTS.items() if kind.__module__.startswith("crmkit.core.")}
+    return {name: kind for name, kind in crmkit.EVENTS.items() if kind.__module__ == "crmkit.core.events"}
 
 
 def hooks_() -> dict[str, Any]:

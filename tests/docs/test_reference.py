@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 
 import crmkit
-from crmkit.cli import COMMANDS, words
+from crmkit.cli import words
 from crmkit.flow.context import OWN
 from crmkit.flow.template import Front
 from crmkit.flow.wording import filters_of
@@ -23,6 +23,8 @@ from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files.mapping import FilesSettings
 from crmkit_marketplace.woocommerce.settings import WooSettings
 from crmkit_sms import http_settings
+from crmkit_sms.aliyun_settings import AliyunSettings
+from crmkit_sms.tencent_settings import TencentSettings
 from crmkit_sms.twilio_settings import TwilioSettings
 from tests.docs.snippet import PAGES, ROOT, fences
 
@@ -41,6 +43,8 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "email.smtp": SmtpGateway.Settings,
     "email.folder": FolderGateway.Settings,
     "sms.twilio": TwilioSettings,
+    "sms.aliyun": AliyunSettings,
+    "sms.tencent": TencentSettings,
     "sms.http": http_settings.HttpSettings,
     "sms.http: success": http_settings.Success,
     "sms.http: refusals": http_settings.Refusals,
@@ -141,23 +145,6 @@ def test_links_lead_somewhere(page: Path) -> None:
         target = page.parent / file if file else page
         assert target.exists(), link
         assert not anchor or anchor in anchors(target.read_text("utf-8")), link
-
-
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_commands_that_are_named_exist(page: Path) -> None:
-    text = page.read_text("utf-8")
-    named = re.findall(r"(?:`|^\$ )crmkit (?:--now \S+ )?([a-z]+)(?: ([a-z]+))?", text, re.MULTILINE)
-    for command, verb in named:
-        assert command in COMMANDS, command
-        subcommands: dict[str, Any] = getattr(command_named(command), "commands", {})
-        assert not verb or not subcommands or verb in subcommands, f"{command} {verb}"
-
-
-def command_named(name: str) -> Any:
-    from importlib import import_module
-
-    module, _, attribute = COMMANDS[name][0].partition(":")
-    return getattr(import_module(module), attribute)
 
 
 def test_the_plugins_of_the_page_work() -> None:

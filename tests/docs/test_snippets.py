@@ -17,8 +17,8 @@ from crmkit.flow.template import Template
 from crmkit.host.host import Host
 from tests.docs.snippet import PAGES, ROOT, Fence, fences
 
-#: Pages of which every fence is written, run and compared, in its order: test_tutorial.py.
-PLAYED = ["README.md", "docs/tutorial.md"]
+#: Pages of which every fence is written, run and compared, in its order: test_tutorial.py, test_pages.py.
+PLAYED = re.compile(r"README\.md|docs/tutorial.*|docs/reference/(hooks|events|actions|errors)/(?!index)[\w-]+\.md")
 #: Fences that are run elsewhere: (page, what the fence begins with) -> the test.
 ELSEWHERE = {
     ("docs/plugins.md", "python crmkit_"): "tests/docs/test_reference.py",
@@ -54,7 +54,7 @@ def fences_of(page: str) -> list[Fence]:
 def is_run_elsewhere(page: str, fence: Fence) -> bool:
     said = " ".join(fence.info)
     tests = [test for (where, begins), test in ELSEWHERE.items() if where == page and said.startswith(begins)]
-    return page in PLAYED or any((ROOT / test).is_file() for test in tests)
+    return PLAYED.fullmatch(page) is not None or any((ROOT / test).is_file() for test in tests)
 
 
 @pytest.mark.parametrize(("page", "number"), EVERY)
