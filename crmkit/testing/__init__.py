@@ -15,6 +15,8 @@
 - `playbook_contract`: what every playbook is held to
 - `handler_contract`, `policy_contract`: what handlers are held to, and policies
 - `adapter`: adapters as the host makes them, whose calls go where a test says
+- `recorder`: writes what an adapter said to its real vendor as a fixture
+- `scrub`: takes secrets and persons out of it
 - `fault`: the ways in which a vendor, or the way to it, fails; and what each must come to
 - `ledger`: what a fake vendor was asked and what it took, and what in a database is not so by it
 - `vendor`: a fake vendor on 127.0.0.1 that fails as it is told to
@@ -51,6 +53,8 @@ _HOME = {
     "crmkit.testing.life": "Life",
     "crmkit.testing.policy_contract": "PolicyContract",
     "crmkit.testing.source_contract": "SourceContract",
+    "crmkit.testing.recorder": "Recorder",
+    "crmkit.testing.scrub": "Scrubber",
     "crmkit.testing.vendor": "Vendor",
     "crmkit.testing.watch": "Watch",
 }
@@ -98,6 +102,8 @@ if TYPE_CHECKING:
     from crmkit.testing.ledger import violations as violations
     from crmkit.testing.life import Life as Life
     from crmkit.testing.policy_contract import PolicyContract as PolicyContract
+    from crmkit.testing.recorder import Recorder as Recorder
+    from crmkit.testing.scrub import Scrubber as Scrubber
     from crmkit.testing.source_contract import SourceContract as SourceContract
     from crmkit.testing.vendor import Vendor as Vendor
     from crmkit.testing.watch import Watch as Watch
