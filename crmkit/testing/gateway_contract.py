@@ -9,7 +9,8 @@ class TestAcme(GatewayContract):
 
 Of its fixtures `accepted` is a message that the vendor takes; it is the one that faults, double sends and receipts are
 tried with. `unknown-code` is a refusal for a reason nobody knows (`"code"` beside it says how it is written), and
-`unknown-status` a webhook with a status nobody knows; who has no codes or no statuses says so in `lacks`.
+`unknown-status` a webhook with a status nobody knows; who has no codes or no statuses says so in `lacks`. Of one that
+deduplicates `repeated` is the same message sent again.
 """
 
 import asyncio
@@ -232,8 +233,20 @@ class GatewayContract(AdapterContract):
                 keys = {runs_sync(self, one) for one in self.messages_of(sample)}
                 assert len(keys) == 1, f"{sample.path}: its messages have several batch keys, and never go together"
                 assert len(sample.document["messages"]) <= kind.batch, f"{sample.path}: more than fit in a batch"
+        if self.make(sample=self.accepted()).deduplicates:
+            self._repeat_is_shown()
         if kind.needs_form:
             assert self.to(self.accepted().document.get("message", {})).form, f"{name}: `accepted` has no form"
+
+    def _repeat_is_shown(self) -> None:
+        """What a vendor that deduplicates answers to a key it has seen: taken, under the number it had."""
+        name = self.adapter.name
+        found = next((one for one in self.samples("message", "messages") if one.name == "repeated"), None)
+        assert found is not None, f"{name} says that it deduplicates, and no fixture `repeated` shows a key sent again"
+        first = _receipts_of(self.accepted().document)[0]
+        again = _receipts_of(found.document)[0]
+        same = [(one["outcome"], one.get("vendor_id"), one.get("batch_id")) for one in (first, again)]
+        assert same[0] == same[1], f"{found.path}: a key sent again is {again}, and was {first}"
 
     def test_a_batch_gives_one_receipt_for_each_message(self) -> None:
         if self.adapter.batch < 2:
@@ -534,6 +547,10 @@ def written_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.retry_after is not None:
         found["retry_after"] = int(receipt.retry_after / timedelta(seconds=1))
     return found
+
+
+def _receipts_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
+    return [one for one in (document.get("receipt"), *document.get("receipts", ())) if one is not None]
 
 
 def personal_of(message: Message) -> list[str]:

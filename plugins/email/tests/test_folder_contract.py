@@ -8,9 +8,9 @@ from email.policy import default
 from pathlib import Path
 from typing import Any
 
+from crmkit.testing import GatewayContract
 from crmkit.testing.contract import runs
 from crmkit.testing.exchange import Sent
-from crmkit.testing.gateway_contract import GatewayContract
 from crmkit_email.folder import FolderGateway
 
 

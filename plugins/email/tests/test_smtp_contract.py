@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from crmkit.testing import GatewayContract
 from crmkit.testing.exchange import Fixture, Sent
 from crmkit.testing.fault import Fault
-from crmkit.testing.gateway_contract import GatewayContract
 from crmkit.testing.playback import Playback
 from crmkit_email.smtp import SmtpGateway
 from plugins.email.tests.conftest import CLOSE, DRIP, HANG, RESET, FaultServer

@@ -8,8 +8,8 @@ from typing import Any
 import httpx
 
 from crmkit import Call, Hmac, secrets_of
+from crmkit.testing import SourceContract
 from crmkit.testing.fake_shop import FakeShop, Kept
-from crmkit.testing.source_contract import SourceContract
 from crmkit_marketplace.woocommerce import WooCommerceSource
 from plugins.marketplace.tests.woocommerce import fake
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from crmkit import Call
-from crmkit.testing.gateway_contract import GatewayContract
+from crmkit.testing import GatewayContract
 from crmkit_sms.http import HttpGateway
 
 
