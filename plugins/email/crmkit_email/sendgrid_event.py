@@ -8,7 +8,6 @@ from them besides is told as a receipt of the mail it drops.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
@@ -31,7 +30,7 @@ from crmkit import (
 from crmkit_email.origin import is_ours
 from crmkit_email.quote import shown
 from crmkit_email.sendgrid_settings import SendgridSettings
-from crmkit_email.status import verdict
+from crmkit_email.status import bounced
 
 #: Why SendGrid did not even try, by what its reason begins with, in lower case.
 DROPPED = {
@@ -53,8 +52,6 @@ WISHES: dict[str, Literal["withdrawn", "granted"]] = {
     "group_resubscribe": "granted",
 }
 _BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
-_CODES = re.compile(r"^\s*(?:smtp;\s*)?([45]\d\d)[ -]+(.*)", re.DOTALL | re.IGNORECASE)
-_ENHANCED = re.compile(r"[45]\.\d{1,3}\.\d{1,3}")
 
 
 def _moment(value: Any) -> Any:
@@ -170,27 +167,6 @@ def dropped(reason: str) -> Reason:
     if plain.startswith(_NOT_THE_ADDRESS):
         return Reason.OTHER
     return next((found for start, found in DROPPED.items() if plain.startswith(start)), Reason.OTHER)
-
-
-def bounced(reason: str, status: str, *, default: Reason) -> Reason:
-    """What the server's words mean that SendGrid passes on: a bounce, unless they say something else.
-
-    Args:
-        reason: a reply, `550 5.1.1 ...`, or SendGrid's own words.
-        status: an enhanced code, or nothing.
-        default: what it is where neither says.
-    """
-    found = _CODES.match(reason)
-    code, text = (int(found[1]), found[2]) if found else (550, reason)
-    enhanced = _ENHANCED.match(status.strip())
-    if enhanced and not _ENHANCED.match(text):
-        text = f"{enhanced[0]} {text}"
-    if not found and not enhanced:
-        return default
-    judged = verdict("rcpt", max(code, 500), text)
-    if judged in ("credentials", "sender"):
-        return Reason.SENDER
-    return default if judged in ("deferred", Reason.OTHER) else Reason(judged)
 
 
 def settings_purpose(settings: SendgridSettings, group: int | None) -> Literal["transactional", "marketing"]:

@@ -14,8 +14,9 @@ import httpx
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from crmkit import Page, PayloadError, Reason, Record, Refused, UnsupportedError, fingerprint
-from crmkit_email.sendgrid_event import Moment, bounced, settings_purpose, suppression, wish
+from crmkit_email.sendgrid_event import Moment, settings_purpose, suppression, wish
 from crmkit_email.sendgrid_settings import SendgridSettings
+from crmkit_email.status import bounced
 
 #: Addresses in a page.
 PAGE = 500

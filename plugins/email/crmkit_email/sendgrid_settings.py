@@ -1,17 +1,15 @@
 """As whom mail is sent through SendGrid, and how its webhook is verified."""
 
-import ipaddress
 from importlib.util import find_spec
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, field_validator, model_validator
 
-from crmkit_email.mime import SenderSettings
+from crmkit_email.api import ApiSettings
 from crmkit_email.sendgrid_signature import read_key
 
 
-class SendgridSettings(SenderSettings):
+class SendgridSettings(ApiSettings):
     """As whom, and from where."""
 
     model_config = ConfigDict(hide_input_in_errors=True)
@@ -50,11 +48,6 @@ class SendgridSettings(SenderSettings):
             read_key(one)
         return value
 
-    @field_validator("base_url")
-    @classmethod
-    def _is_safe(cls, value: str) -> str:
-        return safe_url(value, "https://api.sendgrid.com")
-
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.transactional_group is not None and self.transactional_group == self.marketing_group:
@@ -64,24 +57,3 @@ class SendgridSettings(SenderSettings):
     def group(self, purpose: str) -> int | None:
         """The unsubscribe group of mail for a purpose."""
         return self.marketing_group if purpose == "marketing" else self.transactional_group
-
-
-def safe_url(value: str, like: str) -> str:
-    """An address that credentials may be sent to.
-
-    Raises:
-        ValueError: it is none.
-    """
-    parts = urlsplit(value)
-    if not parts.hostname or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
-        raise ValueError(f"should be an address like {like}")
-    if parts.scheme == "http" and not _is_loopback(parts.hostname):
-        raise ValueError("would send the credentials in the clear; use https")
-    return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

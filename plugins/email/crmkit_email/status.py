@@ -91,6 +91,7 @@ AT_PHASE: dict[tuple[Phase, int], Verdict] = {
 _NOT_THE_SENDER = frozenset({Reason.CONTENT, Reason.UNSUPPORTED, "credentials"})
 
 _ENHANCED = re.compile(r"[245]\.(\d{1,3})\.(\d{1,3})\b")
+_REPLY = re.compile(r"\s*(?:smtp;\s*)?([45]\d\d)[ -]+(.*)", re.DOTALL | re.IGNORECASE)
 _RELAY = re.compile(r"relay|authenticat|not logged in", re.IGNORECASE)
 _POLICY = re.compile(r"spam|polic|blocked|blacklist|block list|reputation|\b(?:spf|dkim|dmarc|rbl)\b", re.IGNORECASE)
 _UNKNOWN = re.compile(
@@ -135,3 +136,23 @@ def said(code: int, text: str, recipient: str = "") -> str:
     if recipient:
         text = text.replace(recipient, "recipient")
     return f"{code} {_UNSAYABLE.sub(' ', text)}"[:300].strip()
+
+
+def bounced(words: str, status: str, *, default: Reason) -> Reason:
+    """What a refusal means that a vendor passes on in its own words: the default, unless they say something else.
+
+    Args:
+        words: a server's reply, `550 5.1.1 ...`, or the vendor's own words.
+        status: an enhanced code, or nothing.
+        default: what it is where neither says.
+    """
+    reply, enhanced = _REPLY.match(words), _ENHANCED.match(status.strip())
+    if reply is None and enhanced is None:
+        return default
+    code, text = (int(reply[1]), reply[2]) if reply is not None else (550, words)
+    if enhanced is not None and not _ENHANCED.match(text):
+        text = f"{enhanced[0]} {text}"
+    found = verdict("rcpt", max(code, 500), text)
+    if found in ("credentials", "sender"):
+        return Reason.SENDER
+    return default if found in ("deferred", Reason.OTHER) else Reason(found)
