@@ -96,8 +96,9 @@ class ToVendor(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         """Close its connections."""
-        if self._real is not None:
-            await self._real.aclose()
+        real, self._real = self._real, None  # whoever calls next may do so in another loop
+        if real is not None:
+            await real.aclose()
 
 
 def _nobody(request: httpx.Request) -> httpx.Response:

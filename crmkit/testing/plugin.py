@@ -20,6 +20,7 @@ guard is turned off by `crmkit_network = "allow"` in pytest's configuration, for
 chance.
 """
 
+import argparse
 import contextlib
 import functools
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -54,7 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     told = {"action": "store_true", "dest": "crmkit_update", "help": "rewrite golden files and fixtures of adapters"}
     try:
         group.addoption(*names, **told)
-    except ValueError:  # another plugin has an option of this name
+    except (ValueError, argparse.ArgumentError):  # another plugin has an option of this name
         group.addoption(names[1], **told)
 
 
