@@ -69,14 +69,18 @@ class Vendor:
                 headers = {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head[1:])}
                 body = await reader.readexactly(int(headers.get("content-length", 0)))
                 self.requests.append(Request(method, target, headers, body))
-                answer = self.always.get(method)
-                if answer is None:
-                    answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+                answer = self.answer(self.requests[-1])
                 if answer == CLOSE:
                     break
                 writer.write(self._written(*answer))
                 await writer.drain()
         writer.close()
+
+    def answer(self, request: Request) -> Any:
+        """What a request is answered."""
+        if request.method in self.always:
+            return self.always[request.method]
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def _written(self, status: int, said: Any, headers: dict[str, str] | None = None) -> bytes:
         body = said.encode() if isinstance(said, str) else json.dumps(said).encode()

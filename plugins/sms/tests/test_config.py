@@ -12,7 +12,8 @@ from crmkit.core.optout import GRANTED, WITHDRAWN
 from crmkit_sms.filling import NAMES
 
 DOCS = Path(__file__).parents[3] / "docs" / "sms.md"
-EXAMPLES = re.findall(r"```toml\n(.*?)```", DOCS.read_text("utf-8"), re.DOTALL)
+PAGES = (DOCS, DOCS.with_name("china-sms.md"))
+EXAMPLES = [one for page in PAGES for one in re.findall(r"```toml\n(.*?)```", page.read_text("utf-8"), re.DOTALL)]
 WRONG = """\
 [[channels.sms]]
 use = "twilio"
@@ -83,7 +84,7 @@ def test_an_example_is_right(check, monkeypatch, example) -> None:
 
 
 def test_there_are_examples() -> None:
-    assert len(EXAMPLES) >= 3
+    assert len(EXAMPLES) >= 4
 
 
 def test_every_placeholder_and_opt_out_word_is_documented() -> None:
