@@ -21,6 +21,7 @@ from crmkit_care import Settings as CareSettings
 from crmkit_email.folder import FolderGateway
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files.mapping import FilesSettings
+from crmkit_marketplace.taobao.settings import TaobaoSettings, TaobaoSmsSettings
 from crmkit_marketplace.woocommerce.settings import WooSettings
 from crmkit_sms import http_settings
 from crmkit_sms.aliyun_settings import AliyunSettings
@@ -39,12 +40,14 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[web]": sections.WebSection,
     "[[staff]]": sections.StaffSection,
     "marketplace.files": FilesSettings,
+    "marketplace.taobao": TaobaoSettings,
     "marketplace.woocommerce": WooSettings,
     "email.smtp": SmtpGateway.Settings,
     "email.folder": FolderGateway.Settings,
     "sms.twilio": TwilioSettings,
     "sms.aliyun": AliyunSettings,
     "sms.tencent": TencentSettings,
+    "sms.taobao": TaobaoSmsSettings,
     "sms.http": http_settings.HttpSettings,
     "sms.http: success": http_settings.Success,
     "sms.http: refusals": http_settings.Refusals,
