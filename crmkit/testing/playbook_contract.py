@@ -212,15 +212,15 @@ def overheard() -> Iterator[io.StringIO]:
     heard = io.StringIO()
     handler, root = logging.StreamHandler(heard), logging.getLogger()
     handler.addFilter(lambda record: not record.name.startswith(_LOUD))
-    before = root.level
-    root.addHandler(handler)
+    before = root.level, root.handlers
+    root.handlers = [handler]  # pytest would show all of it with whatever fails
     root.setLevel(logging.DEBUG)
     try:
         with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
             yield heard
     finally:
-        root.setLevel(before)
-        root.removeHandler(handler)
+        root.setLevel(before[0])
+        root.handlers = before[1]
 
 
 def _as_written(settings: BaseModel) -> dict[str, Any]:
