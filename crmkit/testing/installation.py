@@ -8,7 +8,7 @@ import asyncio
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -57,7 +57,6 @@ class TestHost(Host):
     __test__ = False
 
     transport: httpx.AsyncBaseTransport | None = None
-    _given: dict[str, Any] = field(default_factory=dict)
 
     def source(self, shop: ShopEntry) -> Source:
         """The adapter of a shop or source, as the host makes it."""
