@@ -20,7 +20,9 @@ from crmkit_email.folder import FolderGateway
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files import FilesSource
 from crmkit_marketplace.woocommerce import WooCommerceSource
+from crmkit_sms.aliyun import AliyunGateway
 from crmkit_sms.http import HttpGateway
+from crmkit_sms.tencent import TencentGateway
 from crmkit_sms.twilio import TwilioGateway
 from crmkit_sms.twilio_signature import signature
 
@@ -30,6 +32,9 @@ SECRET = "a secret of the vendor's"
 
 WOO = {"url": "https://shop.example.com", "consumer_key": "ck_1", "consumer_secret": "cs_1", "webhook_secret": SECRET}
 TWILIO = {"account_sid": "AC" + "0" * 32, "auth_token": SECRET, "sender": "+15005550006"}
+IN_THE_PATH = "a-secret-of-the-vendor"
+ALIYUN = {"access_key_id": "LTAI5tEXAMPLE", "access_key_secret": SECRET, "webhook_secret": IN_THE_PATH}
+TENCENT = {"secret_id": "AKIDexample", "secret_key": SECRET, "app_id": "1400000001", "webhook_secret": IN_THE_PATH}
 PIGEON = tomllib.loads("""
     url = "https://api.pigeon.example/v1/send"
     sender = "TEAHOUSE"
@@ -72,6 +77,8 @@ SHIPPED: dict[str, tuple[type[Adapter], dict[str, Any]]] = {
     "email.folder": (FolderGateway, FOLDER),
     "sms.twilio": (TwilioGateway, TWILIO),
     "sms.http": (HttpGateway, PIGEON),
+    "sms.aliyun": (AliyunGateway, ALIYUN),
+    "sms.tencent": (TencentGateway, TENCENT),
 }
 
 
@@ -122,6 +129,23 @@ SAMPLES: list[tuple[str, Callable[[bytes], Call], bytes]] = [
     ("marketplace.woocommerce", lambda body: _woo(body, "order.created"), _OTHER),
     ("marketplace.woocommerce", lambda body: _woo(body, "customer.updated"), b'{"id": 3, "email": "a@b.example"}'),
     ("sms.http", _pigeon, json.dumps(_REPORTS).encode()),
+]
+_TOLD = {"phone_number": "13800138000", "biz_id": "9^0", "success": False, "err_code": "MOBILE_IN_BLACK", "out_id": "k"}
+_SAID = {"phone_number": "13800138000", "content": "R", "sequence_id": 7, "send_time": "2026-05-07 17:30:00"}
+_SPOKEN = {"mobile": "13800138000", "nationcode": "86", "report_status": "FAIL", "sid": "5000:1", "errmsg": "BLACK"}
+_WRITTEN = {"mobile": "13800138000", "nationcode": "86", "text": "R", "time": 1778146860, "sign": "s", "extend": ""}
+
+
+def _addressed(body: bytes) -> Call:
+    headers = {"content-type": "application/json"}
+    return Call(body, headers, f"{HOOK}/{IN_THE_PATH}", path_secret=IN_THE_PATH, received_at=NOW)
+
+
+#: Calls of vendors that sign nothing, and come to an address with a secret: their bodies may be anything.
+ADDRESSED: list[tuple[str, Callable[[bytes], Call], bytes]] = [
+    ("sms.aliyun", _addressed, json.dumps([_TOLD, _SAID]).encode()),
+    ("sms.tencent", _addressed, json.dumps([_SPOKEN]).encode()),
+    ("sms.tencent", _addressed, json.dumps(_WRITTEN).encode()),
 ]
 FORMS: list[dict[str, str]] = [_RECEIPT, _REPLY]
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from crmkit import Call, PayloadError, PluginError, Record, Ref, Refused, Reply, Verified
 from crmkit.adapters.adapter import Adapter
-from tests.fuzz.shipped import FORMS, HOOK, NOW, SAMPLES, SHIPPED, adapter, installed, twilio_call
+from tests.fuzz.shipped import ADDRESSED, FORMS, HOOK, NOW, SAMPLES, SHIPPED, adapter, installed, twilio_call
 from tests.fuzz.strange import bodies, bytes_of, changed_bytes, changed_documents, texts
 from tests.fuzz.tally import Clock, fuzzed
 from tests.web.conftest import Town
@@ -114,9 +114,9 @@ def test_parsers_say_what_they_cannot_read(name: str) -> None:
     arbitrary()
 
 
-@pytest.mark.parametrize("number", range(len(SAMPLES)))
+@pytest.mark.parametrize("number", range(len([*SAMPLES, *ADDRESSED])))
 def test_parsers_read_or_refuse_what_a_vendor_changed(number: int) -> None:
-    name, signed, body = SAMPLES[number]
+    name, signed, body = [*SAMPLES, *ADDRESSED][number]
     it, clock = adapter(name), Clock("parsers on changed samples")
     document = json.loads(body)
 
