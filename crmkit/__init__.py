@@ -49,6 +49,7 @@ _HOME = {
     "crmkit.adapters.adapter": "Account Ask",
     "crmkit.adapters.source": "Source SourceSettings",
     "crmkit.adapters.gateway": "Gateway GatewaySettings",
+    "crmkit.cli.extension": "with_crm",
     "crmkit.web.extension": "PageCrm",
 }
 _MODULE = {name: module for module, names in _HOME.items() for name in names.split()}
@@ -150,6 +151,9 @@ if TYPE_CHECKING:
     )
     from crmkit.adapters.stream import (
         window as window,
+    )
+    from crmkit.cli.extension import (
+        with_crm as with_crm,
     )
     from crmkit.core.account import (
         Shop as Shop,

@@ -8,6 +8,8 @@
 - `permission`: what may be said to a customer on which channel, by the policies themselves
 - `sample`: a template filled in by hand
 - `init`, `config`, `plugins`, `db`: setting up
+- `extension`: what plugins' commands may read
+- `scaffold`: a new plugin, as a whole package
 - `inventory`, `capability`, `setting`, `retrace`: what is installed, what it can do, how it is set, what it did
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `logs`: where the lines of the log go under a service

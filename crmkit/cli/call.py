@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from crmkit.host.host import Host
     from crmkit.store.engine import Store
 
+#: Where the host is kept that a plugin's command was found with.
+HOST = "crmkit.host"
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -211,10 +213,11 @@ def plugin_command(ctx: click.Context, name: str) -> click.Command | None:
         call = Call.of(ctx)
         if not call.config_path.exists():
             return None
-        found = call.open_host(strict=False).commands()
+        host = call.open_host(strict=False)
+        ctx.find_root().meta[HOST] = host
+        return host.commands().get(name)
     except CrmkitError:
         return None
-    return found.get(name)
 
 
 def plural(count: int, one: str, many: str | None = None) -> str:

@@ -1,5 +1,6 @@
 """`crmkit plugins`: what is installed and how it does, one plugin in detail, what handlers make of an interaction."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from crmkit.host.host import Host
     from crmkit.host.plugins import Loaded
 
+#: What can be written anew; `scaffold` knows how.
+KINDS = ("sms", "email", "source", "playbook")
 #: Characters of a default in a table; JSON has all of it.
 _LONGEST = 40
 
@@ -94,6 +97,31 @@ def trace(call: Call, interaction: int, as_json: bool) -> None:
         retrace.say(call, done)
     if done.failed:
         click.get_current_context().exit(1)
+
+
+@plugins.command()
+@click.argument("kind", type=click.Choice(list(KINDS)))
+@click.argument("name")
+@click.option(
+    "--into",
+    metavar="DIR",
+    default=".",
+    show_default=True,
+    type=click.Path(file_okay=False, path_type=Path),
+    help="The folder that the package's own folder goes into.",
+)
+def new(kind: str, name: str, into: Path) -> None:
+    """Write a new plugin NAME as a whole package: code, tests, fixtures, README.
+
+    It talks to a made-up vendor, so that its tests pass from the start; what to fill in is marked. NAME is what a shop
+    will write in its configuration.
+    """
+    from crmkit.cli import scaffold
+
+    folder = scaffold.write(kind, name, into)
+    output.say(f"{folder} was written: the plugin {scaffold.KINDS[kind].family}.{name}")
+    output.say(f"next: cd {folder} && pip install -e . --group dev && pytest && mypy && ruff check")
+    output.say("then: look for FILL IN; `crmkit plugins check .` says what is missing")
 
 
 # --- one plugin -------------------------------------------------------------------------------------------------------
