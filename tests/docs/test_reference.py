@@ -19,6 +19,8 @@ from crmkit.host import sections
 from crmkit_care import Late, Rule
 from crmkit_care import Settings as CareSettings
 from crmkit_email.folder import FolderGateway
+from crmkit_email.postmark_settings import PostmarkSettings
+from crmkit_email.sendgrid_settings import SendgridSettings
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files.mapping import FilesSettings
 from crmkit_marketplace.taobao.settings import TaobaoSettings, TaobaoSmsSettings
@@ -44,6 +46,8 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "marketplace.woocommerce": WooSettings,
     "email.smtp": SmtpGateway.Settings,
     "email.folder": FolderGateway.Settings,
+    "email.sendgrid": SendgridSettings,
+    "email.postmark": PostmarkSettings,
     "sms.twilio": TwilioSettings,
     "sms.aliyun": AliyunSettings,
     "sms.tencent": TencentSettings,

@@ -47,7 +47,6 @@ from crmkit_email.postmark_settings import PostmarkSettings
 from crmkit_email.postmark_shape import LARGEST, MOST, PostmarkSaid, mail
 from crmkit_email.quote import ours, shown
 
-
 #: What Postmark says of a mail that it took and did not number yet.
 _QUEUED = "Message accepted"
 

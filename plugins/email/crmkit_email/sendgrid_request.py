@@ -92,6 +92,7 @@ def request(entries: Sequence[Entry], settings: SendgridSettings, account: Accou
     body: dict[str, Any] = {
         "personalizations": [_personalization(entry, tags, origin) for entry in entries],
         "from": _mailbox(parse_mailbox(settings.sender)),
+        "subject": first.subject,  # asked for, and stands for none: each has its own
         **({} if answers is None else {"reply_to": _mailbox(answers)}),
         "content": [{"type": kind, "value": tags.get(kind, parts[kind])} for kind in kinds],
         "tracking_settings": {

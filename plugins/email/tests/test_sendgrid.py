@@ -131,6 +131,7 @@ async def test_what_was_not_handed_over_before_a_doubt_is_in_none(message: Calla
     assert len(desk.vendor.mails) == 1
 
 
+#: What the vendor's SDK tests with.
 VENDORS = (
     "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==",
     "MEUCIGHQVtGj+Y3LkG9fLcxf3qfI10QysgDWmMOVmxG0u6ZUAiEAyBiXDWzM+uOe5W0JuG+luQAbPIqHh89M15TluLtEZtM=",
@@ -139,6 +140,7 @@ VENDORS = (
     b'F9OSFN0T0doUTRrb2ZTbV9BLTA","sg_message_id":"LRzXl_NHStOGhQ4kofSm_A.filterdrecv-p3mdw1-756b745b58-kmzbl-18-5F5FC7'
     b'6C-9.0","smtp-id":"<LRzXl_NHStOGhQ4kofSm_A@ismtpd0039p1iad1.sendgrid.net>","timestamp":1600112492}]\r\n',
 )
+#: Made by hand after its documentation.
 OURS = (
     "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAERxw+dYxJBChbun5TEY7Q9SSt6wdX0lvS+Oew1236cUzdUg96yoqLkXrMN/Ud6PDJu+OthYOC5wLcJaEtCfeoWA==",
     "MEUCIQCOi/tZrZAK3/CL+ETrkZ49kpQ4mezlCu6bHCbpjHoBNAIgORC80UafA46/5LUSGJnkvm0IMlXPO5WzL8W8pKD8Qms=",
