@@ -168,6 +168,10 @@ class Buyer(_Shape):
     extras: Extras = Field(default_factory=dict)
 
 
+#: When it was seen, and its parcels were: nothing it says.
+_SEEN: dict[str, Any] = {"observed_at": True, "parcels": {"__all__": {"observed_at"}}}
+
+
 class Record(_Shape):
     """A canonical inbound fact.
 
@@ -185,7 +189,7 @@ class Record(_Shape):
         """A hash of everything said but the moment it was seen; equal content has an equal hash."""
         if self.__pydantic_private__ is not None:
             return str(self.__pydantic_private__["content_hash"])
-        said = self.model_dump_json(exclude={"observed_at"}, exclude_unset=True)
+        said = self.model_dump_json(exclude=_SEEN, exclude_unset=True)
         return hashlib.blake2b(said.encode(), digest_size=12).hexdigest()
 
     def said_by_nobody(self, content_hash: str) -> Self:

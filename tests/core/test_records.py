@@ -59,6 +59,9 @@ def test_equal_content_has_an_equal_hash_whenever_it_was_seen() -> None:
     one = OrderRecord(external_id="1", updated_at=START, observed_at=START)
     assert one.content_hash() == OrderRecord(external_id="1", updated_at=START).content_hash()
     assert one.content_hash() != OrderRecord(external_id="1", updated_at=START, note=None).content_hash()
+    sent = ParcelRecord(order_external_id="1", ordinal=1, shipped_at=START)
+    seen = [one.model_copy(update={"parcels": (sent.model_copy(update={"observed_at": at}),)}) for at in (None, START)]
+    assert seen[0].content_hash() == seen[1].content_hash()
 
 
 def test_a_parcel_is_told_by_its_id_else_its_ordinal_never_its_tracking_number() -> None:
