@@ -2,17 +2,22 @@
 
 Vendure answers HTTP 200 where it says no: `FORBIDDEN` when the session is over or may not read that. Its lists are
 paged by offset, and what changes while they are read moves all others: an order that slips from the next page to this
-one would be lost. So each next page begins at the time of the last row, those of that very time left out by their ids.
+one would be lost. So each next page begins a second before the last row, those seen of that second left out by their
+ids. A second, since on SQLite `12:00:01` comes before `12:00:01.000`, and either is written.
+
+A list is sorted by one field: of several the order in which a question names them does not count, but the schema's.
 """
 
+import hashlib
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
-from crmkit import AdapterError, AuthError, PayloadError, RefusedError, RetryableError, answered_at
+from crmkit import AdapterError, AuthError, ConfigError, PayloadError, RefusedError, RetryableError, answered_at
 
 from . import query
 from .settings import VendureSettings
@@ -24,8 +29,11 @@ if TYPE_CHECKING:
 TOKEN = "vendure-auth-token"
 #: Codes after which the same question may be answered.
 _PASSES = frozenset({"INTERNAL_SERVER_ERROR", "INTERNAL_ERROR"})
-#: What an order that nobody changes any more looks like to a filter of times.
-_ISO = "%Y-%m-%dT%H:%M:%S.%f"
+#: Headers by which the shop knows who asks.
+_CREDENTIALS = ("authorization", "cookie")
+_SECOND, _TICK = timedelta(seconds=1), timedelta(milliseconds=1)
+#: More ids than these are not left out one by one: the shop takes questions of 100 kB.
+BULK = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,8 @@ class Api:
             headers["vendure-token"] = settings.channel.get_secret_value()
         if settings.session is not None:
             headers["authorization"] = f"Bearer {settings.session.get_secret_value()}"
+        if settings.api_key is not None:
+            headers["vendure-api-key"] = settings.api_key.get_secret_value()
 
     async def ask(self, operation: str, question: str, **variables: Any) -> tuple[Mapping[str, Any], httpx.Response]:
         """What the shop says to a question.
@@ -77,18 +87,36 @@ class Api:
             )
         return data, response
 
+    def recall(self) -> None:
+        """Go on in the session that was begun before: each log-in leaves a row in the shop's database for a year."""
+        if self.settings.session is None and self.settings.api_key is None:
+            self.source.http.headers.update(self.source.memory.get(self._place, {}))
+
     async def log_in(self) -> bool:
         """Begin a session; whether there is one."""
         if self.settings.username is None or self.settings.password is None:
             return False
-        self.source.http.headers.pop("authorization", None)
-        self.source.http.headers.pop("cookie", None)
+        for name in _CREDENTIALS:
+            self.source.http.headers.pop(name, None)
         password = self.settings.password.get_secret_value()
         data, _ = await self.ask("log in", query.LOGIN, username=self.settings.username, password=password)
         said = data.get("login") or {}
-        if said.get("__typename") == "CurrentUser":
-            return "authorization" in self.source.http.headers or "cookie" in self.source.http.headers
-        return False
+        begun = self._credentials()
+        if said.get("__typename") != "CurrentUser" or not begun:
+            return False
+        with suppress(ConfigError):  # without a key nothing can be remembered, and the next run logs in again
+            await self.source.memory.keep(**{self._place: begun})
+        return True
+
+    @property
+    def _place(self) -> str:
+        """The session's name in memory: another shop, or another user, is not given it."""
+        whose = f"{self.settings.url} {self.settings.username}".encode()
+        return f"session {hashlib.sha256(whose).hexdigest()[:16]}"
+
+    def _credentials(self) -> dict[str, str]:
+        headers = self.source.http.headers
+        return {name: headers[name] for name in _CREDENTIALS if name in headers}
 
     def _keep_token(self, response: httpx.Response) -> None:
         """A session's token is in a header, or in cookies, as the shop is set up; a new one replaces the old."""
@@ -119,25 +147,46 @@ class Api:
             by: the time.
             where: what else must be so of a row, as the shop's filters have it.
         """
-        since, seen, total = _written(start), list[str](), None
+        since, seen, total = start, dict[str, datetime](), None
         while True:
-            filters: dict[str, Any] = {by: {"between": {"start": since, "end": _written(end)}}, **where}
+            filters = {**where, by: _between(since, end)}
             if seen:
-                filters["id"] = {"notIn": seen}
-            options = {
-                "take": self.settings.per_page,
-                "sort": {by: "ASC", "id": "ASC"},
-                "filter": filters,
-            }
+                filters["id"] = {"notIn": list(seen)}
+            options = {"take": self.settings.per_page, "sort": {by: "ASC"}, "filter": filters}
             answer = await self._list(operation, name, question, options)
             total = answer.total if total is None else total
             yield Answer(answer.rows, total, answer.at)
             if len(answer.rows) < self.settings.per_page:
                 return
-            last = self._time_of(operation, answer.rows[-1], by)
-            same = [str(row["id"]) for row in answer.rows if row[by] == last]
-            seen = [*seen, *same] if last == since else same
-            since = last
+            seen |= {self._id_of(operation, row): self._time_of(operation, row, by) for row in answer.rows}
+            last = max(seen.values())
+            since = max(start, last - _SECOND)
+            seen = {number: at for number, at in seen.items() if at >= since}
+            if len(seen) > BULK:
+                within = {**where, by: _between(since, last + _TICK)}
+                async for answer in self._bulk(operation, name, question, within):
+                    yield Answer(answer.rows, total, answer.at)
+                since, seen = last + _TICK, {}
+
+    async def _bulk(self, operation: str, name: str, question: str, within: Mapping[str, Any]) -> AsyncIterator[Answer]:
+        """All rows of one moment, of which there are many: a change of the whole shop. By offset, sorted by id.
+
+        None comes to a moment that is past, but rows may leave it, and the others move up. So a page begins with the
+        last row of the page before; if that has moved, with one that was seen.
+        """
+        seen, skip = set[str](), 0
+        while True:
+            options = {"take": self.settings.per_page, "skip": skip, "sort": {"id": "ASC"}, "filter": within}
+            answer = await self._list(operation, name, question, options)
+            ids = [self._id_of(operation, row) for row in answer.rows]
+            if skip and (not ids or ids[0] not in seen):
+                skip = max(0, skip - self.settings.per_page + 1)
+                continue
+            yield Answer([row for row, own in zip(answer.rows, ids, strict=True) if own not in seen], None, answer.at)
+            seen.update(ids)
+            if len(ids) < self.settings.per_page:
+                return
+            skip += len(ids) - 1
 
     async def by_id(self, operation: str, name: str, question: str, ids: list[str]) -> AsyncIterator[Answer]:
         """The rows of a list with these ids."""
@@ -157,11 +206,17 @@ class Api:
         total = found.get("totalItems")
         return Answer(rows, total if isinstance(total, int) else None, answered_at(response))
 
-    def _time_of(self, operation: str, row: Any, by: str) -> str:
+    def _time_of(self, operation: str, row: Any, by: str) -> datetime:
         try:
-            return str(row[by])
-        except (KeyError, TypeError):
+            return datetime.fromisoformat(row[by])
+        except (KeyError, TypeError, ValueError):
             raise self.source.error(PayloadError, operation, f"a row without {by}") from None
+
+    def _id_of(self, operation: str, row: Any) -> str:
+        try:
+            return str(row["id"])
+        except (KeyError, TypeError):
+            raise self.source.error(PayloadError, operation, "a row without id") from None
 
     def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
         """What the shop says went wrong, whatever the status."""
@@ -172,7 +227,8 @@ class Api:
         extensions = first.get("extensions")
         code = str(extensions.get("code", "")) if isinstance(extensions, dict) else ""
         if code in {"FORBIDDEN", "UNAUTHENTICATED", "UNAUTHORIZED"}:
-            do = "check username and password, and that the role may ReadOrder and ReadCustomer in this channel"
+            used = "username and password" if self.settings.username is not None else "api_key or session"
+            do = f"check {used}, and that the role may ReadOrder and ReadCustomer in this channel"
             return self.source.error(AuthError, operation, f"the shop does not let us read this ({code})", do)
         if code in _PASSES:
             return self.source.error(RetryableError, operation, f"the shop failed ({code})")
@@ -195,5 +251,10 @@ def _body(response: httpx.Response) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _written(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime(_ISO)[:-3] + "Z"
+def _between(start: datetime, end: datetime) -> dict[str, dict[str, str]]:
+    return {"between": {"start": written(start), "end": written(end)}}
+
+
+def written(moment: datetime) -> str:
+    """A time as the shop's filters take it."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

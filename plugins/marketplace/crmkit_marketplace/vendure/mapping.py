@@ -36,7 +36,7 @@ from .shape import (
     VendureRefund,
 )
 
-#: What the states of Vendure's own order process mean. While an order is being changed, it stays what it was.
+#: What the states of Vendure's own order process mean.
 _MEANING = {
     "Created": "ignored",
     "Draft": "ignored",
@@ -49,26 +49,49 @@ _MEANING = {
     "PartiallyDelivered": "shipped",
     "Delivered": "delivered",
     "Cancelled": "cancelled",
-    "Modifying": "unknown",
-    "ArrangingAdditionalPayment": "unknown",
 }
-#: The order's milestones, by the states that first mean them.
-_MILESTONES = {
-    "paid_at": frozenset({"PaymentSettled"}),
-    "shipped_at": frozenset({"PartiallyShipped", "Shipped"}),
-    "delivered_at": frozenset({"Delivered"}),
-    "cancelled_at": frozenset({"Cancelled"}),
-}
+#: While somebody changes an order, it stays what it was before.
+_BETWEEN = frozenset({"Modifying", "ArrangingAdditionalPayment"})
+#: What an order may come to.
+_REACHED = frozenset({"paid", "shipped", "delivered", "completed", "cancelled"})
 #: Parcels that left, and those of them that arrived.
 _LEFT, _ARRIVED = frozenset({"Shipped", "Delivered"}), frozenset({"Delivered"})
 
 
 def status_of(order: VendureOrder, settings: VendureSettings) -> OrderStatus | None:
     """Where an order stands; None: it is none yet (a cart)."""
-    meaning = settings.states.get(order.state) or _MEANING.get(order.state, "unknown")
+    meaning = _meaning_of(_settled_state(order, settings), settings)
     if meaning == "ignored":
         return OrderStatus.PLACED if order.order_placed_at is not None and not order.active else None
     return OrderStatus(meaning)
+
+
+def _meaning_of(state: str, settings: VendureSettings) -> str:
+    return settings.states.get(state) or _MEANING.get(state, "unknown")
+
+
+def _settled_state(order: VendureOrder, settings: VendureSettings) -> str:
+    """Its state, or that from which somebody began to change it, as its history tells."""
+    state = order.state
+    for entry in reversed(_moves(order)):
+        if state not in _BETWEEN or state in settings.states:
+            break
+        state = str(entry.data.get("from")) if entry.data.get("to") == state else state
+    return state
+
+
+def _moves(order: VendureOrder) -> list[VendureEntry]:
+    """How it went from state to state, oldest first."""
+    moves = [entry for entry in order.history.items if entry.type == "ORDER_STATE_TRANSITION"]
+    return sorted(moves, key=lambda entry: entry.created_at)
+
+
+def _milestones(order: VendureOrder, status: OrderStatus, settings: VendureSettings) -> Iterator[tuple[str, datetime]]:
+    """What an order came to, and when first, as its history tells; one that was cancelled and is open again was not."""
+    for entry in reversed(_moves(order)):
+        meaning = _meaning_of(str(entry.data.get("to")), settings)
+        if meaning in _REACHED and (meaning != "cancelled" or status is OrderStatus.CANCELLED):
+            yield f"{meaning}_at", entry.created_at
 
 
 def counts(order: VendureOrder, settings: VendureSettings) -> bool:
@@ -99,13 +122,9 @@ def to_order(
     fees = sum(surcharge.price for surcharge in order.surcharges)
     items = sum(line.line_price for line in order.lines)
     parcels = list(_parcels(order, seen_at))
-    said: dict[str, Any] = {}
+    said: dict[str, Any] = dict(_milestones(order, status, settings))  # the first of each is the last that is yielded
     if settled:
         said["paid"] = amount(sum(payment.amount for payment in settled))
-    for milestone, states in _MILESTONES.items():
-        at = _first(order.history.items, "ORDER_STATE_TRANSITION", states)
-        if at is not None and (milestone != "cancelled_at" or status is OrderStatus.CANCELLED):
-            said[milestone] = at
     return OrderRecord(
         external_id=order.id,
         number=order.code,

@@ -17,6 +17,7 @@ class VendureSettings(SourceSettings):
     Attributes:
         url: the address of its Admin API: `https://shop.example/admin-api`.
         username, password: an administrator who may read orders and customers, and nothing else.
+        api_key: one that Vendure (3.6 and newer) made for that administrator, instead of these.
         session: a session's token instead of these, for shops that log in another way.
         channel: the token of the channel to read; the default channel where unset.
         webhook_secret: that of the webhooks your own plugin of Vendure sends, or several while they change.
@@ -31,6 +32,7 @@ class VendureSettings(SourceSettings):
     url: str
     username: str | None = None
     password: SecretStr | None = None
+    api_key: SecretStr | None = None
     session: SecretStr | None = None
     channel: SecretStr | None = None
     webhook_secret: SecretStr | list[SecretStr] | None = None
@@ -59,6 +61,7 @@ class VendureSettings(SourceSettings):
     def _says_who_asks(self) -> Self:
         if (self.username is None) != (self.password is None):
             raise ValueError("username and password go together")
-        if self.username is None and self.session is None:
-            raise ValueError("needs username and password of an administrator, or a session's token")
+        given = [one for one in (self.username, self.api_key, self.session) if one is not None]
+        if len(given) != 1:
+            raise ValueError("needs username and password of an administrator, or api_key, or session: one of them")
         return self

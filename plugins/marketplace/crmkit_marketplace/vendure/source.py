@@ -30,7 +30,7 @@ from crmkit import (
 )
 
 from . import query
-from .api import Answer, Api
+from .api import Answer, Api, written
 from .mapping import to_customer, to_records
 from .settings import VendureSettings
 from .shape import VendureCustomer, VendureOrder
@@ -43,15 +43,24 @@ class VendureSource(Source):
     Settings = VendureSettings
     settings: VendureSettings
     #: All it may report; an instance says what its shop does.
-    reports = frozenset("placed paid shipped delivered cancelled parcels payments refunds customers".split())
+    reports = frozenset("placed paid shipped delivered completed cancelled parcels payments refunds customers".split())
     rescans = timedelta(days=60)
     verifies = StandardWebhooks(secret="webhook_secret")
 
     def __init__(self, settings: VendureSettings, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
-        told = {"delivered": settings.marks_delivered, "customers": settings.customers}
+        own = set(settings.states.values())
+        told = {
+            "delivered": settings.marks_delivered or "delivered" in own,
+            "completed": "completed" in own,
+            "customers": settings.customers,
+        }
         self.reports = frozenset(name for name in VendureSource.reports if told.get(name, True))
         self.api = Api(self, settings)
+
+    async def open(self) -> None:
+        """Go on in the session of the last run."""
+        self.api.recall()
 
     async def vendor_account(self) -> str | None:
         """The shop's host and its channel."""
@@ -73,11 +82,13 @@ class VendureSource(Source):
     async def orders(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
         """Orders that were placed or changed within a span, with their payments, refunds and parcels.
 
-        A cart may have lain there for days: to place it does not move its `updatedAt`.
+        A cart may have lain there for days: to place it does not move its `updatedAt`. Those placed within the span are
+        left out of what changed within it.
         """
-        is_no_cart = {"active": {"eq": False}}
-        for by in ("orderPlacedAt", "updatedAt"):
-            async for answer in self.api.span("read orders", "orders", query.ORDERS, start, end, by, **is_no_cart):
+        is_older = {"orderPlacedAt": {"before": written(start)}}
+        for by, where in (("orderPlacedAt", {}), ("updatedAt", is_older)):
+            wanted = {"active": {"eq": False}, **where}
+            async for answer in self.api.span("read orders", "orders", query.ORDERS, start, end, by, **wanted):
                 yield self._page(answer, "order", self._orders)
 
     @window(overlap="5m", end_lag="1m")
