@@ -25,7 +25,7 @@ In the order a message goes:
 - `tencent_push`: what it calls with
 - `tencent_review`: how templates, signs and packages stand with it
 - `mainland`: what goes for text messages of mainland China, whichever vendor sends them
-- `together`: messages that go in one call, and what came of each
+- `bundle`: messages that go in one call, and what came of each
 - `http`: the gateway that is described in the configuration, for vendors nobody has written yet
 - `http_settings`: how it is described, checked before anything is sent
 - `filling`: placeholders, filled in as each format wants it

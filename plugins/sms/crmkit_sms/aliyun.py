@@ -35,7 +35,7 @@ from crmkit import (
     hookimpl,
     retry_after,
 )
-from crmkit_sms import aliyun_push, mainland, together
+from crmkit_sms import aliyun_push, bundle, mainland
 from crmkit_sms.aliyun_code import (
     DAY_LIMIT,
     DOUBTFUL,
@@ -142,10 +142,10 @@ class AliyunGateway(Gateway):
 
     async def deliver_many(self, messages: Sequence[Message]) -> AsyncIterator[Receipt]:
         """Hand messages of one template over; what is wrong with one of them keeps no other from leaving."""
-        async for receipt in together.handed_over(messages, self._hand):
+        async for receipt in bundle.handed_over(messages, self._hand):
             yield receipt
 
-    async def _hand(self, group: Sequence[Message]) -> list[together.Came] | None:
+    async def _hand(self, group: Sequence[Message]) -> list[bundle.Came] | None:
         came, fine = mainland.ready(group, self.account.name, RULES.longest)
         if not fine:
             return came
@@ -153,7 +153,7 @@ class AliyunGateway(Gateway):
             answer = await (self._send_one(*fine[0]) if len(fine) == 1 else self._send_all(fine))
         except AdapterError as error:
             return [*came, *((message, error) for message, _ in fine)]
-        said: list[together.Came] = [(message, self._came(message, answer)) for message, _ in fine]
+        said: list[bundle.Came] = [(message, self._came(message, answer)) for message, _ in fine]
         first = said[0][1]
         is_refused = isinstance(first, Receipt) and first.outcome != "accepted" and first.reason not in _ACCOUNTS
         return None if is_refused and len(fine) > 1 else [*came, *said]
@@ -170,7 +170,7 @@ class AliyunGateway(Gateway):
         return await self._send("SendSms", fields)
 
     async def _send_all(self, fine: Sequence[tuple[Message, Form]]) -> AliyunAnswer:
-        fields = {"TemplateCode": fine[0][1].template_id, "OutId": together.marks([message for message, _ in fine])}
+        fields = {"TemplateCode": fine[0][1].template_id, "OutId": bundle.marks([message for message, _ in fine])}
         body = {
             "PhoneNumberJson": _json([_number(message.address) for message, _ in fine]),
             "SignNameJson": _json([form.sign_name for _, form in fine]),

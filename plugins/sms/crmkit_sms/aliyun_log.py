@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from crmkit import DoubtError, Form, Message, PayloadError, answered_at
-from crmkit_sms import mainland, together
+from crmkit_sms import bundle, mainland
 from crmkit_sms.aliyun_shape import AliyunDetail, AliyunDetails
 
 #: The log goes back so far; clocks may differ by so much.
@@ -52,18 +52,19 @@ class AliyunLog:
         for detail in listed:
             if detail.out_id and detail.out_id == message.key:
                 return detail
-            if detail.template_code == form.template_id:
-                if not detail.out_id:
-                    raise self._doubt("the log has a message to this number that names no key")
-                if together.has_mark(detail.out_id, message.key) and self._holds(detail, form):
-                    marked.append(detail)
-        if len(marked) > 1:
-            raise self._doubt(f"{len(marked)} messages to this number could be it")
+            if detail.template_code not in {None, form.template_id}:
+                continue
+            if not detail.out_id:
+                raise self._doubt("the log has a message to this number that names no key")
+            if bundle.has_mark(detail.out_id, message.key):
+                marked.append(detail)
+        if any(not self._holds(detail, form) for detail in marked) or len(marked) > 1:
+            raise self._doubt("a message to this number could be it, or another")
         return marked[0] if marked else None
 
     def _holds(self, detail: AliyunDetail, form: Form) -> bool:
-        """Whether a text could be ours; what cannot be read could."""
-        return detail.content is None or all(value in detail.content for value in form.params.values())
+        """Whether a text is ours by what was filled in."""
+        return detail.content is not None and all(value in detail.content for value in form.params.values())
 
     def _days(self, message: Message) -> Iterator[str]:
         """The days it may have left on, there."""

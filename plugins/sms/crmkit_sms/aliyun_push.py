@@ -15,7 +15,7 @@ from crmkit import (
     Record,
     fingerprint,
 )
-from crmkit_sms import mainland, together
+from crmkit_sms import bundle, mainland
 from crmkit_sms.aliyun_code import reason_of
 from crmkit_sms.echo import shown
 
@@ -50,7 +50,7 @@ def _receipt(item: Any, sender: Address, told_at: datetime) -> Iterator[Record]:
     yield ReceiptRecord(
         external_id=known,
         state="delivered" if reason is None else "bounced" if reason in BOUNCES else "failed",
-        key=out_id if out_id and not together.is_marks(out_id) else None,
+        key=out_id if out_id and not bundle.is_marks(out_id) else None,
         batch_id=batch_id,
         recipient=sender.value,
         reason=reason,

@@ -77,11 +77,11 @@ def address(number: str, country: str = "") -> Address:
         number: as it is told.
         country: its country code, where that is told by itself.
     """
-    digits = re.sub(r"[^0-9]", "", number)
-    if country and not number.startswith("+"):
-        return _address(f"+{country.lstrip('+0')}{digits}", number)
-    digits = digits.removeprefix("00")
-    if not number.startswith("+") and re.fullmatch(r"1[3-9][0-9]{9}", digits):
+    has_country = number.startswith(("+", "00"))
+    digits = re.sub(r"[^0-9]", "", number).removeprefix("00")
+    if country and not has_country:
+        digits = f"{country.lstrip('+0')}{digits}"
+    elif not has_country and re.fullmatch(r"1[3-9][0-9]{9}", digits):
         digits = f"86{digits}"
     return _address(f"+{digits}", number)
 

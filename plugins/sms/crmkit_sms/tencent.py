@@ -36,7 +36,7 @@ from crmkit import (
     hookimpl,
     retry_after,
 )
-from crmkit_sms import mainland, tencent_push, together
+from crmkit_sms import bundle, mainland, tencent_push
 from crmkit_sms.echo import secrets_in, shown
 from crmkit_sms.tencent_code import (
     DAY_LIMITS,
@@ -140,10 +140,10 @@ class TencentGateway(Gateway):
 
     async def deliver_many(self, messages: Sequence[Message]) -> AsyncIterator[Receipt]:
         """Hand messages that read the same over; what is wrong with one of them keeps no other from leaving."""
-        async for receipt in together.handed_over(messages, self._hand):
+        async for receipt in bundle.handed_over(messages, self._hand):
             yield receipt
 
-    async def _hand(self, group: Sequence[Message]) -> list[together.Came] | None:
+    async def _hand(self, group: Sequence[Message]) -> list[bundle.Came] | None:
         came, fine = mainland.ready(group, self.account.name, RULES.longest)
         if not fine:
             return came
@@ -164,22 +164,22 @@ class TencentGateway(Gateway):
             "TemplateId": form.template_id,
             "SignName": form.sign_name,
             "TemplateParamSet": list(form.params.values()) or None,
-            "SessionContext": together.marks(several) if len(several) > 1 else key if _fits(key) else None,
+            "SessionContext": bundle.marks(several) if len(several) > 1 else key if _fits(key) else None,
             "ExtendCode": self.settings.extend_code,
             "SenderId": None if mainland.MOBILE.fullmatch(several[0].address) else self.settings.sender_id,
         }
         given = {name: value for name, value in fields.items() if value is not None}
         return await self._call("deliver", "SendSms", given, sends=True)
 
-    def _all(self, several: Sequence[Message], error: TencentError) -> list[together.Came] | None:
+    def _all(self, several: Sequence[Message], error: TencentError) -> list[bundle.Came] | None:
         """What an error of the whole call means; None where it may be the fault of one message."""
         status = TencentStatus(Code=error.code, Message=error.message)
-        said: list[together.Came] = [(message, self._came(message, status)) for message in several]
+        said: list[bundle.Came] = [(message, self._came(message, status)) for message in several]
         first = said[0][1]
         is_shared = isinstance(first, AdapterError) or first.reason in _ACCOUNTS
         return said if is_shared or len(several) == 1 else None
 
-    def _each(self, several: Sequence[Message], response: httpx.Response) -> list[together.Came]:
+    def _each(self, several: Sequence[Message], response: httpx.Response) -> list[bundle.Came]:
         """What came of each number; one that is not spoken of is in doubt."""
         try:
             statuses = Answer[TencentSent].model_validate_json(response.content).response.statuses
@@ -189,7 +189,7 @@ class TencentGateway(Gateway):
         by_number = {mainland.address(status.number).value: status for status in statuses}
         if len(several) == len(statuses) == 1:
             by_number[several[0].address] = statuses[0]
-        found: list[together.Came] = []
+        found: list[bundle.Came] = []
         for message in several:
             status = by_number.get(message.address)
             unspoken = self.error(DoubtError, "deliver", "an answer that does not speak of this number")
@@ -291,7 +291,7 @@ class TencentGateway(Gateway):
             }
             reports = (await self._ask("look up", "PullSmsSendStatusByPhoneNumber", asked, TencentReports)).reports
             for one in reports:
-                if one.session == message.key or together.has_mark(one.session, message.key):
+                if one.session == message.key or bundle.has_mark(one.session, message.key):
                     return message.accepted(vendor_id=one.serial_no or None)
         what = "the vendor's log does not show it, which says nothing: carriers may be silent"
         raise self.error(DoubtError, "look up", what, "see in the console under 发送记录, and decide")
