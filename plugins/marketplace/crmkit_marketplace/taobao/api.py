@@ -7,6 +7,8 @@ the service market get one that can be renewed.
 
 import json
 import secrets
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -31,9 +33,11 @@ class Top:
     def __init__(self, adapter: Source | Gateway, settings: AppSettings) -> None:
         self._adapter, self._settings = adapter, settings
         self._who = adapter.account.name
+        #: seconds since 1970, by the clock on the wall
+        self.clock: Callable[[], float] = time.time
         app = settings.app_key, settings.secrets[0], settings.sign_method
-        self._as_seller = Signed(*app, session=lambda: self.session)
-        self._as_application = Signed(*app, session=lambda: None)
+        self._as_seller = Signed(*app, session=lambda: self.session, clock=lambda: self.clock())
+        self._as_application = Signed(*app, session=lambda: None, clock=lambda: self.clock())
 
     @property
     def session(self) -> str | None:

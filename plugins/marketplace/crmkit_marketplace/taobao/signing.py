@@ -6,7 +6,6 @@ A request is stamped and signed as it leaves, so each try is its own; its time i
 
 import hashlib
 import hmac
-import time
 from collections.abc import Callable, Generator, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Literal
@@ -71,7 +70,7 @@ class Signed(httpx.Auth):
         secret: str,
         way: Way,
         session: Callable[[], str | None],
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float],
     ) -> None:
         self._key, self._secret, self._way, self._session, self._clock = key, secret, way, session, clock
 
