@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crmkit.cli import output
-from crmkit.cli.call import Call, with_call
+from crmkit.cli.call import Call, plural, with_call
 from crmkit.core.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
@@ -122,6 +122,33 @@ def new(kind: str, name: str, into: Path) -> None:
     output.say(f"{folder} was written: the plugin {scaffold.KINDS[kind].family}.{name}")
     output.say(f"next: cd {folder} && pip install -e . --group dev && pytest && mypy && ruff check")
     output.say("then: look for FILL IN; `crmkit plugins check .` says what is missing")
+
+
+@plugins.command()
+@click.argument("package")
+@click.option("--no-tests", is_flag=True, help="Do not run its tests.")
+@output.json_option
+def check(package: str, no_tests: bool, as_json: bool) -> None:
+    """Say what of a plugin's package is not as it should be, and run its tests.
+
+    PACKAGE is an installed distribution, a plugin, the folder of one's source, or a .py file. Looked at are what it
+    says of itself, its hooks, settings, docstrings, templates and migrations, and whether its tests hold it to the
+    contract of each kind of plugin it is. Exit code 1 if something is to be mended.
+    """
+    from crmkit.cli.soundness import findings, package_of
+    from crmkit.host.plugins import Plugins
+
+    found = []
+    for one in findings(package_of(package), Plugins(), runs_tests=not no_tests):
+        found.append(one)
+        if as_json:
+            output.lines([{"part": one.part, "text": one.text}])
+        else:
+            output.say(f"{one.part}: {one.text}")
+    if not as_json:
+        output.say(f"{plural(len(found), 'thing')} to mend" if found else "all is well")
+    if found:
+        click.get_current_context().exit(1)
 
 
 # --- one plugin -------------------------------------------------------------------------------------------------------

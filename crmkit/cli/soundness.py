@@ -1,0 +1,279 @@
+"""What of a plugin's package is not as it should be: what it says of itself, what it brings, and its tests."""
+
+import json
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import Distribution, PackageNotFoundError, distribution
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+from crmkit.core.errors import ConfigError, CrmkitError, PluginError
+from crmkit.host.catalogue import PLAY, SOURCES, Catalogue
+
+if TYPE_CHECKING:
+    from crmkit.host.plugins import Loaded, Plugins
+
+#: What a setting is called that holds a secret.
+_TELLING = ("secret", "password", "passwd", "passphrase", "private_key", "api_key", "token")
+#: Seconds a package's own tests may take.
+PATIENCE = 1800
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that is not as it should be: of which plugin, or of the package; what it is, and what to do."""
+
+    part: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """What is looked at: an installed distribution, or a file.
+
+    Attributes:
+        names: its plugins, `FAMILY.SLUG`.
+        folder: where its source and its tests lie, as far as that is known.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    dist: Distribution | None = None
+    folder: Path | None = None
+    file: Path | None = None
+
+
+def package_of(named: str) -> Package:
+    """The package that is meant by a distribution's or a plugin's name, a folder or a file.
+
+    Raises:
+        ConfigError: there is none, or it is not installed.
+    """
+    path = Path(named)
+    if path.suffix == ".py" and path.is_file():
+        return Package(named, (f"{PLAY}.{path.stem}",), file=path.resolve())
+    if path.is_dir():
+        try:
+            name = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]["name"]
+        except (OSError, KeyError, tomllib.TOMLDecodeError):
+            raise _refused(f"{path / 'pyproject.toml'} names no project", "name the folder of a package") from None
+        return _installed(str(name), path.resolve())
+    points = {found.name: found for found in Catalogue().every()}
+    meant = [found for found in points.values() if named in {found.name, found.slug}]
+    if len({found.distribution for found in meant}) > 1:
+        raise _refused(f"{named!r} is several plugins", f"say {' or '.join(found.name for found in meant)}")
+    return _installed(meant[0].distribution if meant else named, None, only=named if meant else None)
+
+
+def _installed(name: str, folder: Path | None, only: str | None = None) -> Package:
+    try:
+        dist = distribution(name)
+    except PackageNotFoundError:
+        do = f"pip install -e {folder}" if folder else "name a distribution, a plugin, a folder or a .py file"
+        raise _refused(f"{name} is not installed", do) from None
+    names = [point.name for point in dist.entry_points if point.group == "crmkit"]
+    if only is not None:
+        names = [one for one in names if only in {one, one.partition(".")[2]}]
+    return Package(name, tuple(names), dist, folder or _source_of(dist))
+
+
+def _source_of(dist: Distribution) -> Path | None:
+    """Where an editable distribution lies."""
+    try:
+        url = json.loads(dist.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return None
+    where = urlsplit(url.get("url", ""))
+    return Path(unquote(where.path)) if where.scheme == "file" and url.get("dir_info", {}).get("editable") else None
+
+
+def _refused(what: str, do: str) -> ConfigError:
+    return ConfigError(what, who="plugins", operation="check", do=do)
+
+
+def findings(package: Package, plugins: "Plugins", *, runs_tests: bool = True) -> Iterator[Finding]:
+    """Everything that is not as it should be."""
+    if package.dist is not None:
+        yield from _metadata(package)
+    if not package.names:
+        yield Finding(package.label, "no entry point in the group crmkit; add [project.entry-points.crmkit]")
+    every = []
+    for name in package.names:
+        try:
+            family, _, slug = name.partition(".")
+            loaded = plugins.load_file(package.file) if package.file else plugins.load(family, slug)
+            every.append(loaded)
+            yield from _plugin(loaded, plugins, package)
+        except CrmkitError as error:
+            yield Finding(name, str(error))
+    if package.file is None:
+        yield from _tests(package, every, runs_tests=runs_tests)
+
+
+# --- what it says of itself -------------------------------------------------------------------------------------------
+
+
+def _metadata(package: Package) -> Iterator[Finding]:
+    from crmkit.host.requirement import is_bounded, unmet
+
+    dist = package.dist
+    assert dist is not None
+    facts: Any = dist.metadata
+    if not str(facts.get("Description") or facts.get_payload() or "").strip():
+        yield Finding(package.label, 'has no README; write one, and readme = "README.md" in pyproject.toml')
+    if not (facts.get("License-Expression") or facts.get("License")):
+        yield Finding(package.label, 'has no licence; write license = "..." in pyproject.toml')
+    if not facts.get("Requires-Python"):
+        yield Finding(package.label, 'does not say for which Python; write requires-python = ">=3.11"')
+    requires = [one for one in dist.requires or () if "extra ==" not in one]
+    if not any(one.startswith("crmkit") for one in requires):
+        yield Finding(package.label, "does not require crmkit")
+    for one in requires:
+        if not is_bounded(one):
+            yield Finding(package.label, f"requires {one} of any version; say from which one on")
+    for one in unmet(dist):
+        yield Finding(package.label, f"requires {one}")
+    for point in dist.entry_points:
+        if point.group == "crmkit" and not all(point.name.partition(".")[::2]):
+            yield Finding(package.label, f"the entry point {point.name!r} is not named FAMILY.SLUG")
+
+
+# --- what it brings ---------------------------------------------------------------------------------------------------
+
+
+def _plugin(loaded: "Loaded", plugins: "Plugins", package: Package) -> Iterator[Finding]:
+    from crmkit.cli import capability
+    from crmkit.flow.render import Templates
+
+    def found(text: str) -> Finding:
+        return Finding(loaded.name, text)
+
+    models: list[Any] = [loaded.settings] if loaded.settings else []
+    described: list[tuple[str, Any]] = [("its module", loaded.module)]
+    if loaded.family in SOURCES:
+        source = plugins.source(loaded.family, loaded.slug)
+        models, described = [source.Settings], [*described, (source.__name__, source)]
+    elif loaded.family != PLAY:
+        gateway = plugins.gateway(loaded.family, loaded.slug)
+        models, described = [gateway.Settings], [*described, (gateway.__name__, gateway)]
+    try:
+        settings = capability.defaults(loaded)
+        if settings is not None or loaded.settings is None:
+            capability.playbook(loaded, settings)
+            described += {one.name: one.function for one in loaded.handlers(settings)}.items()
+    except PluginError as error:
+        yield found(str(error))
+    for name, thing in described:
+        own = thing.__doc__ if not isinstance(thing, type) else vars(thing).get("__doc__")
+        if not (own or "").strip():
+            yield found(f"{name} has no docstring")
+    for model in models:
+        yield from _settings(loaded, model, package)
+    if loaded.folder is not None and hasattr(loaded.module, "__path__") and not (loaded.folder / "py.typed").is_file():
+        yield found("has no py.typed; add the empty file, so that types are checked")
+    if loaded.templates is not None:
+        for wrong in Templates([loaded.templates], None).check():
+            yield found(str(wrong))
+    folder = loaded.migrations()
+    if folder is not None:
+        yield from _migrations(loaded, folder)
+
+
+def _settings(loaded: "Loaded", model: Any, package: Package) -> Iterator[Finding]:
+    from crmkit.cli.setting import settings_of
+
+    facts: Any = package.dist.metadata if package.dist else None
+    text = str(facts.get_payload() or facts.get("Description")) if facts is not None else ""
+    for row in settings_of(model):
+        key = row["key"].rpartition(".")[2]
+        if not row["description"] and f"`{row['key']}`" not in text and f"`{key}`" not in text:
+            yield Finding(loaded.name, f"the setting {row['key']} is not described; write `#: what it is` above it")
+        sounds = any(key == word or key.endswith((f"_{word}", word)) for word in _TELLING)
+        if sounds and row["type"] in {"string", "string or list of string"}:
+            yield Finding(
+                loaded.name, f"the setting {row['key']} sounds like a secret and is shown; make it a SecretStr"
+            )
+
+
+def _migrations(loaded: "Loaded", folder: Path) -> Iterator[Finding]:
+    """Whether they are one line, and bring an empty database to where the models are."""
+    import sqlalchemy as sa
+    from sqlmodel import SQLModel
+
+    from crmkit.store import migrate
+    from crmkit.store.engine import Store
+    from crmkit.store.tables import table_of
+
+    with TemporaryDirectory(prefix="crmkit-") as place:
+        url = f"sqlite:///{place}/crm.db"
+        try:
+            migrate.upgrade(url, {loaded.slug: folder})
+        except Exception as error:  # a plugin's code, and what Alembic says of it
+            told = str(error).strip().splitlines() or [type(error).__name__]
+            yield Finding(loaded.name, f"its migrations do not upgrade an empty database: {told[0]}")
+            return
+        tables = loaded.tables()
+        store = Store(url)
+        try:
+            with store.read() as tx:
+                known = sa.inspect(tx)
+                models: tuple[type[SQLModel], ...] = tables.models if tables else ()
+                for table in map(table_of, models):
+                    if not known.has_table(table.name):
+                        yield Finding(loaded.name, f"no migration makes its table {table.name}")
+                        continue
+                    there = {column["name"] for column in known.get_columns(table.name)}
+                    for column in sorted(set(table.columns.keys()) ^ there):
+                        where = "model" if column in there else "migrations"
+                        yield Finding(loaded.name, f"its table {table.name}: the column {column} is not in its {where}")
+        finally:
+            store.close()
+
+
+# --- its tests --------------------------------------------------------------------------------------------------------
+
+
+def _tests(package: Package, every: "list[Loaded]", *, runs_tests: bool) -> Iterator[Finding]:
+    folder = package.folder / "tests" if package.folder else None
+    if folder is None or not folder.is_dir():
+        where = folder or "its source"
+        yield Finding(package.label, f"its tests are not here ({where}); check the folder of its source")
+        return
+    text = "\n".join(path.read_text("utf-8", "replace") for path in folder.rglob("*.py"))
+    for loaded in every:
+        for contract in _contracts(loaded):
+            if contract not in text:
+                yield Finding(loaded.name, f"no test inherits {contract} of crmkit.testing")
+    if runs_tests:
+        yield from _run(package, folder)
+
+
+def _contracts(loaded: "Loaded") -> list[str]:
+    """The contracts a plugin is to be held to."""
+    hooks = set(loaded.hook_names)
+    found = [("crmkit_gateways", "GatewayContract"), ("crmkit_sources", "SourceContract")]
+    found += [("crmkit_handlers", "HandlerContract"), ("crmkit_policies", "PolicyContract")]
+    return [contract for hook, contract in found if hook in hooks]
+
+
+def _run(package: Package, folder: Path) -> Iterator[Finding]:
+    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", str(folder)]
+    try:
+        done = subprocess.run(
+            command, cwd=package.folder, capture_output=True, text=True, timeout=PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired:
+        yield Finding(package.label, f"its tests took more than {PATIENCE // 60} minutes")
+        return
+    if done.returncode:
+        lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+        for line in lines or (done.stdout + done.stderr).strip().splitlines()[-1:]:
+            yield Finding(package.label, f"its tests: {line}")
+
+
+__all__ = ["Finding", "Package", "findings", "package_of"]
