@@ -13,10 +13,16 @@ from typing import Any
 from urllib.parse import urlencode
 
 import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from crmkit import Account, Call
 from crmkit.adapters.adapter import Adapter
+from crmkit_email import sendgrid_signature
 from crmkit_email.folder import FolderGateway
+from crmkit_email.postmark import PostmarkGateway
+from crmkit_email.sendgrid import SendgridGateway
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files import FilesSource
 from crmkit_marketplace.woocommerce import WooCommerceSource
@@ -35,6 +41,10 @@ TWILIO = {"account_sid": "AC" + "0" * 32, "auth_token": SECRET, "sender": "+1500
 IN_THE_PATH = "a-secret-of-the-vendor"
 ALIYUN = {"access_key_id": "LTAI5tEXAMPLE", "access_key_secret": SECRET, "webhook_secret": IN_THE_PATH}
 TENCENT = {"secret_id": "AKIDexample", "secret_key": SECRET, "app_id": "1400000001", "webhook_secret": IN_THE_PATH}
+_EC = ec.derive_private_key(7, ec.SECP256R1())
+_SHOWN = base64.b64encode(_EC.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).decode()
+SENDGRID = {"api_key": SECRET, "sender": "shop@tea.example", "webhook_public_key": _SHOWN}
+POSTMARK = {"server_token": SECRET, "sender": "shop@tea.example", "webhook_secret": IN_THE_PATH}
 PIGEON = tomllib.loads("""
     url = "https://api.pigeon.example/v1/send"
     sender = "TEAHOUSE"
@@ -75,6 +85,8 @@ SHIPPED: dict[str, tuple[type[Adapter], dict[str, Any]]] = {
     "marketplace.woocommerce": (WooCommerceSource, WOO),
     "email.smtp": (SmtpGateway, SMTP),
     "email.folder": (FolderGateway, FOLDER),
+    "email.sendgrid": (SendgridGateway, SENDGRID),
+    "email.postmark": (PostmarkGateway, POSTMARK),
     "sms.twilio": (TwilioGateway, TWILIO),
     "sms.http": (HttpGateway, PIGEON),
     "sms.aliyun": (AliyunGateway, ALIYUN),
@@ -114,6 +126,13 @@ def _pigeon(body: bytes) -> Call:
     return Call(body, {"x-sign": made, "content-type": "application/json"}, HOOK, received_at=NOW)
 
 
+def _sendgrid(body: bytes) -> Call:
+    at = str(int(NOW.timestamp()))
+    made = base64.b64encode(_EC.sign(at.encode() + body, ec.ECDSA(SHA256()))).decode()
+    headers = {sendgrid_signature.SIGNATURE: made, sendgrid_signature.TIMESTAMP: at, "content-type": "application/json"}
+    return Call(body, headers, HOOK, received_at=NOW)
+
+
 _ORDERS = Path(__file__).parents[2] / "plugins/marketplace/tests/woocommerce"
 _ORDER = (_ORDERS / "order_paid.json").read_bytes()
 _OTHER = (_ORDERS / "order_fulfilled_refunded.json").read_bytes()
@@ -123,17 +142,30 @@ _REPORTS = {
     "reports": [{"msg": {"id": 7, "reference": "k"}, "state": "DELIVRD"}, {"no": "9", "who": "+491", "words": "hi"}]
 }
 
+_OPENED = {"email": "ann@b.example", "timestamp": 1778146200, "sg_event_id": "e1", "crmkit_key": "k"}
+_EVENTS = [
+    {**_OPENED, "event": "bounce", "type": "bounce", "status": "5.1.1", "reason": "550 5.1.1 unknown"},
+    {**_OPENED, "event": "dropped", "reason": "Unsubscribed Address", "sg_event_id": "e2"},
+    {**_OPENED, "event": "group_unsubscribe", "asm_group_id": 7, "sg_event_id": "e3"},
+]
+
 #: Calls of vendors: (adapter, its name, how one of another body is signed, the body).
 SAMPLES: list[tuple[str, Callable[[bytes], Call], bytes]] = [
     ("marketplace.woocommerce", lambda body: _woo(body, "order.updated"), _ORDER),
     ("marketplace.woocommerce", lambda body: _woo(body, "order.created"), _OTHER),
     ("marketplace.woocommerce", lambda body: _woo(body, "customer.updated"), b'{"id": 3, "email": "a@b.example"}'),
     ("sms.http", _pigeon, json.dumps(_REPORTS).encode()),
+    ("email.sendgrid", _sendgrid, json.dumps(_EVENTS).encode()),
 ]
 _TOLD = {"phone_number": "13800138000", "biz_id": "9^0", "success": False, "err_code": "MOBILE_IN_BLACK", "out_id": "k"}
 _SAID = {"phone_number": "13800138000", "content": "R", "sequence_id": 7, "send_time": "2026-05-07 17:30:00"}
 _SPOKEN = {"mobile": "13800138000", "nationcode": "86", "report_status": "FAIL", "sid": "5000:1", "errmsg": "BLACK"}
 _WRITTEN = {"mobile": "13800138000", "nationcode": "86", "text": "R", "time": 1778146860, "sign": "s", "extend": ""}
+_MAILED = {"MessageID": "m1", "MessageStream": "broadcast", "Metadata": {"crmkit_key": "k"}}
+_BOUNCE = {"RecordType": "Bounce", "ID": 7, "Type": "SoftBounce", "Email": "ann@b.example", "Details": "552 5.2.2 full"}
+_BOUNCED = {**_MAILED, **_BOUNCE, "BouncedAt": "2026-05-07T05:30:04-04:00"}
+_CHANGE = {"RecordType": "SubscriptionChange", "SuppressSending": True, "SuppressionReason": "ManualSuppression"}
+_CHANGED = {**_MAILED, **_CHANGE, "Recipient": "ann@b.example", "ChangedAt": "2026-05-07T09:30:00Z"}
 
 
 def _addressed(body: bytes) -> Call:
@@ -146,6 +178,8 @@ ADDRESSED: list[tuple[str, Callable[[bytes], Call], bytes]] = [
     ("sms.aliyun", _addressed, json.dumps([_TOLD, _SAID]).encode()),
     ("sms.tencent", _addressed, json.dumps([_SPOKEN]).encode()),
     ("sms.tencent", _addressed, json.dumps(_WRITTEN).encode()),
+    ("email.postmark", _addressed, json.dumps(_BOUNCED).encode()),
+    ("email.postmark", _addressed, json.dumps(_CHANGED).encode()),
 ]
 FORMS: list[dict[str, str]] = [_RECEIPT, _REPLY]
 
