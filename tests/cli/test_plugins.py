@@ -188,3 +188,16 @@ def test_what_a_left_out_playbook_would_decide_waits_for_it(thanks: Place) -> No
     told = thanks.run("dispatch", "--json", now=NOW, before=("--no-plugins",))
     assert json.loads(told.stdout)["messages"] == {}
     assert json.loads(thanks.run("dispatch", "--json", now=NOW).stdout)["messages"] == {"queued": 2, "suppressed": 1}
+
+
+def test_a_plugins_command_reads_as_its_handlers_do(thanks: Place) -> None:
+    (thanks.folder / "thanks.py").write_text(
+        PLAY
+        + "import click\nfrom crmkit import with_crm\n"
+        + "@click.command()\n@click.argument('word')\n@with_crm\n"
+        + "def thanks(crm, word):\n    click.echo(f'{crm.settings.greeting} {word} {crm.now:%Y}')\n"
+        + "@hookimpl\ndef crmkit_commands(): yield thanks\n"
+    )
+    assert "does not exist yet" in thanks.run("thanks", "Ann").stderr
+    thanks.run("sync", now=NOW)
+    assert thanks.run("thanks", "Ann", now=NOW).stdout == "hello Ann 2026\n"
