@@ -13,6 +13,8 @@ import re
 import shlex
 import subprocess
 import sys
+import time
+import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -31,6 +33,8 @@ PAGES = sorted(
     ]
 )
 BIN = Path(sys.executable).parent
+#: What a page's commands began that has not ended.
+GOING_ON: list[subprocess.Popen[bytes]] = []
 
 
 @dataclass
@@ -70,16 +74,55 @@ def play(fence: Fence, folder: Path) -> None:
         path.write_text(before + "\n".join([*fence.lines, ""]), "utf-8")
 
 
+#: Where `pip install -e` of a page puts what it makes known, beside the page's own files.
+SITE = ".site"
+
+
 def run(command: str, folder: Path) -> tuple[int, str]:
-    """Run a command in a folder: its exit code, and what it prints."""
+    """Run a command in a folder: its exit code, and what it prints. What ends in `&` goes on until `stop`."""
     words = shlex.split(command)
-    if words[0] == "crmkit":
+    if words[:3] == ["pip", "install", "-e"]:
+        return install(folder / words[3], folder / SITE)
+    is_apart = (folder / SITE).is_dir() or (folder / "migrations").is_dir()  # a table is declared once in a process
+    if words[0] == "crmkit" and not is_apart:
         result = CliRunner().invoke(cli, words[1:], prog_name="crmkit")
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         return result.exit_code, result.output
     env = {**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONDONTWRITEBYTECODE": "1"}
-    done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=120)
+    if (folder / SITE).is_dir():
+        found = [str(folder / SITE), *(folder / SITE / "folders").read_text("utf-8").splitlines()]
+        env["PYTHONPATH"] = os.pathsep.join(found)
+    if words[-1] == "&":
+        begun = subprocess.Popen(["/bin/sh", "-c", f"exec {command.removesuffix('&')}"], cwd=folder, env=env)
+        GOING_ON.append(begun)
+        time.sleep(1)
+        return begun.poll() or 0, ""
+    done = subprocess.run(command, shell=True, cwd=folder, env=env, capture_output=True, text=True, timeout=240)
     return done.returncode, done.stdout + done.stderr
+
+
+def install(package: Path, site: Path) -> tuple[int, str]:
+    """What `pip install -e` comes to: a distribution with its entry points, and its folder on the path. tests/e2e has
+    pip itself do it.
+    """
+    project = tomllib.loads((package / "pyproject.toml").read_text("utf-8"))["project"]
+    about = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    about.mkdir(parents=True)
+    known = (f"Name: {project['name']}", f"Version: {project['version']}")
+    (about / "METADATA").write_text("\n".join(["Metadata-Version: 2.1", *known, ""]), "utf-8")
+    points = project["entry-points"]["crmkit"].items()
+    (about / "entry_points.txt").write_text("\n".join(["[crmkit]", *(f"{k} = {v}" for k, v in points), ""]), "utf-8")
+    with (site / "folders").open("a", encoding="utf-8") as folders:
+        folders.write(f"{package}\n")
+    return 0, ""
+
+
+def stop() -> None:
+    """End what a page left going on."""
+    while GOING_ON:
+        one = GOING_ON.pop()
+        one.terminate()
+        one.wait(10)
 
 
 def console(fence: Fence, folder: Path) -> None:

@@ -30,6 +30,8 @@ NOT_OURS = {
     "yaml": "Prometheus's own configuration",
     "csv": "read by the commands of its page",
     "jinja": "read by the commands of its page",
+    "http": "an exchange with a vendor, read by the tests of its page",
+    "json": "what comes of it, the same",
 }
 #: Commands that are not ours: they are named, and not run here.
 STRANGERS = {
