@@ -421,8 +421,8 @@ class GatewayContract(AdapterContract):
         found = [
             receipt
             for sample in self.samples("message", "messages")
-            for receipt in [sample.document.get("receipt"), *sample.document.get("receipts", ())]
-            if receipt and receipt["outcome"] == "rejected" and receipt["reason"] != Reason.OTHER
+            for receipt in _receipts_of(self.play(sample)[0])
+            if receipt["outcome"] == "rejected" and receipt["reason"] != Reason.OTHER
         ]
         why = "no fixture shows a refusal with a reason of ours: bad-address, blocked, content, ..."
         self.needs("reasons", bool(found), why)
@@ -451,7 +451,7 @@ class GatewayContract(AdapterContract):
         taken = document.get("receipt") or document["receipts"][0]
         found: dict[str, list[ReceiptRecord]] = {}
         for sample in self._receipt_samples():
-            for one in sample.document["records"]:
+            for one in self.play(sample)[0].get("records", ()):
                 if one.get("record") != "receipt":
                     continue
                 receipt = ReceiptRecord.model_validate({key: v for key, v in one.items() if key != "record"})

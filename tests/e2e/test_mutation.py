@@ -1,0 +1,313 @@
+"""An adapter that is broken on purpose does not keep its contract: for every way to break one, the test that tells.
+
+Each way is tried in a process of its own: `CRMKIT_MUTATION` names it to this module, which is loaded there as a plugin
+of pytest and breaks the adapter before its contract runs.
+"""
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.e2e
+
+ROOT = Path(__file__).parent.parent.parent
+TWILIO, SMTP, HTTP, WOO = (
+    "plugins/sms/tests/test_twilio_contract.py",
+    "plugins/email/tests/test_smtp_contract.py",
+    "plugins/sms/tests/test_http_contract.py",
+    "plugins/marketplace/tests/test_woocommerce_contract.py",
+)
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A way to break an adapter.
+
+    Attributes:
+        contract: the file of the contract it does not keep then.
+        caught: the test that must tell.
+        breaks: breaks it, in place.
+    """
+
+    contract: str
+    caught: str
+    breaks: Callable[[], None]
+
+
+MUTATIONS: dict[str, Mutation] = {}
+
+
+def mutation(contract: str, caught: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    def keep(breaks: Callable[[], None]) -> Callable[[], None]:
+        MUTATIONS[breaks.__name__] = Mutation(contract, caught, breaks)
+        return breaks
+
+    return keep
+
+
+# gateways
+
+
+@mutation(TWILIO, "test_a_fixture_gives_its_requests_and_what_is_expected")
+def statuses_are_swapped() -> None:
+    from crmkit_sms import twilio
+
+    twilio.STATES |= {"delivered": "failed", "undelivered": "delivered"}
+
+
+@mutation(TWILIO, "test_a_status_nobody_knows_moves_no_message")
+def an_unknown_status_is_guessed() -> None:
+    from crmkit_sms import twilio
+
+    twilio.STATES["levitating"] = "delivered"
+
+
+@mutation(TWILIO, "test_a_refusal_that_is_known_has_its_reason")
+def reasons_are_emptied() -> None:
+    from crmkit_sms import twilio_code
+
+    twilio_code.REASONS.clear()
+
+
+@mutation(TWILIO, "test_a_refusal_for_a_reason_nobody_knows_is_other_and_shows_its_code")
+def an_unknown_code_is_guessed() -> None:
+    from crmkit import Reason
+    from crmkit_sms import twilio_code
+
+    twilio_code.REASONS[29999] = Reason.BAD_ADDRESS
+
+
+@mutation(TWILIO, "test_a_webhook_is_the_vendors_only_with_its_signature")
+def every_signature_holds() -> None:
+    from crmkit_sms import twilio_signature
+
+    twilio_signature.holds = lambda *_: True
+
+
+@mutation(TWILIO, "test_two_secrets_hold_while_the_vendor_changes_over")
+def only_the_first_secret_holds() -> None:
+    from crmkit_sms import twilio_signature
+
+    holds = twilio_signature.holds
+    twilio_signature.holds = lambda call, tokens, keys: holds(call, list(tokens)[:1], keys)
+
+
+@mutation(TWILIO, "test_webhooks_that_differ_have_keys_that_differ")
+def every_webhook_has_one_key() -> None:
+    from crmkit import Reply, Verified
+    from crmkit_sms.twilio import TwilioGateway
+
+    verify = TwilioGateway.verify
+
+    def same(self: Any, call: Any) -> Any:
+        found = verify(self, call)
+        return found if isinstance(found, Reply) else Verified("one")
+
+    TwilioGateway.verify = same  # type: ignore[method-assign]
+
+
+@mutation(TWILIO, "test_nothing_personal_and_no_secret_is_told")
+def a_secret_is_logged() -> None:
+    from crmkit_sms.twilio import TwilioGateway
+
+    deliver = TwilioGateway.deliver
+
+    async def telling(self: Any, message: Any) -> Any:
+        logging.getLogger("acme").info("signing in with %s", self.settings.auth_token.get_secret_value())
+        return await deliver(self, message)
+
+    TwilioGateway.deliver = telling  # type: ignore[method-assign]
+
+
+@mutation(TWILIO, "test_settings_hide_their_secrets")
+def a_secret_is_shown() -> None:
+    from crmkit_sms.twilio import TwilioGateway
+
+    TwilioGateway.Settings.__repr__ = lambda self: f"<{self.auth_token.get_secret_value()}>"  # type: ignore
+
+
+@mutation(TWILIO, "test_what_a_vendor_repeats_of_a_message_is_not_told")
+def what_a_vendor_repeats_is_told() -> None:
+    from crmkit_sms import twilio
+
+    twilio.shown = lambda words, **_: words
+
+
+@mutation(TWILIO, "test_what_it_can_do_is_shown")
+def it_says_that_it_deduplicates() -> None:
+    from crmkit_sms.twilio import TwilioGateway
+
+    TwilioGateway.deduplicates = True
+
+
+@mutation(TWILIO, "test_what_it_reaches_is_shown")
+def it_says_that_it_reaches_more() -> None:
+    from crmkit_sms.twilio import TwilioGateway
+
+    TwilioGateway.reaches = ("phone", "order_token")
+
+
+@mutation(TWILIO, "test_a_fault_comes_to_what_is_true")
+def doubt_is_taken_for_not_sent() -> None:
+    from crmkit_sms.twilio import TwilioGateway
+
+    TwilioGateway.sends = False
+
+
+@mutation(TWILIO, "test_receipts_come_to_the_same_however_they_come")
+def a_second_status_has_the_id_of_the_first() -> None:
+    from crmkit import ReceiptRecord
+    from crmkit_sms.twilio import TwilioGateway
+
+    receipt = TwilioGateway._receipt
+
+    def same(self: Any, *told: Any) -> Any:
+        for one in receipt(self, *told):
+            yield one.model_copy(update={"external_id": one.vendor_id}) if isinstance(one, ReceiptRecord) else one
+
+    TwilioGateway._receipt = same  # type: ignore[method-assign]
+
+
+@mutation(HTTP, "test_what_is_written_arrives_as_it_is")
+def texts_lose_what_is_not_latin() -> None:
+    from crmkit_sms.http import HttpGateway
+
+    values = HttpGateway._values
+
+    def poor(self: Any, message: Any) -> Any:
+        found = values(self, message)
+        return found | {"text": found["text"].encode("latin-1", "replace").decode("latin-1")}
+
+    HttpGateway._values = poor  # type: ignore[method-assign]
+
+
+@mutation(SMTP, "test_a_closed_gateway_holds_no_connection")
+def connections_stay_open() -> None:
+    from crmkit_email.pool import Pool
+
+    async def close(self: Any) -> None:
+        pass
+
+    Pool.close = close  # type: ignore[method-assign]
+
+
+# sources
+
+
+@mutation(WOO, "test_a_fixture_gives_its_requests_and_what_is_expected")
+def order_statuses_are_swapped() -> None:
+    from crmkit import OrderStatus
+    from crmkit_marketplace.woocommerce import mapping
+
+    mapping._MEANING |= {"cancelled": "completed", "completed": "cancelled"}
+    assert OrderStatus.COMPLETED
+
+
+@mutation(WOO, "test_what_did_not_change_writes_nothing")
+def the_last_page_is_dropped() -> None:
+    from crmkit_marketplace.woocommerce.api import Api
+
+    listing = Api.listing
+
+    async def short(self: Any, *told: Any, **more: Any) -> Any:
+        waiting = None
+        async for answer in listing(self, *told, **more):
+            if waiting is not None:
+                yield waiting
+            waiting = answer
+
+    Api.listing = short  # type: ignore[method-assign]
+
+
+@mutation(WOO, "test_nothing_is_missed_while_a_list_shifts")
+def pages_do_not_overlap() -> None:
+    from crmkit_marketplace.woocommerce.api import Answer, Api
+
+    async def plain(self: Any, operation: str, path: str, **more: Any) -> Any:
+        offset, size = 0, self._settings.per_page
+        while True:
+            found = await self.get(
+                operation, path, **more, orderby="id", order="asc", per_page=size, offset=offset or None
+            )
+            offset += size
+            yield Answer(found.rows, found.total, found.at, offset, 0, found.rows)
+            if len(found.rows) < size:
+                return
+
+    Api.listing = plain  # type: ignore[method-assign]
+
+
+@mutation(WOO, "test_a_read_that_breaks_off_is_made_up_for")
+def an_error_is_taken_for_the_end() -> None:
+    from crmkit import RetryableError
+    from crmkit_marketplace.woocommerce.api import Api
+
+    listing = Api.listing
+
+    async def quiet(self: Any, *told: Any, **more: Any) -> Any:
+        try:
+            async for answer in listing(self, *told, **more):
+                yield answer
+        except RetryableError:
+            return
+
+    Api.listing = quiet  # type: ignore[method-assign]
+
+
+@mutation(WOO, "test_it_reports_what_its_fixtures_show")
+def it_reports_what_never_comes() -> None:
+    from crmkit_marketplace.woocommerce import source
+
+    reports = source._reports
+    source._reports = lambda settings: [*reports(settings), "returns"]  # type: ignore
+
+
+@mutation(WOO, "test_a_change_that_moves_no_time_is_found")
+def open_orders_are_not_read_again() -> None:
+    from crmkit_marketplace.woocommerce import WooCommerceSource
+
+    async def nothing(self: Any, refs: Any) -> Any:
+        for page in ():
+            yield page
+
+    WooCommerceSource.read = nothing  # type: ignore
+
+
+# running
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Break what is to be broken in this process."""
+    name = os.environ.get("CRMKIT_MUTATION")
+    if name is not None and not config.pluginmanager.has_plugin("mutated"):
+        config.pluginmanager.register(object(), "mutated")
+        MUTATIONS[name].breaks()
+
+
+def held(name: str) -> subprocess.CompletedProcess[str]:
+    """A contract run with a mutation: only the test that must tell."""
+    chosen = MUTATIONS[name]
+    options = ["-q", "-n", "0", "-x", "-p", "tests.e2e.test_mutation", "-rf", "--tb=line", "-k", chosen.caught]
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", chosen.contract, *options],
+        cwd=ROOT,
+        env=os.environ | {"CRMKIT_MUTATION": name},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("name", MUTATIONS)
+def test_a_broken_adapter_does_not_keep_its_contract(name: str) -> None:
+    ended = held(name)
+    assert ended.returncode == 1, f"{name} is not noticed:\n{ended.stdout[-2000:]}\n{ended.stderr[-2000:]}"
+    assert f"::{MUTATIONS[name].caught}" in ended.stdout, ended.stdout[-2000:]
