@@ -178,6 +178,21 @@ async def test_an_error_in_a_body_is_what_its_code_says(told: Error, kind: type[
     assert "13800138000" not in str(found) and SECRET not in str(found)
 
 
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ({"error_response": {"code": "what"}}, RetryableError),
+        ({"error_response": []}, RetryableError),
+        ({"time_get_response": {}}, PayloadError),
+        ({}, PayloadError),
+    ],
+)
+async def test_what_answers_something_else_is_no_empty_list(said: Any, kind: type[Exception]) -> None:
+    platform = FakePlatform()
+    platform.troubles = [httpx.Response(200, json=said)] * 3
+    assert type((await orders(source(platform))).error) is kind
+
+
 async def test_a_short_ban_is_waited_for_and_a_long_one_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     waited: list[float] = []
 

@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crmkit import Ref, Start
@@ -79,6 +79,7 @@ async def test_a_trade_that_changes_meanwhile_costs_the_first_page_first_a_trade
 
 
 # SEMANTICS 31
+@settings(deadline=None, max_examples=60)
 @given(
     count=st.integers(0, 60),
     leaving=st.lists(st.sets(st.integers(1, 60), max_size=20), max_size=12),
@@ -100,6 +101,7 @@ def test_no_trade_that_stays_in_a_span_is_missed_whatever_the_others_do(
     assert set(platform.trades) - left <= set(read.ids())
 
 
+@settings(deadline=None, max_examples=40)
 @given(late=st.lists(st.integers(0, 4), max_size=8))
 def test_what_the_platform_lists_late_pushes_nothing_out_of_sight(late: list[int]) -> None:
     platform, came = full(30), iter(range(100, 200))

@@ -62,8 +62,11 @@ class Top:
             AdapterError: see `Adapter.call`.
         """
         shape: Any = dict[str, dict[str, Any]]
-        answer: dict[str, Any] = await self._call(operation, method, shape, sends, as_seller, params)
-        return next(iter(answer.values()), {})
+        answer: dict[str, dict[str, Any]] = await self._call(operation, method, shape, sends, as_seller, params)
+        name = f"{method.removeprefix('taobao.').replace('.', '_')}_response"
+        if name not in answer:  # what answers another question is no empty list
+            raise self.strange(operation, f"an answer without {name}")
+        return answer[name]
 
     async def send(self, operation: str, method: str, shape: type[T], **params: Any) -> T:
         """What a method with effects answers, as a shape: an answer of another is doubt."""
@@ -90,13 +93,17 @@ class Top:
         """The error in an answer's body; see `Adapter.fault`."""
         return fault(self._who, operation, response, sends=sends)
 
+    def strange(self, operation: str, what: str) -> PayloadError:
+        """An answer that is not what the platform's documents say."""
+        return PayloadError(what, who=self._who, operation=operation)
+
     async def now(self) -> datetime:
         """The platform's clock, to the second."""
         answer = await self.ask("read the clock", "taobao.time.get", as_seller=False)
         try:
             return read(answer["time"])
         except (KeyError, ValueError):
-            raise PayloadError("a time that is none", who=self._who, operation="read the clock") from None
+            raise self.strange("read the clock", "a time that is none") from None
 
     # the token
 
@@ -154,7 +161,7 @@ class Top:
         except (KeyError, TypeError, ValueError):
             session, token = "", {}
         if not session:
-            raise PayloadError("a token that cannot be read", who=self._who, operation=operation)
+            raise self.strange(operation, "a token that cannot be read")
         ends = token.get("expire_time")
         lasts = timedelta(seconds=int(token.get("expires_in") or 0))
         at = datetime.fromtimestamp(int(ends) / 1000, UTC) if ends else datetime.now(UTC) + lasts

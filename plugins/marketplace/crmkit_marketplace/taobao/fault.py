@@ -41,11 +41,11 @@ def fault(who: str, operation: str, response: httpx.Response, *, sends: bool) ->
     if not _IS_ERROR.match(response.content):
         return None
     told = _told(response)
+    at: dict[str, Any] = {"who": who, "operation": operation}
     if told is None:
-        return None
+        return (DoubtError if sends else RetryableError)("an error that cannot be read", **at)
     code, sub = told["code"], told["sub_code"]
     what = f"(code {code}{f' {sub}' if sub else ''})"
-    at: dict[str, Any] = {"who": who, "operation": operation}
     if code in LIMITED:
         ban = _BAN.search(told["sub_msg"])
         wait = timedelta(seconds=min(int(ban[1]), 86_400)) if ban else None

@@ -71,7 +71,7 @@ async def pages(top: Top, what: Listing, start: datetime, end: datetime, size: i
                 yield rows
         return
     for _ in range(TRIES):
-        async for rows in _last_first(top, what, span, math.ceil(total / size), size):
+        async for rows in _last_first(top, what, span, max(1, math.ceil(total / size)), size):
             yield rows
         before, total = total, await _count(top, what, span)
         if total <= before:
@@ -101,10 +101,15 @@ async def _page(top: Top, what: Listing, span: Mapping[str, str], number: int, s
     """The rows of a page, and whether there are more behind it."""
     asked = {**what.params, **span, "page_no": number, "page_size": size, "use_has_next": True}
     answer = await top.ask(what.operation, what.method, **asked)
-    return rows_of(answer, what.outer, what.inner), answer.get("has_next") in (True, "true")
+    rows = rows_of(answer, what.outer, what.inner)
+    has_more = answer.get("has_next", len(rows) >= size)  # where it does not say, a full page may not be the last
+    return rows, has_more in (True, "true")
 
 
 async def _count(top: Top, what: Listing, span: Mapping[str, str]) -> int:
     asked = {**what.params, **span, "fields": what.key, "page_no": 1, "page_size": 1, "use_has_next": False}
     answer = await top.ask(what.operation, what.method, **asked)
-    return int(answer.get("total_results") or 0)
+    total = str(answer.get("total_results", ""))
+    if not total.isascii() or not total.isdigit():
+        raise top.strange(what.operation, "a list without its count (total_results)")
+    return int(total)
