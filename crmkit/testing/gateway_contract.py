@@ -421,6 +421,7 @@ class GatewayContract(AdapterContract):
         found = [
             receipt
             for sample in self.samples("message", "messages")
+            if sample.exchanges or not self.accepted().exchanges  # the vendor's refusals, not the adapter's own
             for receipt in _receipts_of(self.play(sample)[0])
             if receipt["outcome"] == "rejected" and receipt["reason"] != Reason.OTHER
         ]
