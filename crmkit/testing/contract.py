@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -462,13 +462,25 @@ class AdapterContract:
                 changed = value[:at] + chr(ord(value[at]) ^ 1) + value[at + 1 :]
                 if changed.lower() != value.lower():
                     yield replace(call, headers={**less, name: changed}), f"place {at} of {name} changed"
+        is_in_query = call.query != bare.query or (not signing and "sign" in call.query.lower())
+        if is_in_query:
+            yield self._asked(call, bare.query if call.query != bare.query else ""), "no signature in its query"
+            for at in _spread(len(call.query)):
+                changed = call.query[:at] + chr(ord(call.query[at]) ^ 1) + call.query[at + 1 :]
+                if parse_qsl(changed) != parse_qsl(call.query):
+                    yield self._asked(call, changed), f"place {at} of its query changed"
         if call.path_secret:
             yield replace(call, path_secret=""), "no secret in its path"
             for at in _spread(len(call.path_secret)):
                 changed = call.path_secret[:at] + chr(ord(call.path_secret[at]) ^ 1) + call.path_secret[at + 1 :]
                 yield replace(call, path_secret=changed), f"place {at} of the secret in its path changed"
-        if not signing and not call.path_secret:
+        if not signing and not call.path_secret and not is_in_query:
             pytest.fail(f"{self.adapter.name}: its webhooks have no signature that could be changed")
+
+    @staticmethod
+    def _asked(call: Call, query: str) -> Call:
+        """A call with another query."""
+        return replace(call, query=query, url=f"{call.url.partition('?')[0]}?{query}")
 
     def test_a_webhook_of_another_day_is_refused(self, webhook: Fixture) -> None:
         """Where what is signed has a time: a call that somebody kept and sends again is not the vendor's."""
