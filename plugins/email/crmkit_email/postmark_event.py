@@ -25,7 +25,7 @@ from crmkit import (
 )
 from crmkit_email.postmark_code import BOUNCES
 from crmkit_email.postmark_settings import PostmarkSettings
-from crmkit_email.postmark_shape import Metadata, key_in
+from crmkit_email.postmark_shape import Metadata, our_key_in
 from crmkit_email.quote import shown
 from crmkit_email.status import bounced
 
@@ -86,7 +86,7 @@ def records_of(call: Call, settings: PostmarkSettings, account: Account) -> Iter
 def _said(kind: str, body: bytes, settings: PostmarkSettings, account: Account) -> Iterator[Record]:
     if kind == "Delivery":
         delivery = PostmarkDelivery.model_validate_json(body)
-        key = key_in(delivery.metadata, account)
+        key = our_key_in(delivery.metadata, account)
         if key is not None:
             yield _receipt(delivery, key, "delivered", delivery.delivered_at, f"delivery:{delivery.message_id}")
     elif kind in {"Bounce", "SpamComplaint"}:
@@ -112,7 +112,7 @@ def _bounced(bounce: PostmarkBounce, account: Account) -> Iterator[Record]:
         judged = bounced(bounce.details or "", "", default=Reason.OTHER)
         reason = judged if judged is Reason.MAILBOX_FULL else reason
     number = f"bounce:{bounce.number}" if bounce.number is not None else fingerprint(email, bounce.type, str(at))
-    key = key_in(bounce.metadata, account)
+    key = our_key_in(bounce.metadata, account)
     if key is not None:
         why = shown(bounce.details or "", [email])
         detail = f"{shown(bounce.type)}: {why}" if why else shown(bounce.type)

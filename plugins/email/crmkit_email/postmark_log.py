@@ -18,7 +18,14 @@ from pydantic import TypeAdapter, ValidationError
 from crmkit import Account, DoubtError, Message, Page, PayloadError, Record, Refused, answered_at
 from crmkit_email.postmark_event import suppressed
 from crmkit_email.postmark_settings import PostmarkSettings
-from crmkit_email.postmark_shape import PostmarkListed, PostmarkMessages, PostmarkSuppressed, key_in, metadata_of
+from crmkit_email.postmark_shape import (
+    PostmarkListed,
+    PostmarkMessages,
+    PostmarkSuppressed,
+    key_in,
+    metadata_of,
+    our_key_in,
+)
 
 #: Messages in a page, and pages: Postmark shows no more than 10,000.
 COUNT, PAGES = 500, 20
@@ -57,8 +64,10 @@ class PostmarkLog:
         while True:
             page, now = await self._page(message.address, offset)
             for found in page.messages:
-                if key_in(found.metadata, self._account) == message.key:
+                if our_key_in(found.metadata, self._account) == message.key:
                     return found
+                if key_in(found.metadata) == message.key:  # another installation's, or from before ours moved
+                    raise self._doubt("a message to this address has its key, and belongs elsewhere")
                 if "metadata" not in found.model_fields_set:
                     raise self._doubt("Postmark's log does not show metadata")
             seen.update(found.message_id for found in page.messages)

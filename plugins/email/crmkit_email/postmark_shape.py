@@ -72,13 +72,15 @@ def metadata_of(message: Message, account: Account) -> dict[str, str] | None:
     return {**named, **({ORIGIN: origin} if origin else {})}
 
 
-def key_in(metadata: dict[str, Any] | None, account: Account) -> str | None:
-    """The key of a message, where it is one of ours."""
-    if not metadata:
-        return None
+def key_in(metadata: dict[str, Any]) -> str:
+    """The key a message carries, whoever's it is; empty where it has none."""
     names = [KEY, *(f"{KEY}_{number}" for number in range(2, PIECES + 1))]
-    key = "".join(str(metadata[name]) for name in names if metadata.get(name))
-    origin = metadata.get(ORIGIN)
+    return "".join(str(metadata[name]) for name in names if metadata.get(name))
+
+
+def our_key_in(metadata: dict[str, Any], account: Account) -> str | None:
+    """The key of a message, where it is one of ours."""
+    key, origin = key_in(metadata), metadata.get(ORIGIN)
     return key if is_ours(key, None if origin is None else str(origin), account) else None
 
 
