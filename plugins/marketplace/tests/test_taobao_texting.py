@@ -266,3 +266,44 @@ async def test_when_the_authorization_ends_messages_wait_for_it(place: Place) ->
     await place.engine.dispatch(now=platform.now)
     assert [state for state, _, _ in place.messages] == ["queued"]
     assert platform.sent == []
+
+
+# as an operator does it
+
+
+async def crmkit(folder: Path, *words: str, said: str = "") -> tuple[int, str]:
+    """Exit code and what was printed."""
+    command = [sys.executable, "-c", "from crmkit.cli import main; main()", *words]
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe)
+    out, err = await process.communicate(said.encode())
+    return process.returncode or 0, f"{out.decode()}{err.decode()}"
+
+
+async def test_an_operator_connects_shop_and_texts_and_the_doctor_says_what_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"TOP_SECRET": "s3cr3tTOP", "CRMKIT_KEY": "k" * 43, "NO_COLOR": "1", "COLUMNS": "500"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    (tmp_path / "templates").mkdir()
+    (tmp_path / "templates" / "order-shipped.zh-CN.sms.txt").write_text(TEMPLATE, "utf-8")
+    platform = FakePlatform()
+    platform.texts = {"SMS_1": APPROVED | {"template_status": 0}}
+    platform.signs = {"茶铺": {"sign_status": 1}}
+    platform.codes = {"code-one", "code-two"}
+    async with platform.serving() as url:
+        told = CONFIG.replace("{url}", url).replace('session = "env:TOP_SESSION"\n', "")
+        (tmp_path / "crmkit.toml").write_text(told, "utf-8")
+        code, text = await crmkit(tmp_path, "config", "check")
+        assert code == 0, text
+        for account, answer in (("tea", "code-one"), ("taobao", "code-two")):
+            code, text = await crmkit(tmp_path, "connect", account, said=f"{answer}\n")
+            assert code == 0, text
+            assert "https://oauth.taobao.com/authorize?" in text and f"{account} is connected" in text
+        platform.session = "6100aaaa"
+        code, text = await crmkit(tmp_path, "doctor")
+        assert "the text SMS_1 of" in text and "waits to be approved" in text
+        code, text = await crmkit(tmp_path, "sync")
+        assert code == 0, text
+    assert "6100aaaa" not in (tmp_path / "crm.db").read_bytes().decode("latin-1")
