@@ -1,6 +1,7 @@
 """`crmkit plugins new` writes packages, and `check` says what of one is not as it should be."""
 
 import json
+import subprocess
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -33,6 +34,16 @@ def test_a_whole_package_is_written(tmp_path: Path, kind: str) -> None:
                 compile(text, str(path), "exec")
             if path.suffix == ".json":
                 json.loads(text)
+
+
+@pytest.mark.parametrize("name", ["ab", "abcdefghijk_mnopqrstuvwx"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_written_is_in_style_whatever_it_is_called(tmp_path: Path, kind: str, name: str) -> None:
+    Place(tmp_path).ok("plugins", "new", kind, name, "--into", str(tmp_path))
+    (folder,) = tmp_path.iterdir()
+    ruff = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "."]
+    done = subprocess.run(ruff, cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize(
