@@ -28,6 +28,8 @@ PAUSE_FIRST, PAUSE_MOST = timedelta(minutes=1), timedelta(hours=1)
 SKEW = timedelta(minutes=5)
 #: A vendor is left alone for no longer than this, whatever it asks for.
 BLOCK_MOST = timedelta(days=1)
+#: A vendor that says "not now" for longer than this is passed over where another gateway can take its messages.
+PATIENCE = timedelta(minutes=5)
 #: A message that is being sent, and so a probe, is somebody's no longer than this.
 CLAIM_MOST = timedelta(minutes=5)
 #: The holder of an exclusive gateway that does not renew its lease loses it after this long.
@@ -315,6 +317,13 @@ class Quota:
         """Until when nobody claims anything: the vendor asked to wait, or somebody is probing."""
         times = (_near(self.blocked_until, now, BLOCK_MOST), _near(self.probing_until, now, CLAIM_MOST))
         return max((at for at in times if at is not None and at > now), default=None)
+
+    def shut_until(self, now: datetime) -> datetime | None:
+        """Until when its messages go by others: it is down, or its vendor asked to wait for long; None: it is not."""
+        if self.is_open(now):
+            return self.open_until
+        until = _near(self.blocked_until, now, BLOCK_MOST)
+        return until if until is not None and until - now > PATIENCE else None
 
     def block(self, until: datetime, now: datetime) -> None:
         """The vendor asked to be left alone until then."""

@@ -44,7 +44,7 @@ class Standing:
     def opens_at(self, name: str) -> datetime | None:
         """When it may be tried again, None if it may be now."""
         quota = self.quotas.get(name)
-        return quota.open_until if quota is not None and quota.is_open(self.now) else None
+        return quota.shut_until(self.now) if quota is not None else None
 
     def route(self, chain: Sequence[str], now_with: str) -> dict[str, Any] | None:
         """Where a message goes that its gateway cannot take now: the columns to set; None if it stays as it is."""
@@ -56,7 +56,9 @@ class Standing:
         if times:
             soonest = min(times, key=lambda name: times[name])
             error = self.quotas[soonest].error
-            detail = f"gateway {soonest} is down: {error}" if error else f"gateway {soonest} is down"
+            detail = f"gateway {soonest} takes nothing before {times[soonest].isoformat()}"
+            if self.quotas[soonest].is_open(self.now):
+                detail = f"gateway {soonest} is down: {error}" if error else f"gateway {soonest} is down"
             return {
                 "gateway": chain[0],
                 "not_before": times[soonest],

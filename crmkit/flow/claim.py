@@ -75,7 +75,7 @@ def claim(
     if quota.may_probe(now) and not limits.any:
         quota = quotas.lock(tx, gateway)
     paused = Pauses.standing(tx)
-    if entry is None or gateway in paused.gateways or quota.is_open(now):
+    if entry is None or gateway in paused.gateways or quota.shut_until(now) is not None:
         return Claimed(moved=chain.move_on(tx, setup, gateway, now))
     if not outbox.is_due(tx, gateway, now):
         return Claimed()
@@ -332,7 +332,8 @@ def turned_away(tx: Connection, setup: Setup, gateway: str, now: datetime) -> in
         How many messages that moved; None if the gateway may be used.
     """
     is_there = setup.entry(gateway) is not None and gateway not in Pauses.standing(tx).gateways
-    return None if is_there and not quotas.read(tx, gateway).is_open(now) else chain.move_on(tx, setup, gateway, now)
+    is_shut = quotas.read(tx, gateway).shut_until(now) is not None
+    return None if is_there and not is_shut else chain.move_on(tx, setup, gateway, now)
 
 
 def trip(tx: Connection, setup: Setup, gateway: str, error: str, now: datetime) -> int:

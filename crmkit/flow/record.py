@@ -66,7 +66,7 @@ def record(
     if quota is not None:
         _settle(quota, ruled, limits, setup.zone)
         quotas.save(tx, quota)
-    if is_down or refused is not None:
+    if is_down or refused is not None or (quota is not None and quota.shut_until(now) is not None):
         chain.move_on(tx, setup, name, now)
     news = [row for row in moved if row["id"] in taken and row["state"] is not State.QUEUED]
     callback.tell(tx, news, setup.listened, now)

@@ -13,6 +13,7 @@ from typing import Any
 from crmkit.core.errors import AdapterError, AuthError, PluginError, RefusedError, RetryableError, UnsupportedError
 from crmkit.core.message import BOUNCES, OWN_REFUSALS, Reason, Receipt, State
 from crmkit.core.money import Money
+from crmkit.core.quota import PATIENCE
 
 #: A message is tried this often before it fails, and its vendor asked this often what became of it.
 TRIES = 10
@@ -63,7 +64,8 @@ def verdict_of(
     text = str(outcome) if isinstance(outcome, AdapterError) else f"{type(outcome).__name__}: {outcome}"
     if isinstance(outcome, RetryableError):
         if outcome.retry_after is not None:  # the whole account has to wait
-            return Ruling(State.QUEUED, Reason.RETRY, text, wait=outcome.retry_after, counts=False)
+            goes_on = has_next and outcome.retry_after > PATIENCE
+            return Ruling(State.QUEUED, Reason.RETRY, text, wait=None if goes_on else outcome.retry_after, counts=False)
         if is_down:
             return Ruling(State.QUEUED, Reason.RETRY, text, counts=False)
         return _not_now(tries, text, "refused")

@@ -15,7 +15,7 @@ import pytest
 from crmkit.core.errors import DoubtError, RetryableError
 from crmkit.core.message import Message, Receipt
 from crmkit.core.money import Money
-from crmkit.core.quota import SKEW, Budget, Limits
+from crmkit.core.quota import PATIENCE, SKEW, Budget, Limits
 from crmkit.flow import chain
 from crmkit.flow.claim import LEASE, claim, give_back, next_due, sweep, trip
 from crmkit.flow.deliver import deliver, message_of
@@ -157,7 +157,6 @@ async def test_a_message_that_costs_more_than_is_left_waits(play: Play) -> None:
 
 async def test_a_vendor_that_asks_to_wait_is_left_alone_until_then(play: Play) -> None:
     # SEMANTICS 26
-    play.channels = {"email": [entry(Scripted, "mail"), entry(Scripted, "spare")]}
     queue(play, 20)
     gateway = Scripted(RetryableError("429", retry_after=HOUR), concurrency=1)
     await send(play, gateway)
@@ -171,6 +170,35 @@ async def test_a_vendor_that_asks_to_wait_is_left_alone_until_then(play: Play) -
         assert next_due(tx, play.setup, {"mail"}) == NOON + HOUR
     await send(play, other, NOON + HOUR)
     assert states(play) == {("sent", None): 20}
+
+
+@pytest.mark.parametrize(("wait", "by"), [(PATIENCE, "mail"), (PATIENCE + timedelta(seconds=1), "spare")])
+async def test_who_asks_for_a_long_wait_is_passed_over_where_another_can_send(
+    play: Play, wait: timedelta, by: str
+) -> None:
+    play.channels = {"email": [entry(Scripted, "mail"), entry(Scripted, "spare")]}
+    queue(play, 20)
+    gateway = Scripted(RetryableError("429", retry_after=wait), concurrency=1)
+    await send(play, gateway)
+    await send(play, gateway)
+    assert len(gateway.asked) == 1
+    spare = Scripted(accept)
+    await send(play, spare, name="spare")
+    assert len(spare.asked) == (20 if by == "spare" else 0)
+    await send(play, Scripted(accept), NOON + wait)
+    assert states(play) == {("sent", None): 20}
+
+
+async def test_where_every_gateway_asks_for_a_long_wait_the_soonest_is_waited_for(play: Play) -> None:
+    play.channels = {"email": [entry(Scripted, "mail"), entry(Scripted, "spare")]}
+    queue(play, 3)
+    await send(play, Scripted(RetryableError("429", retry_after=3 * HOUR), concurrency=1))
+    await send(play, Scripted(RetryableError("429", retry_after=HOUR), concurrency=1), name="spare")
+    await send(play, Scripted(accept))
+    assert {row["not_before"] for row in play.rows(t.message)} == {NOON + HOUR}
+    await send(play, Scripted(accept), NOON + HOUR)
+    await send(play, Scripted(accept), NOON + HOUR, name="spare")
+    assert states(play) == {("sent", None): 3}
 
 
 async def test_a_short_wait_is_waited_for(play: Play) -> None:

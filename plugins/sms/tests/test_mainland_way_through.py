@@ -226,6 +226,14 @@ async def test_what_one_vendor_cannot_take_now_the_other_sends_once(place) -> No
     assert place.messages == [("sent", "tencent")] * 2
 
 
+async def test_when_the_limit_of_the_day_is_reached_the_other_sends(place) -> None:
+    place.open(LI, HAN)
+    place.aliyun.refuses = [(200, {"Code": "isv.DAY_LIMIT_CONTROL", "Message": "no", "RequestId": "R"})]
+    await place.send()
+    assert sorted(texts(place.tencent)) == ["【示例】李雷，您的订单T1已发货。", "【示例】韩梅梅，您的订单T2已发货。"]
+    assert (place.aliyun.actions, place.messages) == (["SendBatchSms"], [("sent", "tencent")] * 2)
+
+
 # SEMANTICS 23, 24
 @pytest.mark.parametrize("orders", [[LI], [LI, HAN]], ids=["alone", "together"])
 async def test_what_was_lost_after_it_was_taken_is_found_and_sent_by_nobody_else(place, orders) -> None:
