@@ -5,6 +5,7 @@ Nothing upgrades behind anyone's back: a database of another version is named, w
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from alembic.config import Config
@@ -44,6 +45,12 @@ def _script(folder: Path) -> ScriptDirectory:
     return ScriptDirectory.from_config(config)
 
 
+@lru_cache(maxsize=64)
+def _head(folder: Path, changed_ns: int) -> str:
+    """The newest version in a folder of migrations; read anew only if files came or went, since every step asks."""
+    return _script(folder).get_current_head() or ""
+
+
 def _version_table(history: str) -> str:
     return "crmkit_version" if history == "core" else f"{history}_version"
 
@@ -53,8 +60,9 @@ def versions(tx: Connection, plugins: Mapping[str, Path] = {}) -> list[Version]:
     found = []
     for history, folder in {"core": _CORE, **plugins}.items():
         context = MigrationContext.configure(tx, opts={"version_table": _version_table(history)})
-        head = _script(folder).get_current_head()
-        found.append(Version(history, context.get_current_revision(), head or ""))
+        written = folder / "versions"
+        head = _head(folder, (written if written.is_dir() else folder).stat().st_mtime_ns)
+        found.append(Version(history, context.get_current_revision(), head))
     return found
 
 
