@@ -24,6 +24,7 @@ from crmkit_email.sendgrid_settings import SendgridSettings
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files.mapping import FilesSettings
 from crmkit_marketplace.taobao.settings import TaobaoSettings, TaobaoSmsSettings
+from crmkit_marketplace.vendure.settings import VendureSettings
 from crmkit_marketplace.woocommerce.settings import WooSettings
 from crmkit_sms import http_settings
 from crmkit_sms.aliyun_settings import AliyunSettings
@@ -43,6 +44,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[[staff]]": sections.StaffSection,
     "marketplace.files": FilesSettings,
     "marketplace.taobao": TaobaoSettings,
+    "marketplace.vendure": VendureSettings,
     "marketplace.woocommerce": WooSettings,
     "email.smtp": SmtpGateway.Settings,
     "email.folder": FolderGateway.Settings,

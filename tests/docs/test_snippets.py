@@ -23,6 +23,7 @@ PLAYED = re.compile(r"README\.md|docs/tutorial.*|docs/reference/(hooks|events|ac
 ELSEWHERE = {
     ("docs/plugins.md", "python crmkit_"): "tests/docs/test_reference.py",
     ("docs/plugins.md", "python till.py"): "tests/web/test_extension.py",
+    ("docs/vendure.md", "ts"): "tests/e2e/test_vendure.py",
 }
 #: Languages of which nothing is ours to check, and why.
 NOT_OURS = {

@@ -1,6 +1,6 @@
 """Vendors' own OpenAPI documents, served by Prism: it checks every request, and answers with the document's examples.
 
-Both come from npm (430 MB), into `CRMKIT_E2E_CACHE` or else ~/.cache/crmkit-e2e, once.
+Both come from npm (430 MB), into `CRMKIT_E2E_CACHE` or else ~/.cache/crmkit-e2e, once; so does Vendure (200 MB).
 """
 
 import os
@@ -24,7 +24,17 @@ PATIENCE = 60
 def installed(package: str) -> Path:
     """The folder an npm package lies in; installed there if it is not yet."""
     name, _, version = package.rpartition("@")
-    home = CACHE / f"{name.rpartition('/')[2]}-{version}"
+    return gathered(f"{name.rpartition('/')[2]}-{version}", package, "--ignore-scripts") / "node_modules" / name
+
+
+def gathered(place: str, *wanted: str) -> Path:
+    """A folder with npm packages, installed there if they are not yet.
+
+    Args:
+        place: the folder's name.
+        wanted: packages with their versions, and npm's options.
+    """
+    home = CACHE / place
     if not (home / "complete").exists():
         npm = shutil.which("npm")
         if npm is None or shutil.which("node") is None:
@@ -32,14 +42,14 @@ def installed(package: str) -> Path:
         shutil.rmtree(home, ignore_errors=True)
         home.mkdir(parents=True)
         (home / "package.json").write_text('{"private": true}\n')
-        options = ["--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error", f"--before={AS_OF}"]
+        options = ["--no-audit", "--no-fund", "--loglevel=error", f"--before={AS_OF}"]
         result = subprocess.run(
-            [npm, "install", *options, package], cwd=home, capture_output=True, text=True, check=False
+            [npm, "install", *options, *wanted], cwd=home, capture_output=True, text=True, check=False
         )
         if result.returncode:
-            pytest.fail(f"npm install {package} in {home} failed:\n{result.stderr[-2000:]}")
+            pytest.fail(f"npm install {' '.join(wanted)} in {home} failed:\n{result.stderr[-2000:]}")
         (home / "complete").touch()
-    return home / "node_modules" / name
+    return home
 
 
 @pytest.fixture(scope="session")

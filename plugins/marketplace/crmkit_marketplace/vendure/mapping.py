@@ -87,11 +87,15 @@ def _moves(order: VendureOrder) -> list[VendureEntry]:
 
 
 def _milestones(order: VendureOrder, status: OrderStatus, settings: VendureSettings) -> Iterator[tuple[str, datetime]]:
-    """What an order came to, and when first, as its history tells; one that was cancelled and is open again was not."""
+    """What an order came to, and when first, as its history tells; one that was cancelled and is open again was not.
+
+    A history whose times have no milliseconds, as on SQLite, would have an order paid before it was placed.
+    """
+    placed_at = order.order_placed_at or order.created_at
     for entry in reversed(_moves(order)):
         meaning = _meaning_of(str(entry.data.get("to")), settings)
         if meaning in _REACHED and (meaning != "cancelled" or status is OrderStatus.CANCELLED):
-            yield f"{meaning}_at", entry.created_at
+            yield f"{meaning}_at", max(entry.created_at, placed_at)
 
 
 def counts(order: VendureOrder, settings: VendureSettings) -> bool:
