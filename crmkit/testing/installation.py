@@ -5,6 +5,7 @@ here: records are read by `sync`, handlers are asked by `dispatch`, on the clock
 """
 
 import asyncio
+import re
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -310,7 +311,9 @@ def _placed(plugin: Named, beside: Sequence[Path]) -> tuple[str, list[EntryPoint
             raise ConfigError(what, who="installation", do="name one that is, a path ending in .py, or a module")
         return plugin, points
     module = plugin if isinstance(plugin, ModuleType) else _module(Path(plugin), beside)
-    sys.modules.setdefault(module.__name__, module)
+    # a test's module is named after its folder, which may be called anything
+    named = re.sub(r"[^\w.]", "_", module.__name__)
+    sys.modules.setdefault(named, module)
     slug = module.__name__.rpartition(".")[2].removeprefix("crmkit_plugin_").removeprefix("crmkit_")
     hooks = {name for name in vars(module) if name.startswith("crmkit_")}
     places: list[tuple[str, str]] = []
@@ -319,7 +322,7 @@ def _placed(plugin: Named, beside: Sequence[Path]) -> tuple[str, list[EntryPoint
         places += [(family, name) for name in names for family in SOURCES]
     if "crmkit_gateways" in hooks:
         places += [(cls.channel, cls.name) for cls in module.crmkit_gateways()]
-    return slug, [EntryPoint(f"{family}.{name}", module.__name__, GROUP) for family, name in places or [(PLAY, slug)]]
+    return slug, [EntryPoint(f"{family}.{name}", named, GROUP) for family, name in places or [(PLAY, slug)]]
 
 
 @lru_cache(maxsize=1)

@@ -58,6 +58,7 @@ class Told:
         plugin: who asked for it.
         gateway, vendor_id: whom it was handed to, and the vendor's number for it.
         key: the same for every try.
+        began_with: the event at the beginning of what it came of: `order-paid`, `schedule-due`.
     """
 
     at: datetime
@@ -78,6 +79,7 @@ class Told:
     gateway: str | None = None
     vendor_id: str | None = None
     key: str = ""
+    began_with: str | None = None
 
 
 class Journey:
@@ -221,7 +223,8 @@ class Journey:
     def messages(self) -> list[Told]:
         """Every message, also of those that did not leave, in the order of their times."""
         numbers = {row["id"]: row["number"] or row["external_id"] for row in self.crmkit.rows(t.orders)}
-        found = [_told(row, numbers) for row in self.crmkit.rows(t.message)]
+        log = {row["id"]: row for row in self.crmkit.rows(t.interaction)}
+        found = [_told(row, numbers, log) for row in self.crmkit.rows(t.message)]
         return sorted(found, key=lambda one: one.at)  # a message's number decides between those of one time
 
     def told(self, *fields: str) -> list[Any]:
@@ -260,8 +263,11 @@ def a_buyer(name: str = "Ann", **fields: Any) -> Buyer:
     return Buyer(**{"external_id": word, "name": name, "email": f"{word}@buyers.example", **fields})
 
 
-def _told(row: Mapping[str, Any], numbers: Mapping[int, str]) -> Told:
+def _told(row: Mapping[str, Any], numbers: Mapping[int, str], log: Mapping[int, Mapping[str, Any]]) -> Told:
     is_later = row["not_before"] > row["decided_at"]
+    first = log.get(row["interaction_id"])
+    while first is not None and first["cause_id"] in log:
+        first = log[first["cause_id"]]
     return Told(
         at=row["sent_at"] or row["decided_at"],
         template=row["template"],
@@ -281,6 +287,7 @@ def _told(row: Mapping[str, Any], numbers: Mapping[int, str]) -> Told:
         gateway=row["gateway"],
         vendor_id=row["vendor_id"],
         key=row["key"],
+        began_with=None if first is None else first["type"],
     )
 
 
