@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -70,6 +70,7 @@ class Adapter:
         settings, account: this use of the adapter.
         http: a client ready to use; `call` is the way to use it.
         memory: what it remembers from run to run.
+        clock: what `now` reads: the clock on the wall, unless a test sets another.
     """
 
     name: ClassVar[str]
@@ -88,6 +89,7 @@ class Adapter:
         self.account = account
         self.http = http
         self.memory = Memory()
+        self.clock: Callable[[], datetime] = _wall
         #: when its vendor answered first since this was last emptied, by the vendor's own clock
         self.answered_at: datetime | None = None
         self._renewal = wire.Renewal()
@@ -105,6 +107,10 @@ class Adapter:
         """How a stream wants to be asked for spans of time; None where it keeps a cursor of its own."""
         spans = getattr(cls, stream).__crmkit_stream__
         return spans if isinstance(spans, Window) else None
+
+    def now(self) -> datetime:
+        """The clock on the wall (aware, UTC): what calls are stamped and signed with, whatever moment a run is for."""
+        return self.clock()
 
     async def open(self) -> None:
         """Called once before the first use."""
@@ -224,3 +230,7 @@ class Adapter:
         if read is None or response.status_code in what.answers:
             return response
         return wire.parse(what, response, read)
+
+
+def _wall() -> datetime:
+    return datetime.now(UTC)

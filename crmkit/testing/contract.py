@@ -84,7 +84,11 @@ class AdapterContract:
     # --- what a test file may say otherwise -------------------------------------------------------------------------
 
     def pin(self, adapter: Any) -> None:
-        """Fix what would differ from run to run: the adapter's clock, its nonces. Called before `open`."""
+        """Fix what would differ from run to run: the clock of `now`. An adapter's nonces are its test's to fix.
+
+        Called before `open`; whoever overrides it calls it too.
+        """
+        adapter.clock = lambda: NOW
 
     def sign(self, call: Call, settings: Any) -> Call:
         """A webhook as the vendor signs it. Knows what `verifies` declares; an adapter with a `verify` of its own says.

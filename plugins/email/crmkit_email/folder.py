@@ -9,7 +9,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 
 from crmkit import AdapterError, AuthError, Gateway, Message, Reason, Receipt, RetryableError, hookimpl
@@ -49,7 +48,7 @@ class FolderGateway(Gateway):
             UnsupportedError, PayloadError: this mail cannot be written.
         """
         try:
-            mail = self._writer.write(message, message.decided_at or datetime.now(UTC))
+            mail = self._writer.write(message, message.decided_at or self.now())
         except ValueError as error:
             return message.rejected(Reason.BAD_ADDRESS, f"not an e-mail address: {error}")
         except AdapterError as error:

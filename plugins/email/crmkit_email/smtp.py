@@ -10,7 +10,6 @@ import asyncio
 import ipaddress
 import ssl
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -138,7 +137,7 @@ class SmtpGateway(Gateway):
 
     async def _deliver(self, message: Message) -> Receipt:
         try:
-            mail = self._writer.write(message, message.leaves_at or message.decided_at or datetime.now(UTC))
+            mail = self._writer.write(message, message.leaves_at or message.decided_at or self.now())
         except ValueError as error:
             return message.rejected(Reason.BAD_ADDRESS, f"not an e-mail address: {error}")
         async with self._pool.slots:

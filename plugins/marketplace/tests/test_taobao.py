@@ -82,13 +82,13 @@ def test_a_request_is_stamped_and_signed_as_it_leaves_in_the_time_of_china(zone:
     os.environ["TZ"] = zone
     time.tzset()
     try:
-        now = [datetime(2026, 11, 1, 1, 30, tzinfo=UTC).timestamp()]
+        now = [datetime(2026, 11, 1, 1, 30, 0, 900_000, tzinfo=UTC)]
         auth = Signed("23000001", "s3cr3tTOP", "md5", lambda: session[0], lambda: now[0])
         request = httpx.Request(
             "POST", "https://t.example/rest", data={"method": "m", "title": "绿茶 & 1+1=2", "x": ""}
         )
         first = dict(httpx.QueryParams(next(auth.auth_flow(request)).content.decode()))
-        session[0], now[0] = "new", now[0] + 1
+        session[0], now[0] = "new", now[0] + timedelta(seconds=1)
         second = dict(httpx.QueryParams(next(auth.auth_flow(request)).content.decode()))
     finally:
         os.environ.pop("TZ") if before is None else os.environ.update(TZ=before)

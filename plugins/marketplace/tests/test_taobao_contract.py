@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl, urlencode
 import httpx
 
 from crmkit import Call
-from crmkit.testing.contract import NOW
 from crmkit.testing.fake_shop import FakeShop, Kept
 from crmkit.testing.gateway_contract import GatewayContract
 from crmkit.testing.source_contract import SourceContract
@@ -79,9 +78,6 @@ class TestTaobaoSource(SourceContract):
     shop = TaobaoShop
     shop_settings = {"page_size": 2}
 
-    def pin(self, adapter: Any) -> None:
-        adapter.top.clock = NOW.timestamp
-
     def sign(self, call: Call, settings: Any) -> Call:
         made = signature(dict(parse_qsl(call.query)), settings.secrets[0], "md5", call.body)
         return replace(call, query=f"{call.query}&{urlencode({'sign': made})}")
@@ -92,6 +88,3 @@ class TestTaobaoGateway(GatewayContract):
     settings = SETTINGS
     memory = MEMORY
     fixtures = HERE / "gateway"
-
-    def pin(self, adapter: Any) -> None:
-        adapter.top.clock = NOW.timestamp

@@ -4,7 +4,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -326,7 +326,8 @@ def test_a_signature_is_that_of_the_worked_example() -> None:
     url = "http://shop.example.com/wp-json/wc/v3/orders"
     assert signature("GET", url, params.items(), "cs_demo") == "7HneiY2c1RSMb3ZJTbLRbaf1N8pL8z+ziMSbnpPtank="
     request = httpx.Request("GET", f"{url}?per_page=100&modified_after=2026-11-01T00:00:00")
-    sent = next(OneLegged("ck_demo", "cs_demo", lambda: "nonce123", lambda: 1793496600.9).auth_flow(request))
+    at = datetime.fromtimestamp(1793496600.9, UTC)
+    sent = next(OneLegged("ck_demo", "cs_demo", lambda: at, lambda: "nonce123").auth_flow(request))
     assert sent.url.params["oauth_signature"] == "7HneiY2c1RSMb3ZJTbLRbaf1N8pL8z+ziMSbnpPtank="
 
 

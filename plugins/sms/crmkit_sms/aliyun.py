@@ -93,7 +93,7 @@ class AliyunGateway(Gateway):
 
     def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
-        self.signature = Acs3(settings.access_key_id, settings.access_key_secret.get_secret_value())
+        self.signature = Acs3(settings.access_key_id, settings.access_key_secret.get_secret_value(), self.now)
         self._hidden = set(secrets_in(settings))
         self._log = AliyunLog(self._ask, account.name)
 

@@ -47,7 +47,7 @@ class Acs3(httpx.Auth):
 
     Args:
         key_id, secret: the access key.
-        clock: tells the time; the vendor takes fifteen minutes of difference.
+        clock: the clock on the wall; the vendor takes fifteen minutes of difference.
         nonce: gives a number that was never used.
     """
 
@@ -57,7 +57,7 @@ class Acs3(httpx.Auth):
         self,
         key_id: str,
         secret: str,
-        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], datetime],
         nonce: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
         self._key_id, self._secret, self.clock, self.nonce = key_id, secret, clock, nonce

@@ -91,7 +91,7 @@ class TencentGateway(Gateway):
 
     def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
-        self.signature = Tc3(settings.secret_id, settings.secret_key.get_secret_value())
+        self.signature = Tc3(settings.secret_id, settings.secret_key.get_secret_value(), self.now)
         self._hidden = set(secrets_in(settings))
 
     async def open(self) -> None:
@@ -112,7 +112,7 @@ class TencentGateway(Gateway):
         elif self.account.webhook_url is None:
             found["no receipts and replies come in without a web address; set [web] url"] = None
         try:
-            async for one in TencentReview(self._ask, self.settings.app_id).flaws(self.wordings):
+            async for one in TencentReview(self._ask, self.settings.app_id, self.now).flaws(self.wordings):
                 found[one] = None
         except AdapterError as error:
             return [*(f"{self.account.name} check: {one}" for one in found), str(error)]

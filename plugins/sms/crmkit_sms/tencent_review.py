@@ -7,7 +7,7 @@ sign is asked for by its number, which a template may say as `sign_id`. Only com
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from crmkit import FormSpec, RefusedError, Wording
@@ -34,12 +34,12 @@ class TencentReview:
     Attributes:
         ask: makes a call that only reads: `await ask(operation, action, fields, shape)`.
         app_id: the application.
-        clock: tells the time.
+        clock: the clock on the wall.
     """
 
     ask: Callable[..., Awaitable[Any]]
     app_id: str
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    clock: Callable[[], datetime]
 
     async def flaws(self, wordings: Sequence[Wording]) -> AsyncIterator[str]:
         """What keeps messages from being sent, and what to do.

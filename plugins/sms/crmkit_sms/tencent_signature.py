@@ -43,12 +43,12 @@ class Tc3(httpx.Auth):
 
     Args:
         secret_id, secret: the key.
-        clock: tells the time.
+        clock: the clock on the wall.
     """
 
     requires_request_body = True
 
-    def __init__(self, secret_id: str, secret: str, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(self, secret_id: str, secret: str, clock: Callable[[], datetime]) -> None:
         self._secret_id, self._secret, self.clock = secret_id, secret, clock
 
     def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:

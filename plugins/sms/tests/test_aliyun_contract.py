@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from crmkit.testing.contract import NOW
 from crmkit.testing.gateway_contract import GatewayContract
 from crmkit_sms.aliyun import AliyunGateway
 
@@ -23,5 +22,5 @@ class TestAliyun(GatewayContract):
     open_settings = ("access_key_id",)
 
     def pin(self, adapter: Any) -> None:
-        adapter.signature.clock = lambda: NOW
+        super().pin(adapter)
         adapter.signature.nonce = lambda: "nonce-0001"

@@ -1,9 +1,7 @@
 """Tencent Cloud is held to what every gateway is."""
 
 from pathlib import Path
-from typing import Any
 
-from crmkit.testing.contract import NOW
 from crmkit.testing.gateway_contract import GatewayContract
 from crmkit_sms.tencent import TencentGateway
 
@@ -23,6 +21,3 @@ class TestTencent(GatewayContract):
     headers = ("content-type", "x-tc-action", "x-tc-version", "x-tc-region", "x-tc-timestamp", "authorization")
     open_settings = ("secret_id",)
     lacks = {"not-there": "its log holds only what carriers spoke of"}
-
-    def pin(self, adapter: Any) -> None:
-        adapter.signature.clock = lambda: NOW

@@ -7,8 +7,6 @@ the service market get one that can be renewed.
 
 import json
 import secrets
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlencode, urlsplit
@@ -33,11 +31,9 @@ class Top:
     def __init__(self, adapter: Source | Gateway, settings: AppSettings) -> None:
         self._adapter, self._settings = adapter, settings
         self._who = adapter.account.name
-        #: seconds since 1970, by the clock on the wall
-        self.clock: Callable[[], float] = time.time
         app = settings.app_key, settings.secrets[0], settings.sign_method
-        self._as_seller = Signed(*app, session=lambda: self.session, clock=lambda: self.clock())
-        self._as_application = Signed(*app, session=lambda: None, clock=lambda: self.clock())
+        self._as_seller = Signed(*app, session=lambda: self.session, clock=adapter.now)
+        self._as_application = Signed(*app, session=lambda: None, clock=adapter.now)
 
     @property
     def session(self) -> str | None:
@@ -164,7 +160,7 @@ class Top:
             raise self.strange(operation, "a token that cannot be read")
         ends = token.get("expire_time")
         lasts = timedelta(seconds=int(token.get("expires_in") or 0))
-        at = datetime.fromtimestamp(int(ends) / 1000, UTC) if ends else datetime.now(UTC) + lasts
+        at = datetime.fromtimestamp(int(ends) / 1000, UTC) if ends else self._adapter.now() + lasts
         renewable = int(token.get("re_expires_in") or 0) > 0
         seller = token.get("taobao_user_id") or token.get("taobao_open_uid")
         await self._adapter.memory.keep(

@@ -58,8 +58,7 @@ class Signed(httpx.Auth):
 
     Args:
         session: gives the seller's token as it is at that moment; None: the call needs none.
-        clock: seconds since 1970. The platform compares them with its own clock, so this is the clock on the wall,
-            whatever moment a run is made for.
+        clock: the clock on the wall: the platform compares it with its own.
     """
 
     requires_request_body = True
@@ -70,7 +69,7 @@ class Signed(httpx.Auth):
         secret: str,
         way: Way,
         session: Callable[[], str | None],
-        clock: Callable[[], float],
+        clock: Callable[[], datetime],
     ) -> None:
         self._key, self._secret, self._way, self._session, self._clock = key, secret, way, session, clock
 
@@ -79,7 +78,7 @@ class Signed(httpx.Auth):
         params = dict(parse_qsl(request.content.decode(), keep_blank_values=True)) | {
             "app_key": self._key,
             "session": self._session() or "",
-            "timestamp": written(datetime.fromtimestamp(int(self._clock()), UTC)),
+            "timestamp": written(self._clock()),
             "v": "2.0",
             "format": "json",
             "sign_method": self._way,

@@ -53,7 +53,7 @@ class Api:
 
     def __init__(self, source: Source, settings: WooSettings) -> None:
         self._source, self._settings = source, settings
-        self._auth = auth_of(settings)
+        self._auth = auth_of(settings, source.now)
         self._who = source.account.name
 
     async def get(self, operation: str, path: str, *, namespace: str = NAMESPACE, **params: Any) -> Answer:

@@ -8,8 +8,8 @@ import base64
 import hashlib
 import hmac
 import secrets
-import time
 from collections.abc import Callable, Generator, Iterable
+from datetime import datetime
 from urllib.parse import quote
 
 import httpx
@@ -39,16 +39,16 @@ class OneLegged(httpx.Auth):
     """OAuth 1.0a with a consumer and no token; what it adds stands in the query, since hosts drop the header.
 
     Args:
-        nonce, clock: a fresh nonce and the seconds since 1970. The shop compares them with its own clock, so this is
-            the clock on the wall, whatever moment a run is made for.
+        nonce: a fresh one.
+        clock: the clock on the wall: the shop compares it with its own.
     """
 
     def __init__(
         self,
         key: str,
         secret: str,
+        clock: Callable[[], datetime],
         nonce: Callable[[], str] = lambda: secrets.token_hex(16),
-        clock: Callable[[], float] = time.time,
     ) -> None:
         self._key, self._secret, self._nonce, self._clock = key, secret, nonce, clock
 
@@ -59,7 +59,7 @@ class OneLegged(httpx.Auth):
             ("oauth_consumer_key", self._key),
             ("oauth_nonce", self._nonce()),
             ("oauth_signature_method", "HMAC-SHA256"),
-            ("oauth_timestamp", str(int(self._clock()))),
+            ("oauth_timestamp", str(int(self._clock().timestamp()))),
         ]
         plain = str(request.url.copy_with(query=None, fragment=None))
         signed = signature(request.method, plain, params, self._secret)
@@ -79,9 +79,9 @@ class InQuery(httpx.Auth):
         yield request
 
 
-def auth_of(settings: WooSettings) -> httpx.Auth:
+def auth_of(settings: WooSettings, clock: Callable[[], datetime]) -> httpx.Auth:
     """How this shop's requests are authenticated."""
     key, secret = settings.consumer_key.get_secret_value(), settings.consumer_secret.get_secret_value()
     if settings.way == "basic":
         return httpx.BasicAuth(key, secret)
-    return OneLegged(key, secret) if settings.way == "oauth" else InQuery(key, secret)
+    return OneLegged(key, secret, clock) if settings.way == "oauth" else InQuery(key, secret)
