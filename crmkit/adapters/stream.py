@@ -23,10 +23,12 @@ class Start:
     Attributes:
         cursor: what the last stored page gave; None at first, and when the operator asked for a `since`.
         since: only what changed at or after this moment is wanted; the live cursor does not move.
+        now: the run's clock, never ahead of the one on the wall.
     """
 
     cursor: Mapping[str, Any] | None = None
     since: datetime | None = None
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,11 +127,12 @@ class _Reading:
         """Read one stream to its end."""
         method, spans = getattr(self.adapter, name), self.adapter.window(name)
         cursor = None if self.since is not None else await self.run(accounts.cursor, self.shop.id, name)
+        now = min(self.now, self.latest or self.now)
         if spans is None:
-            await self._store(method(Start(cursor=cursor, since=self.since)), name, live=self.since is None)
+            where = Start(cursor=cursor, since=self.since, now=now)
+            await self._store(method(where), name, live=self.since is None)
             return
         until = None if cursor is None else datetime.fromisoformat(cursor["until"])
-        now = min(self.now, self.latest or self.now)
         for start, end in spans.spans(until, now, self.since):
             self.adapter.answered_at, before = None, self.tally.news
             await self._store(method(start, end), name, live=False)

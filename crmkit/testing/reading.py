@@ -13,7 +13,7 @@ from crmkit.adapters import http as wire
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.http import client
 from crmkit.adapters.stream import Page, Ref, Start
-from crmkit.testing.contract import AdapterContract, written_all
+from crmkit.testing.contract import NOW, AdapterContract, written_all
 from crmkit.testing.exchange import Fixture
 from crmkit.testing.fault import Fault
 from crmkit.testing.playback import PlaybackVendor
@@ -37,7 +37,7 @@ def pages_of(adapter: Any, sample: Fixture) -> AsyncIterator[Page]:
         found = method(datetime.fromisoformat(document["start"]), datetime.fromisoformat(document["end"]))
         return found
     since = document.get("since")
-    found = method(Start(document.get("from"), datetime.fromisoformat(since) if since else None))
+    found = method(Start(document.get("from"), datetime.fromisoformat(since) if since else None, NOW))
     return found
 
 

@@ -14,7 +14,7 @@ from crmkit.core.errors import AuthError, ConfigError, PluginError, RetryableErr
 from crmkit.flow.sync import pull
 from crmkit.store import accounts
 from crmkit.store import tables as t
-from tests.play import NOON, Play, order
+from tests.play import DAY, NOON, Play, order
 
 
 class Breaking(Source):
@@ -63,3 +63,23 @@ async def test_a_bug_is_told_with_its_place(play: Play) -> None:
 async def test_refused_credentials_stop_the_account(play: Play) -> None:
     await read(play, AuthError("401"))
     assert [row["external_id"] for row in play.rows(t.orders)] == ["1"]
+
+
+class Telling(Source):
+    """Keeps the time its stream was asked at."""
+
+    name = "telling"
+
+    @stream
+    async def orders(self, start: Start) -> AsyncIterator[Page]:
+        yield Page(cursor={"now": start.now.isoformat()})
+
+
+@pytest.mark.parametrize(("latest", "told"), [(None, NOON), (NOON + DAY, NOON), (NOON - DAY, NOON - DAY)])
+async def test_a_stream_is_told_the_runs_clock_and_never_one_ahead_of_the_wall(
+    play: Play, latest: Any, told: Any
+) -> None:
+    source = Telling(SourceSettings(), Account("tea", "UTC", None, None, Path()), None)  # type: ignore[arg-type]
+    await pull(source, play.shops[1], play.store.run, listened=(), now=NOON, latest=latest)
+    with play.store.read() as tx:
+        assert accounts.cursor(tx, 1, "orders") == {"now": told.isoformat()}

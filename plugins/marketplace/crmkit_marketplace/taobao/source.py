@@ -96,14 +96,13 @@ class TaobaoSource(Source):
     async def past(self, start: Start) -> AsyncIterator[Page]:
         """Trades of the last three months, once; a reading that is killed goes on where it was.
 
-        The cursor is `next`, up to when they were read, and `until`, when that began, by the platform's clock.
+        The cursor is `next`, up to when they were read, and `until`, when that began.
         """
         if start.since is not None:
             return  # whatever was made since then has changed since then
         cursor = dict(start.cursor or {})
         if not cursor:
-            now = await self.top.now()
-            cursor = {"next": (now - PAST).isoformat(), "until": now.isoformat()}
+            cursor = {"next": (start.now - PAST).isoformat(), "until": start.now.isoformat()}
         until = datetime.fromisoformat(cursor["until"])
         while (first := datetime.fromisoformat(cursor["next"])) < until:
             last = min(first + _STEP, until)
