@@ -41,7 +41,7 @@ class Ref:
 
 @dataclass(frozen=True, slots=True)
 class Reread(Ref):
-    """What a parser yields for a webhook that only hints that something changed: read it again."""
+    """What a webhook, or a page of a list of changes, only hints at: it changed; `Source.read` is asked for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,7 @@ class Page:
         cursor: where the stream goes on after this page; None leaves the cursor where it is. A window has none.
         total: how many records the stream is expected to have in all, for the progress bar; None if unknown.
         places: {index in records: place}, where a source can say where each record is.
+        hints: what is only known to have changed: kept with the page, and read by id once the streams were.
     """
 
     records: Sequence[Record] = ()
@@ -80,6 +81,7 @@ class Page:
     cursor: Mapping[str, Any] | None = None
     total: int | None = None
     places: Mapping[int, str] = field(default_factory=dict)
+    hints: Sequence[Reread] = ()
 
 
 Method = Callable[..., AsyncIterator[Page]]

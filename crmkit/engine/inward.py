@@ -129,13 +129,18 @@ class Inward:
         return runs
 
     def _spooling(self, spool: IO[bytes], result: ShopRun) -> Run:
-        """Runs a step and rolls it back; an ingest is put aside for the end."""
+        """Runs a step and rolls it back; an ingest is put aside for the end, but for what its page hints at."""
+        hinted_at: list[tuple[int, list[tuple[str, str]], datetime]] = []
 
         async def run(step: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             if step is ingest:
                 pickle.dump((result.shop, args, kwargs), spool)
+                shop, page = args
+                hinted_at.append((shop.id, [(one.kind, one.external_id) for one in page.hints], kwargs["now"]))
                 return Tally()
             with self.store.rehearse() as tx:
+                for hints in hinted_at if step is inbox.hints else ():
+                    inbox.hint(tx, *hints)
                 return step(tx, *args, **kwargs)
 
         return run

@@ -37,7 +37,7 @@ from crmkit.core.version import Joined, Version, join, version_of
 from crmkit.flow import callback, forget, inbound
 from crmkit.flow.people import People
 from crmkit.flow.shape import CHILDREN, ORDER_FIELDS, Child, line_row, order_columns
-from crmkit.store import accounts, bulk, lines, log, orders
+from crmkit.store import accounts, bulk, inbox, lines, log, orders
 from crmkit.store import tables as t
 from crmkit.store.engine import UNSTORABLE, refusal
 
@@ -92,7 +92,7 @@ def ingest(
     live: bool = True,
     correlations: Sequence[str | None] = (),
 ) -> Tally:
-    """Store a page: its records, what was refused of it, and its cursor.
+    """Store a page: its records, what was refused of it, what it hints at, and its cursor.
 
     Args:
         tx: a write transaction; all of this commits with it.
@@ -102,7 +102,7 @@ def ingest(
         listened: wire names of the events somebody handles; only these become pending work.
         now: the run's clock.
         live: whether the cursor moves (a backfill or a re-read by id moves none).
-        correlations: what each record of the page came of, in logs; nobody's where empty.
+        correlations: what each record of the page, then each of its hints, came of, in logs; nobody's where empty.
 
     Returns:
         What was done.
@@ -117,6 +117,10 @@ def ingest(
     for refused in unread:
         tally.count(refused.kind, "refused")
     _quarantine(tx, shop, stream, tally, now)
+    if page.hints:
+        came_of = correlations[len(page.records) :] or [None] * len(page.hints)
+        refs = [(hint.kind, hint.external_id) for hint in page.hints]
+        inbox.hint(tx, shop.id, refs, now, dict(zip(refs, came_of, strict=True)))
     if live and page.cursor is not None:
         accounts.move_cursor(tx, shop.id, stream, page.cursor, now)
     if tally.total:

@@ -1,7 +1,7 @@
 """Sync: pull what a source has into ingest, page by page: hints, each stream, and the open orders on a rolling scan."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -235,28 +235,41 @@ class _Reading:
                     coming.exception()
 
     def _correlations(self, page: Page) -> list[str | None]:
-        """What each record of a page came of: the webhook that hinted at it, or at its order; else the page itself."""
+        """What each record of a page came of: the webhook that hinted at it, or at its order; else the page itself.
+
+        That is what its hints came of, too; they follow.
+        """
         own = correlation()
         if not self.hints:
-            return [own] * len(page.records)
+            return [own] * (len(page.records) + len(page.hints))
         found: list[str | None] = []
         for record in page.records:
             order = getattr(record, "order_external_id", None)
             of_order = self.hints.get(Ref("order", order)) if order is not None else None
             found.append(self.hints.get(Ref(record.kind, record.ref)) or of_order or own)
-        return found
+        return found + [own] * len(page.hints)
 
 
 async def _next(pages: AsyncIterator[Page], shop: Shop, stream: str) -> Page | None:
     page: object = await guarded(anext(pages, None), who=shop.name, operation=f"read {stream}")
-    if page is None or (isinstance(page, Page) and all(isinstance(record, Record) for record in page.records)):
+    if page is None:
+        return None
+    strange = list(_strange(page)) if isinstance(page, Page) else [page]
+    if isinstance(page, Page) and not strange:
         return page
-    found = page.records if isinstance(page, Page) else (page,)
-    what = next(type(one).__name__ for one in found if not isinstance(one, Record))
-    do = f"yield Page(records=[...]) of crmkit's records from {stream}"
-    raise PluginError(
-        f"it yields {what}, which is no page of records", who=shop.name, operation=f"read {stream}", do=do
-    )
+    do = f"yield Page(records=[...]) of crmkit's records, and hints=[Reread(...)], from {stream}"
+    what = f"it yields {type(strange[0]).__name__}, which is no page of records"
+    raise PluginError(what, who=shop.name, operation=f"read {stream}", do=do)
+
+
+def _strange(page: Page) -> Iterator[object]:
+    """What a page holds and should not."""
+    records: Sequence[object] = page.records
+    hints: Sequence[object] = page.hints
+    yield from (one for one in records if not isinstance(one, Record))
+    for one in hints:
+        said: tuple[object, ...] = (one.kind, one.external_id) if isinstance(one, Ref) else (None,)
+        yield from (one for text in said if not isinstance(text, str))
 
 
 def is_interrupted() -> bool:

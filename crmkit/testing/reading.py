@@ -46,7 +46,7 @@ async def reading_streams(adapter: Any, sample: Fixture) -> dict[str, Any]:
     records: list[Any] = []
     cursor: Any = None
     async for page in pages_of(adapter, sample):
-        records += [*page.records, *page.refused]
+        records += [*page.records, *page.hints, *page.refused]
         cursor = page.cursor if page.cursor is not None else cursor
     return {**written_all(records), **({} if cursor is None else {"cursor": dict(cursor)})}
 

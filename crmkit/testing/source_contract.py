@@ -254,7 +254,7 @@ class SourceContract(AdapterContract):
                 try:
                     await adapter.open()
                     async for page in pages_of(adapter, sample):
-                        count += len(page.records)
+                        count += len(page.records) + len(page.hints)
                 except AdapterError as error:
                     return count, error, self.vendor.asked
             return count, None, self.vendor.asked

@@ -326,6 +326,54 @@ def test_a_hint_that_cannot_be_read_now_stays(stage: Stage) -> None:
     assert stage.play.count(t.hint) == 1
 
 
+def _lists_changes(monkeypatch: pytest.MonkeyPatch, *hints: Any) -> None:
+    """The vendor has a list of changes that names them by id alone."""
+
+    @stream
+    async def changes(self: Vendor, start: Start) -> AsyncIterator[Page]:
+        done = (start.cursor or {}).get("done", 0)
+        if done < len(hints):
+            yield Page(hints=hints[done:], cursor={"done": len(hints)})
+
+    monkeypatch.setattr(Vendor, "changes", changes, raising=False)
+
+
+def test_what_a_page_hints_at_is_kept_with_its_cursor_and_read_by_id(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SEMANTICS 31
+    _lists_changes(monkeypatch, Reread("order", "9"), Reread("order", "9"), Reread("order", "gone"))
+    stage.has("9", NOON - 100 * DAY)
+    stage.error = RetryableError("busy")
+    stage.sync()
+    assert (stage.numbers(), stage.cursor("changes")) == ([], {"done": 3})
+    assert {(row["external_id"], row["tries"]) for row in stage.play.rows(t.hint)} == {("9", 1), ("gone", 1)}
+    stage.error = None
+    stage.sync(now=NOON + MINUTE)
+    assert ["9", "gone"] in stage.asked or ["gone", "9"] in stage.asked
+    assert (stage.numbers(), stage.play.count(t.hint)) == (["9"], 0)
+
+
+def test_a_planned_sync_counts_what_a_page_hints_at_and_keeps_nothing(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _lists_changes(monkeypatch, Reread("order", "9"))
+    stage.has("9", NOON - 100 * DAY)
+    (run,) = asyncio.run(stage.inward.plan_sync(["tea"], now=NOON))
+    assert (run.errors, run.tally.records["order"]["created"]) == ([], 1)
+    assert (stage.numbers(), stage.play.count(t.hint), stage.cursor("changes")) == ([], 0, None)
+
+
+@pytest.mark.parametrize("hint", [order("9"), Ref("order", 9), ("order", "9")])  # type: ignore[arg-type]
+def test_a_page_that_hints_at_what_is_no_id_is_its_authors_to_mend(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, hint: Any
+) -> None:
+    _lists_changes(monkeypatch, hint)
+    (run,) = stage.sync()
+    assert "which is no page of records" in str(run.errors[0])
+    assert stage.cursor("changes") is None
+
+
 @pytest.mark.parametrize("body", [{"id": "8", "half": True}, ["no mapping"], "text"])
 def test_a_body_that_cannot_be_read_is_kept_with_the_reason_and_nothing_of_it_counts(stage: Stage, body: Any) -> None:
     stage.accept(body)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qsl
 
-from crmkit import Call, Ref
+from crmkit import Call, Reread
 
 from .shape import TaobaoMessage
 
@@ -20,28 +20,28 @@ QUANTITY, ROUNDS, CONFIRMED = 200, 20, 200
 DEFAULT = "default"
 
 
-def about(message: TaobaoMessage) -> Iterator[Ref]:
+def about(message: TaobaoMessage) -> Iterator[Reread]:
     """What a message is about: a trade, or a review of one of its child orders; nothing where it is something else."""
     yield from _about(_said(message.content), message.topic)
 
 
-def pushed(call: Call) -> list[Ref]:
+def pushed(call: Call) -> list[Reread]:
     """What a push is about; nothing that is known where it is none of a trade."""
     query = dict(parse_qsl(call.query))
     form = call.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     body = dict(parse_qsl(call.body.decode("utf-8", "replace"))) if form else _said(call.body)
-    found: list[Ref] = []
+    found: list[Reread] = []
     for said in (body, _said(body.get("content")), query):
         found += _about(said, str(body.get("topic") or query.get("topic") or ""))
     return list(dict.fromkeys(found))
 
 
-def _about(said: dict[str, Any], topic: str) -> Iterator[Ref]:
+def _about(said: dict[str, Any], topic: str) -> Iterator[Reread]:
     tid = _number(said, "tid_str", "tid", "biz_order_id")
     if tid is not None:
-        yield Ref("order", tid)
+        yield Reread("order", tid)
     if topic.endswith("TradeRated") and (oid := _number(said, "oid") or tid) is not None:
-        yield Ref("review", oid)
+        yield Reread("review", oid)
 
 
 def _number(said: dict[str, Any], *names: str) -> str | None:

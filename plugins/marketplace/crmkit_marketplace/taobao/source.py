@@ -24,7 +24,6 @@ from crmkit import (
     Refused,
     RefusedError,
     Reply,
-    Reread,
     Source,
     Start,
     Verified,
@@ -136,10 +135,10 @@ class TaobaoSource(Source):
 
     @stream
     async def messages(self, start: Start) -> AsyncIterator[Page]:
-        """What the message service has of this shop; each trade it tells of is read.
+        """What the message service has of this shop: hints at trades, and at reviews.
 
-        Messages are confirmed once what they told of is stored: the cursor, which is stored with it, holds their ids,
-        and the next reading confirms them. What comes again until then tells nothing new.
+        Messages are confirmed once their hints are stored: the cursor, which is stored with them, holds their ids, and
+        the next reading confirms them. What comes again until then hints at nothing new.
         """
         if self.settings.messages is None or start.since is not None:
             return
@@ -160,8 +159,8 @@ class TaobaoSource(Source):
             taken.update((one.id, None) for one in fresh if one.id is not None)
             if not fresh:
                 break
-            refs = dict.fromkeys(ref for one in fresh for ref in hint.about(one))
-            yield page_of(await self._read(refs), cursor={"taken": list(taken)})
+            refs = list(dict.fromkeys(ref for one in fresh for ref in hint.about(one)))
+            yield Page(hints=refs, cursor={"taken": list(taken)})
         if stored and not taken:
             yield Page(cursor={"taken": []})
 
@@ -205,13 +204,10 @@ class TaobaoSource(Source):
 
     async def read(self, refs: Sequence[Ref]) -> AsyncIterator[Page]:
         """Trades with their refunds, and reviews, by number."""
-        yield page_of(await self._read(refs))
-
-    async def _read(self, refs: Iterable[Ref]) -> list[Record | Refused]:
         known = [ref for ref in refs if ref.external_id.isascii() and ref.external_id.isdigit()]
         found = await self.trades.read([ref.external_id for ref in known if ref.kind != "review"])
         rated = [ref.external_id for ref in known if ref.kind == "review"] if self.settings.reviews else []
-        return found + await self.trades.rated(rated)
+        yield page_of(found + await self.trades.rated(rated))
 
     # pushes
 
@@ -226,8 +222,7 @@ class TaobaoSource(Source):
         found = hint.pushed(call)
         if not found:
             raise PayloadError("a push that names no trade", who=self.account.name, operation="read webhook")
-        for ref in found:
-            yield Reread(ref.kind, ref.external_id)
+        yield from found
 
     # what may be said, and what to look after
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx
 
-from crmkit import Account, CrmkitError, Page, Record, Refused
+from crmkit import Account, CrmkitError, Page, Record, Refused, Reread
 from crmkit.adapters import http
 from crmkit.adapters.memory import Memory
 from crmkit_marketplace.taobao import TaobaoSource
@@ -55,6 +55,10 @@ class Read:
     @property
     def records(self) -> list[Record]:
         return [record for page in self.pages for record in page.records]
+
+    @property
+    def hints(self) -> list[Reread]:
+        return [hint for page in self.pages for hint in page.hints]
 
     @property
     def refused(self) -> list[Refused]:
