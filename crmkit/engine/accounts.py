@@ -103,22 +103,36 @@ class Accounts:
             announce_from = given
         return number, announce_from
 
+    def connected_as(self, entry: ShopEntry | Entry) -> ShopEntry | Entry:
+        """The account whose memory an account uses: itself, unless its entry names another."""
+        named = entry.connection if isinstance(entry, Entry) else None
+        return entry if named is None else self.named()[named]
+
     async def recall(self, adapter: Adapter, entry: ShopEntry | Entry, number: int | None, run: Run) -> None:
-        """Give an account's adapter its memory; `number` is None where it was never met."""
-        name = entry.name
+        """Give an account's adapter its memory, or that of the account it shares one with.
+
+        Args:
+            number: the account's own; None where it was never met.
+        """
+        owner = self.connected_as(entry)
+        if owner is not entry:
+            row = await run(accounts.find, owner.name)
+            number = row["id"] if row is not None else None
+        name = owner.name
         locked = await run(inbox.remembered, number) if number is not None else {}
         values = self.vault.unlock(name, locked) if locked else {}
 
         async def keep(news: Mapping[str, Any]) -> None:
             # For good, also where the rest is a plan: what a vendor exchanged a token for is not exchanged twice.
             at = datetime.now(UTC)
-            kept, _ = await self.meet(entry, None, self.store.run, at)
+            kept, _ = await self.meet(owner, None, self.store.run, at)
             await self.store.run(inbox.remember, kept, self.vault.lock(name, news), at)
 
         adapter.memory = Memory(values, keep)
 
     def reminded(self, adapter: Adapter, name: str, tx: Connection) -> None:
         """Give an adapter what it remembers, to look at only."""
+        name = self.connected_as(self.named()[name]).name
         row = accounts.find(tx, name)
         locked = inbox.remembered(tx, row["id"]) if row is not None else {}
         adapter.memory = Memory(self.vault.unlock(name, locked) if locked else {})

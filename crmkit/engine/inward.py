@@ -288,6 +288,10 @@ class Inward:
         if entry is None:
             known = ", ".join(self.accounts.named()) or "none"
             raise ConfigError(f"no account {account!r} is switched on", who="connect", do=f"name one of: {known}")
+        owner = self.accounts.connected_as(entry)
+        if owner is not entry:
+            what = f"{account} uses the connection of {owner.name}"
+            raise ConfigError(what, who="connect", do=f"run crmkit connect {owner.name}")
         adapter = self.accounts.made(entry)
         try:
             if type(adapter).connect is Adapter.connect:

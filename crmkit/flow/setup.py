@@ -27,6 +27,7 @@ class Entry:
         shops: the shops it sends for; empty: all.
         adapter, settings: what it is made of.
         limits: how much may leave by it.
+        connection: the account whose memory it shares; None: it has its own.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Entry:
     settings: Any
     shops: frozenset[str] = frozenset()
     limits: Limits = UNLIMITED
+    connection: str | None = None
 
     @property
     def deduplicates(self) -> bool:

@@ -156,8 +156,35 @@ class Opening:
         if settings is not None:
             price = self._price(entry)
             limits = Limits(entry.core.rate, entry.core.daily, entry.core.budget, price)
-            made = Entry(entry.name, entry.channel, adapter, settings, frozenset(entry.core.shops), limits)
+            shops, connection = frozenset(entry.core.shops), self._connection(entry)
+            made = Entry(entry.name, entry.channel, adapter, settings, shops, limits, connection)
             self.channels.setdefault(entry.channel, []).append(made)
+
+    def _connection(self, entry: configuration.Entry) -> str | None:
+        """The account whose memory an entry shares: one of the same vendor, by the same distribution."""
+        wanted = entry.core.connection
+        if wanted is None:
+            return None
+        kinds = {one.name: (FAMILIES[f"{one.kind}s"], one.core) for one in self.config.accounts if one.core.enabled}
+        every = {one.name: (one.channel, one.core) for one in self.config.entries if one.core.enabled} | kinds
+        every.pop(entry.name, None)
+        at = (*entry.at, "connection")
+        if wanted not in every:
+            self._complain(at, f'no account "{wanted}" is switched on', nearest(wanted, every))
+            return None
+        family, core = every[wanted]
+        brought = {(one.family, one.slug): one.distribution for one in self.plugins.catalogue.every()}
+        ours, theirs = brought.get((entry.channel, entry.core.use)), brought.get((family, core.use))
+        if core.use != entry.core.use or ours != theirs:
+            what = f'"{wanted}" is an account of {core.use} ({theirs}), and this one of {entry.core.use} ({ours})'
+            do = "name one of the same vendor and distribution, or leave it out and connect this one by itself"
+            self._complain(at, what, do)
+            return None
+        of = core.connection if isinstance(core, EntrySection) else None
+        if of is not None:
+            self._complain(at, f'"{wanted}" has no connection of its own', f'write connection = "{of}"')
+            return None
+        return wanted
 
     def _price(self, entry: configuration.Entry) -> Decimal | None:
         """What a segment costs until the vendor says, in the budget's currency."""

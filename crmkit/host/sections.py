@@ -183,6 +183,7 @@ class EntrySection(Section):
     enabled: bool = True
     name: Annotated[str, Field(min_length=1)] | None = None
     shops: list[str] = []
+    connection: str | None = None
     rate: Rate | None = None
     daily: Annotated[int, Field(ge=1, lt=10**9)] | None = None
     budget: SpendingLimit | None = None

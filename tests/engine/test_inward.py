@@ -562,6 +562,34 @@ def test_connecting_fills_the_memory(stage: Stage, monkeypatch: pytest.MonkeyPat
     assert _recall(stage) == {"token": "code True"}
 
 
+def test_a_gateway_may_share_the_memory_of_the_shop_it_writes_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SEMANTICS 32
+    shared = Entry("phone", "sms", Phone, GatewaySettings(), connection="tea")
+    stage.channels["sms"] = [shared]
+
+    async def memory(entry: Any, **news: Any) -> dict[str, Any]:
+        async with stage.inward.accounts.open(entry, stage.play.store.run, NOON) as (adapter, _):
+            await adapter.memory.keep(**news)
+            return dict(adapter.memory)
+
+    assert asyncio.run(memory(shared, session="by the gateway")) == {"session": "by the gateway"}  # the shop is new
+    assert asyncio.run(memory(stage.shops["tea"], refresh="by the shop")) == {
+        "session": "by the gateway",
+        "refresh": "by the shop",
+    }
+    assert asyncio.run(memory(shared, session=None)) == _recall(stage) == {"refresh": "by the shop"}
+    with stage.play.store.read() as tx:
+        tea = accounts.find(tx, "tea")
+        assert tea is not None and {row["account_id"] for row in stage.play.rows(t.memory)} == {tea["id"]}
+        phone = stage.gateway(shared)
+        stage.inward.accounts.reminded(phone, "phone", tx)
+        assert dict(phone.memory) == {"refresh": "by the shop"}
+    with pytest.raises(ConfigError, match="phone uses the connection of tea; run crmkit connect tea"):
+        asyncio.run(stage.inward.connect("phone", None, now=NOON))  # type: ignore[arg-type]
+
+
 # --- a planned sync ---------------------------------------------------------------------------------------------------
 
 

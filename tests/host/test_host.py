@@ -427,3 +427,49 @@ def test_templates_and_gateways_of_approved_texts_are_held_against_each_other(
     assert [text for text in told if "the gateway second sends approved texts only, and cannot send none" in text]
     assert len(told) == 4, told
     assert {one.name for one in host.gateway(host.channels["sms"][1]).wordings if one.form} == {"both", "unsigned"}
+
+
+# --- one connection for two accounts ----------------------------------------------------------------------------------
+
+
+def _sharing(connection: str, use: str = "post", more: str = "") -> str:
+    return f"""
+[[channels.email]]
+use = "post"
+name = "first"
+[[channels.email]]
+use = "{use}"
+name = "second"
+connection = "{connection}"
+{more}
+"""
+
+
+def test_an_entry_may_use_the_connection_of_an_account_of_its_vendor(shelf: Shelf, write: Write) -> None:
+    host = Host.open(write(_sharing("first")), plugins=shelf.plugins)
+    assert host.problems == []
+    assert [entry.connection for entry in host.channels["email"]] == [None, "first"]
+
+
+@pytest.mark.parametrize(
+    ("text", "told_of"),
+    [
+        (_sharing("frist"), 'no account "frist" is switched on; did you mean "first"?'),
+        (_sharing("second"), 'no account "second" is switched on'),
+        (
+            _sharing("stall", more='[shops.stall]\nuse = "fake"'),
+            '"stall" is an account of fake (), and this one of post',
+        ),
+        (
+            _sharing("first", more='[[channels.email]]\nuse = "post"\nname = "third"\nconnection = "second"'),
+            '"second" has no connection of its own; write connection = "first"',
+        ),
+    ],
+    ids=["unknown", "itself", "of another vendor", "borrowed"],
+)
+def test_a_connection_that_cannot_be_shared_is_refused_at_its_line(
+    shelf: Shelf, write: Write, text: str, told_of: str
+) -> None:
+    (line,) = told(write(text), shelf)
+    assert ".connection: " in line
+    assert told_of in line
