@@ -180,13 +180,13 @@ class TencentGateway(Gateway):
         return said if is_shared or len(several) == 1 else None
 
     def _each(self, several: Sequence[Message], response: httpx.Response) -> list[bundle.Came]:
-        """What came of each number; one that is not spoken of is in doubt."""
+        """What came of each number; only one that is not spoken of is in doubt."""
         try:
-            statuses = Answer[TencentSent].model_validate_json(response.content).response.statuses
+            statuses = list(Answer[TencentSent].model_validate_json(response.content).response.statuses())
         except ValueError:
             what = f"an answer that cannot be read (HTTP {response.status_code})"
             raise self.error(DoubtError, "deliver", what) from None
-        by_number = {mainland.address(status.number).value: status for status in statuses}
+        by_number = {mainland.address(status.number).value: status for status in statuses if status.number}
         if len(several) == len(statuses) == 1:
             by_number[several[0].address] = statuses[0]
         found: list[bundle.Came] = []

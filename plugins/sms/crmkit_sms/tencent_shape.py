@@ -4,6 +4,7 @@ Vendor documentation: https://cloud.tencent.com/document/api/382/52078
 """
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any, Generic, TypeVar
 
 import httpx
@@ -13,6 +14,8 @@ T = TypeVar("T")
 
 
 def _word(value: Any) -> Any:
+    if value is None:
+        return ""
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
@@ -20,6 +23,7 @@ def _words(value: Any) -> str:
     return value if isinstance(value, str) else ""
 
 
+#: Numbers are written as text at times, and what is missing as null.
 Word = Annotated[str, BeforeValidator(_word)]
 Words = Annotated[str, BeforeValidator(_words)]
 
@@ -57,7 +61,15 @@ class TencentStatus(BaseModel):
 class TencentSent(BaseModel):
     """What became of a call: a status for each number."""
 
-    statuses: list[TencentStatus] = Field(alias="SendStatusSet")
+    said: list[Any] = Field(alias="SendStatusSet")
+
+    def statuses(self) -> Iterator[TencentStatus]:
+        """Those that can be read; one that cannot takes nothing from the others."""
+        for one in self.said:
+            try:
+                yield TencentStatus.model_validate(one)
+            except ValueError:
+                continue
 
 
 class TencentReport(BaseModel):

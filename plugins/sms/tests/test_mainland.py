@@ -140,6 +140,33 @@ async def test_what_says_neither_yes_nor_no_is_in_doubt(make, message, kind, doc
     assert isinstance(await came(make, kind, document, message(form=FORM)), DoubtError)
 
 
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"Code": "Ok", "PhoneNumber": "", "SerialNo": "2"},
+        {"Code": "Ok", "PhoneNumber": None, "SerialNo": "2"},
+        {"Code": "Ok", "SerialNo": "2"},
+        {"Code": None, "PhoneNumber": "+8613800138002"},
+        {"Code": "Ok", "PhoneNumber": {"number": 2}},
+        None,
+    ],
+)
+async def test_only_who_is_not_spoken_of_is_in_doubt(make, message, status) -> None:
+    accepted = {"Code": "Ok", "PhoneNumber": "+8613800138001", "SerialNo": "1"}
+    refused = {"Code": "FailedOperation.ContainSensitiveWord", "PhoneNumber": "+8613800138003", "SerialNo": None}
+    gateway = make(TencentGateway, SETTINGS[TencentGateway])
+    answer = httpx.Response(200, json={"Response": {"SendStatusSet": [accepted, status, refused]}})
+    gateway.http = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: answer))
+    found: dict[str, Receipt] = {}
+    with pytest.raises(DoubtError, match="does not speak of this number"):
+        async for one in gateway.deliver_many([message(n, address=f"+861380013800{n}", form=FORM) for n in (1, 2, 3)]):
+            found[one.message.address] = one
+    assert {number: (one.outcome, one.vendor_id) for number, one in found.items()} == {
+        "+8613800138001": ("accepted", "1"),
+        "+8613800138003": ("rejected", None),
+    }
+
+
 # what goes in one call
 
 
