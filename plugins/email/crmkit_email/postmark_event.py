@@ -90,7 +90,9 @@ def _said(kind: str, body: bytes, settings: PostmarkSettings, account: Account) 
         if key is not None:
             yield _receipt(delivery, key, "delivered", delivery.delivered_at, f"delivery:{delivery.message_id}")
     elif kind in {"Bounce", "SpamComplaint"}:
-        yield from _bounced(PostmarkBounce.model_validate_json(body), account)
+        bounce = PostmarkBounce.model_validate_json(body)
+        yield from _asked_for(bounce, settings)
+        yield from _bounced(bounce, account)
     elif kind == "SubscriptionChange":
         change = PostmarkChange.model_validate_json(body)
         if change.is_suppressed:
@@ -100,12 +102,20 @@ def _said(kind: str, body: bytes, settings: PostmarkSettings, account: Account) 
             yield _wish(change.recipient, "granted", "subscribed again", change.changed_at, purpose)
 
 
+def _asked_for(bounce: PostmarkBounce, settings: PostmarkSettings) -> Iterator[ConsentRecord]:
+    """What somebody wants who complained of a mail, or answered it with the request to get no more, or to get more."""
+    at, email, purpose = bounce.bounced_at, bounce.email, settings.purpose(bounce.stream)
+    if "SpamComplaint" in {bounce.kind, bounce.type}:
+        yield _wish(email, "withdrawn", "spam complaint", at, "marketing")
+    elif bounce.type == "Unsubscribe":
+        yield _wish(email, "withdrawn", "asked to be unsubscribed", at, purpose or "marketing")
+    elif bounce.type == "Subscribe" and purpose is not None:
+        yield _wish(email, "granted", "asked to be subscribed", at, purpose)
+
+
 def _bounced(bounce: PostmarkBounce, account: Account) -> Iterator[Record]:
     at, email = bounce.bounced_at, bounce.email
-    if bounce.kind == "SpamComplaint" or bounce.type == "SpamComplaint":
-        yield _wish(email, "withdrawn", "spam complaint", at, "marketing")
-        return
-    if bounce.type not in BOUNCES:
+    if bounce.kind == "SpamComplaint" or bounce.type not in BOUNCES:
         return
     state, reason = BOUNCES[bounce.type]
     if bounce.type == "SoftBounce":
