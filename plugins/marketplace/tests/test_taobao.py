@@ -156,7 +156,7 @@ def test_a_push_of_something_else_is_kept_and_named() -> None:
     [
         (Error(25), AuthError, "signs wrongly (code 25); check app_key, app_secret"),
         (Error(27, "invalid-sessionkey"), AuthError, "ended (code 27 invalid-sessionkey); run crmkit connect flagship"),
-        (Error(31), RetryableError, "set the clock of this machine"),
+        (Error(31), AuthError, "set the clock of this machine"),
         (Error(11, "isv.permission-api-package-limit"), RefusedError, "apply for its permission package"),
         (Error(15, "isp.remote-service-error"), RetryableError, "is not available (code 15 isp.remote-service-error)"),
         (Error(10), RetryableError, "is not available (code 10)"),

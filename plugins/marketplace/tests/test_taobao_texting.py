@@ -4,18 +4,18 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crmkit import AuthError, FormSpec, Wording
+from crmkit import AuthError, FormSpec, Reason, Wording
 from crmkit.core.message import MessageRow
 from crmkit.engine.local import Local
 from crmkit.host.host import Host
 from crmkit.store import tables as t
-from crmkit_marketplace.taobao.reason import OURS, REASONS, reason_of
+from crmkit_marketplace.taobao.reason import MONTH_LIMIT, OURS, REASONS, lasts, name_of, reason_of
 from plugins.marketplace.tests.taobao.desk import gateway
 from plugins.marketplace.tests.taobao.fake import DAY, HOUR, MINUTE, Error, FakePlatform, written
 
@@ -75,7 +75,26 @@ async def test_the_doctor_tells_what_is_not_approved_and_what_nothing_fills() ->
 def test_every_reason_is_found_however_its_code_is_written() -> None:
     for name, reason in REASONS.items():
         assert reason_of(f"isv.{name}") is reason_of(f"isv.{name.lower().replace('_', '-')}") is reason
-    assert not set(REASONS) & OURS
+    assert not set(REASONS) & set(OURS)
+
+
+def test_the_services_codes_mean_what_they_mean_to_the_same_vendors_own_gateway() -> None:
+    ours = {"isv.BLACK_LIST", "isv.oaid-not-match", "isv.oaid-invalid"}
+    assert {reason_of(code) for code in ours} == {Reason.BLOCKED, Reason.OTHER, Reason.BAD_ADDRESS}
+    assert reason_of("isv.SMS_TEMPLATE_ILLEGAL") is Reason.VENDOR_POLICY
+    assert reason_of("isv.MOBILE_IN_BLACK") is reason_of("isv.CUSTOMER_REFUSED") is Reason.OPTED_OUT
+
+
+async def test_who_may_not_ask_is_not_told_that_nothing_is_known() -> None:
+    platform = FakePlatform()
+    texts = gateway(platform)
+    texts.wordings = [wording(), wording(code="SMS_2")]
+    platform.signs = {"茶铺": {"sign_status": 1}}
+    platform.forbidden = {"taobao.jst.sms.template.query"}
+    [said] = await texts.check()
+    assert "texts check templates: the application may not use this (code 11" in said and "known" not in said
+    platform.forbidden = {"taobao.jst.sms.signname.query", "taobao.jst.sms.template.query"}
+    assert len(list(await texts.check())) == 2
 
 
 async def test_a_gateway_nobody_connected_pauses_and_sends_nothing() -> None:
@@ -226,33 +245,105 @@ async def reached(place: Place) -> Any:
     return json.loads(out)
 
 
-async def test_an_order_without_a_token_and_a_token_that_ended_are_told_why(place: Place) -> None:
-    platform = place.platform
-    bought(platform, 7)
-    bought(platform, 8, oaid="")
+async def test_an_order_without_a_token_says_so(place: Place) -> None:
+    bought(place.platform, 8, oaid="")
     assert await place.go() == []
-    platform.trades[7]["oaid"] = "OAID-other"  # the receiver moved after it was read
-    platform.ship(8)
+    place.platform.ship(8)
     assert await place.go() == []
     assert [(state, reason) for state, reason, _ in place.messages] == [("suppressed", "no-address")]
+
+
+async def test_a_receiver_who_moved_is_texted_by_the_fresh_token(place: Place) -> None:
+    platform = place.platform
+    bought(platform, 7)
+    assert await place.go() == []
+    platform.trades[7]["oaid"] = "OAID-other"  # the receiver moved after it was read
     platform.ship(7)
     assert await place.go() == []
     assert platform.sent[-1]["oaid"] == "OAID-other"
 
 
-async def test_a_message_lost_on_its_way_stays_in_doubt_and_is_not_sent_twice(place: Place) -> None:
+async def shipped(place: Place, trouble: Error | None, number: int = 7) -> None:
+    """An order of which a text is due, to which the platform says that; None lets it pass."""
     platform = place.platform
-    bought(platform, 7)
+    bought(platform, number)
     assert await place.go() == []
-    platform.ship(7)
+    platform.ship(number)
     platform.now += 5 * MINUTE
     await place.engine.sync(now=platform.now)
-    platform.troubles = [Error(15, "isp.remote-service-timeout")]
+    platform.troubles = [trouble]
     await place.engine.dispatch(now=platform.now)
+
+
+@pytest.mark.parametrize(
+    ("code", "comes_to", "is_suppressed"),
+    [
+        ("isv.oaid-invalid", ("bounced", "bad-address"), True),
+        ("isv.oaid-not-match", ("failed", "other"), False),
+        ("isv.SMS_TEMPLATE_ILLEGAL", ("failed", "vendor-policy"), False),
+        ("isv.MOBILE_IN_BLACK", ("failed", "opted-out"), False),
+    ],
+)
+async def test_a_token_that_ended_is_given_up_and_one_of_another_order_is_not(
+    place: Place, code: str, comes_to: tuple[str, str], is_suppressed: bool
+) -> None:
+    await shipped(place, Error(15, code))
+    assert [(state, reason) for state, reason, _ in place.messages] == [comes_to]
+    with place.store.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM suppression").scalar() == int(is_suppressed)
+
+
+async def test_when_the_money_is_used_up_texts_wait_until_somebody_resumes(place: Place) -> None:
+    await shipped(place, Error(15, "isv.AMOUNT_NOT_ENOUGH"))
+    bought(place.platform, 8)
+    place.platform.ship(8)
+    for _ in range(12):
+        await place.go(HOUR)
+    assert [state for state, _, _ in place.messages] == ["queued", "queued"]
+    assert place.platform.methods["jst.sms.oaid.message.send"] == 1
+    code, text = await crmkit(place.folder, "resume", "gateway", "taobao")
+    assert code == 0, text
+    await place.engine.dispatch(now=place.platform.now)
+    assert [state for state, _, _ in place.messages] == ["sent", "sent"]
+
+
+@pytest.mark.parametrize(
+    ("code", "waits", "then"), [("isv.DAY_LIMIT_CONTROL", 11, "sent"), ("isv.MONTH_LIMIT_CONTROL", 23, "queued")]
+)
+async def test_a_limit_of_the_account_costs_no_text(place: Place, code: str, waits: int, then: str) -> None:
+    """It is noon in China. What has to wait for the next month is asked about each day."""
+    await shipped(place, Error(15, code))
+    for _ in range(waits):
+        place.platform.now += HOUR
+        await place.engine.dispatch(now=place.platform.now)
+    assert place.platform.methods["jst.sms.oaid.message.send"] == 1
+    assert [(state, reason) for state, reason, _ in place.messages] == [("queued", "retry")]
+    place.platform.troubles = [] if then == "sent" else [Error(15, code)]
+    place.platform.now += 2 * HOUR
+    await place.engine.dispatch(now=place.platform.now)
+    assert place.platform.methods["jst.sms.oaid.message.send"] == 2
+    assert [state for state, _, _ in place.messages] == [then]
+
+
+@pytest.mark.parametrize(
+    ("code", "wait"),
+    [
+        ("isv.DAY_LIMIT_CONTROL", timedelta(hours=8, minutes=30)),
+        ("isv.MONTH_LIMIT_CONTROL", timedelta(days=29, hours=8, minutes=30)),
+    ],
+)
+def test_a_limit_lasts_to_the_end_of_its_day_or_month_in_china(code: str, wait: timedelta) -> None:
+    now = datetime(2026, 11, 1, 7, 30, tzinfo=UTC)
+    assert lasts(name_of(code), now) == wait
+    assert now + lasts(MONTH_LIMIT, now) == datetime(2026, 11, 30, 16, tzinfo=UTC)
+
+
+async def test_a_message_lost_on_its_way_stays_in_doubt_and_is_not_sent_twice(place: Place) -> None:
+    await shipped(place, Error(15, "isp.remote-service-timeout"))
     for _ in range(3):
         await place.go(HOUR)
     assert [state for state, _, _ in place.messages] == ["in-doubt"]
-    assert platform.methods["jst.sms.oaid.message.send"] == 1
+    assert place.platform.methods["jst.sms.oaid.message.send"] == 1
 
 
 async def test_when_the_authorization_ends_messages_wait_for_it(place: Place) -> None:

@@ -58,7 +58,7 @@ def fault(who: str, operation: str, response: httpx.Response, *, sends: bool) ->
         return AuthError(f"the application is not known or signs wrongly {what}", do="check app_key, app_secret", **at)
     if code in CLOCK:
         do = "set the clock of this machine: the platform takes ten minutes of difference"
-        return RetryableError(f"the request's time is not the platform's {what}", do=do, **at)
+        return AuthError(f"the request's time is not the platform's {what}", do=do, **at)
     if code in PERMISSION or "permission" in sub:
         do = "apply for its permission package in the console of the open platform, and connect the shop again"
         if sends:
@@ -90,7 +90,17 @@ def sub_words(error: RefusedError) -> str:
 
 def is_missing(error: RefusedError) -> bool:
     """Whether there is no such thing."""
-    return bool(re.search(r"not-?exist|not-?found|isnot-exist", sub_code(error).lower().replace("_", "-")))
+    return says_missing(sub_code(error))
+
+
+def says_missing(code: str) -> bool:
+    """Whether a code says there is no such thing."""
+    return bool(re.search(r"not-?exist|not-?found|isnot-exist", code.lower().replace("_", "-")))
+
+
+def word(value: Any) -> str:
+    """A code as it may be shown; "" where it is none."""
+    return value if isinstance(value, str) and _WORD.fullmatch(value) else ""
 
 
 def _refused(what: str, do: str, told: dict[str, Any], at: dict[str, Any]) -> RefusedError:
@@ -102,7 +112,6 @@ def _told(response: httpx.Response) -> dict[str, Any] | None:
     try:
         said = json.loads(response.content)["error_response"]
         words = {name: str(said.get(name) or "")[:500] for name in ("msg", "sub_code", "sub_msg")}
-        sub = words["sub_code"] if _WORD.fullmatch(words["sub_code"]) else ""
-        return {"code": int(said["code"]), **words, "sub_code": sub}
+        return {"code": int(said["code"]), **words, "sub_code": word(words["sub_code"])}
     except (ValueError, KeyError, TypeError, AttributeError):
         return None

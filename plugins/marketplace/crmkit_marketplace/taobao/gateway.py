@@ -7,8 +7,8 @@ was lost on its way stays in doubt, and one that was taken stays `sent`.
 
 import json
 import re
-from collections.abc import Iterable, Iterator
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -23,19 +23,18 @@ from crmkit import (
     Message,
     Receipt,
     RefusedError,
+    RetryableError,
     UnsupportedError,
     Wording,
     hookimpl,
 )
 
 from .api import Top
-from .fault import sub_code
-from .reason import NOT_NOW, OURS, name_of, reason_of
+from .fault import is_missing, says_missing, sub_code, sub_words, word
+from .reason import DAY_LIMIT, MONTH_LIMIT, OURS, RECIPIENT_LIMIT, lasts, name_of, reason_of, wait_of
 from .settings import TaobaoSmsSettings
 
 SEND = "taobao.jst.sms.oaid.message.send"
-#: What was sent too often is tried again after this.
-LIMITED = timedelta(hours=1)
 #: The states of a text or a signature, and the type of a text for advertising.
 PENDING, APPROVED, ADVERTISING = 0, 1, 2
 _PLACE = re.compile(r"\$\{\s*(\w+)\s*\}")
@@ -85,8 +84,9 @@ class TaobaoGateway(Gateway):
 
         Raises:
             UnsupportedError: it is about no order, or has no approved text.
-            RetryableError, DoubtError: as `call` says; a service that failed may have taken it.
-            AuthError: the seller's authorization ended, or the account may not send.
+            RetryableError: as `call` says, or a limit of the account is reached.
+            DoubtError: as `call` says; a service that failed may have taken it.
+            AuthError: the seller's authorization ended, the account may not send, or its money is used up.
         """
         form = message.form
         sign = (form.sign_name if form else None) or self.settings.sign_name
@@ -119,15 +119,17 @@ class TaobaoGateway(Gateway):
         """What a refusal comes to. Its words may quote what was sent, so its code is what is told."""
         said = sub_code(error)
         detail = said or error.what
-        if name_of(said) in NOT_NOW:
-            return message.deferred(detail, LIMITED)
-        if name_of(said) in OURS:
-            raise AuthError(
-                f"text messages are not switched on for this account ({detail})",
-                who=self.account.name,
-                operation="deliver",
-                do="look after its text messages in the console of Ju Shi Ta",
-            ) from error
+        name = name_of(said)
+        if name == RECIPIENT_LIMIT:
+            return message.deferred(detail, wait_of(sub_words(error)))
+        if name in {DAY_LIMIT, MONTH_LIMIT}:
+            what = f"the limit of this {'day' if name == DAY_LIMIT else 'month'} is reached ({detail})"
+            do = "it is set in the console of Ju Shi Ta"
+            wait = lasts(name, message.leaves_at or self.now())
+            raise self.error(RetryableError, "deliver", what, do, retry_after=wait) from error
+        if name in OURS:
+            do = f"{OURS[name]} in the console of Ju Shi Ta, then `crmkit resume gateway {self.account.name}`"
+            raise self.error(AuthError, "deliver", f"refused ({detail})", do) from error
         return message.rejected(reason_of(said), detail)
 
     # what to look after
@@ -147,17 +149,21 @@ class TaobaoGateway(Gateway):
     async def check(self) -> Iterable[str]:
         """The token, and whether texts and signatures are approved."""
         try:
-            problems = self.top.problems(await self.top.now())
-            signs = {form.sign_name for one in self.wordings if (form := one.form) and form.sign_name}
-            signs |= {self.settings.sign_name} if self.settings.sign_name else set()
-            for sign in sorted(signs):
-                problems += await self._sign_problems(sign)
-            for wording in self.wordings:
-                if wording.form is not None and wording.form.template_id:
-                    problems += await self._text_problems(wording, wording.form.template_id)
+            found = dict.fromkeys(self.top.problems(await self.top.now()))
         except AdapterError as error:
             return [str(error)]
-        return problems
+        signs = {form.sign_name for one in self.wordings if (form := one.form) and form.sign_name}
+        signs |= {self.settings.sign_name} if self.settings.sign_name else set()
+        asked: list[Callable[[], Awaitable[list[str]]]] = [partial(self._sign_problems, sign) for sign in sorted(signs)]
+        for wording in self.wordings:
+            if wording.form is not None and wording.form.template_id:
+                asked.append(partial(self._text_problems, wording, wording.form.template_id))
+        for one in asked:
+            try:
+                found |= dict.fromkeys(await one())
+            except AdapterError as error:
+                found[str(error)] = None  # once, though it is so of all
+        return list(found)
 
     async def _sign_problems(self, sign: str) -> list[str]:
         found = await self._state("signname", "query_sms_sign_request", {"sign_name": sign})
@@ -179,13 +185,21 @@ class TaobaoGateway(Gateway):
         return problems
 
     async def _state(self, what: str, name: str, asked: dict[str, Any]) -> dict[str, Any]:
-        """What the platform says of a text or a signature; {} if it does not know it."""
+        """What the platform says of a text or a signature; {} if it does not know it.
+
+        Raises:
+            AdapterError: it does not say.
+        """
+        operation, params = f"check {what}s", {name: asked}
         try:
-            params: dict[str, Any] = {name: asked}
-            answer = await self.top.ask(f"check {what}s", f"taobao.jst.sms.{what}.query", **params)
-        except RefusedError:
+            answer = await self.top.ask(operation, f"taobao.jst.sms.{what}.query", **params)
+        except RefusedError as error:
+            if not is_missing(error):
+                raise
             return {}
-        found = answer.get("module")
+        found, code = answer.get("module"), word(answer.get("r_code"))
+        if not found and code and not says_missing(code):
+            raise self.error(RefusedError, operation, f"refused ({code})")
         return found if isinstance(found, dict) else {}
 
 
