@@ -32,14 +32,15 @@ test: install  ## style, types, rooms and tests, with the time each part takes
 	@$(call part,ruff format,$(BIN)/ruff format --quiet --check .)
 	@$(call part,mypy --strict,$(BIN)/mypy --no-error-summary)
 	@$(call part,import contracts,$(BIN)/lint-imports --no-logo --no-cache)
-	@$(call part,pytest,$(BIN)/python -m pytest -q -m "not bench and not wheels and not e2e and not fuzz" --durations=10 $(ARGS))
+	@$(call part,pytest,$(BIN)/python -m pytest -q -m "not bench and not wheels and not e2e and not fuzz and not docs" --durations=10 $(ARGS))
 
 rules: install  ## the rules behind the promises, each with the tests that show it
 	@$(BIN)/python tests/rules.py
 
-docs: install  ## the pages as a site in build/docs; a link that leads nowhere fails
+docs: install  ## the pages as a site in build/docs, a link that leads nowhere fails; the tutorials followed command by command
 	@$(BIN)/python docs/reference.py --check
-	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict $(ARGS)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+	@$(BIN)/python -m pytest tests/docs -q -m docs $(ARGS)
 
 e2e: install  ## pages in a real browser (apt-get install chromium); gateways against vendors' own API documents, from npm
 	@$(BIN)/python -m pytest tests/e2e -q -n 0 -m e2e $(ARGS)

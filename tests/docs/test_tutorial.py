@@ -8,7 +8,9 @@ import pytest
 
 from tests.docs.snippet import DOCS, fences, play, stop
 
-PAGES = ["../README.md", "tutorial.md", *sorted(f"tutorial/{path.name}" for path in DOCS.glob("tutorial/*.md"))]
+#: Those of plugin authors take a minute each: they run with `make docs`.
+LONG = [pytest.param(f"tutorial/{path.name}", marks=pytest.mark.docs) for path in sorted(DOCS.glob("tutorial/*.md"))]
+PAGES = ["../README.md", "tutorial.md", *LONG]
 
 
 @pytest.fixture
