@@ -71,7 +71,7 @@ class Gateway(Adapter):
             RetryableError: nothing left, or the vendor said "not now".
             AuthError: the credentials were refused; the account pauses.
             RefusedError: the vendor said no; `message.rejected` says why, where that is known.
-            UnsupportedError: this vendor cannot express the message.
+            UnsupportedError: this vendor cannot express the message; one of a batch is `message.unsupported`.
             DoubtError: it left and no verdict came back; so is every other error taken, an answer that cannot be read
                 among them.
         """

@@ -299,13 +299,13 @@ class ReceiptRow(SQLModel, table=True):
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """What came of one try, as a gateway says it: accepted by the vendor, refused for a reason, or not now.
+    """What came of one try, as a gateway says it: accepted by the vendor, refused for a reason, not now, or not sent.
 
     `batch_id` is what the vendor names where it numbers calls, not messages: receipts name it and the recipient.
     """
 
     message: "Message"
-    outcome: Literal["accepted", "rejected", "deferred"]
+    outcome: Literal["accepted", "rejected", "deferred", "unsupported"]
     vendor_id: str | None = None
     reason: Reason | None = None
     detail: str | None = None
@@ -369,3 +369,7 @@ class Message:
     def deferred(self, detail: str, retry_after: timedelta | None = None) -> Receipt:
         """The vendor said "not now", and did not take it."""
         return Receipt(self, "deferred", reason=Reason.RETRY, detail=detail, retry_after=retry_after)
+
+    def unsupported(self, detail: str) -> Receipt:
+        """This gateway cannot express it, and sent nothing: an `UnsupportedError` for one message of a batch."""
+        return Receipt(self, "unsupported", reason=Reason.UNSUPPORTED, detail=detail)

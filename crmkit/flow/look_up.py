@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.columns import storable
 from crmkit.core.duration import backoff
-from crmkit.core.errors import AdapterError, AuthError, DoubtError, RetryableError
+from crmkit.core.errors import AdapterError, AuthError, DoubtError, PluginError, RetryableError
 from crmkit.core.message import Reason, Receipt, State
 from crmkit.core.quota import Limits, Quota, Share, money
 from crmkit.flow import callback, form, pause
@@ -99,7 +99,11 @@ async def _ask(gateway: Gateway, row: Mapping[str, Any], setup: Setup, now: date
         return error  # nobody cancelled us: it is the plugin's own
     except (Exception, SystemExit) as error:  # a plugin's code: what it breaks is this answer only
         return error if not isinstance(error, RetryableError) else checked(error, gateway.account.name)
-    return None if said is None else checked(said, gateway.account.name)
+    found: Receipt | BaseException | None = None if said is None else checked(said, gateway.account.name)
+    if isinstance(found, Receipt) and found.outcome == "unsupported":
+        what = "it says of what may have been sent that it cannot be expressed"
+        return PluginError(what, who=gateway.account.name, operation="look up", do="return what the vendor says of it")
+    return found
 
 
 def _begin(tx: Connection, setup: Setup, name: str, claim_id: str, now: datetime) -> list[Mapping[str, Any]]:

@@ -72,9 +72,7 @@ def verdict_of(
     if isinstance(outcome, AuthError):
         return Ruling(State.QUEUED, Reason.RETRY, text, counts=False)
     if isinstance(outcome, UnsupportedError):
-        if has_next:
-            return Ruling(State.QUEUED, Reason.RETRY, text, strikes=True)
-        return Ruling(State.FAILED, Reason.UNSUPPORTED, text)
+        return _unsupported(text, has_next)
     if isinstance(outcome, RefusedError):
         return Ruling(State.FAILED, Reason.OTHER, text)
     if deduplicates and tries < TRIES:
@@ -87,10 +85,18 @@ def _of_receipt(receipt: Receipt, tries: int, has_next: bool) -> Ruling:
         return Ruling(State.SENT, None, receipt.detail, "accepted")
     if receipt.outcome == "deferred":
         return _not_now(tries, receipt.detail, "deferred", receipt.retry_after)
+    if receipt.outcome == "unsupported":
+        return _unsupported(receipt.detail, has_next)
     reason = receipt.reason or Reason.OTHER
     if reason in OWN_REFUSALS and has_next:
         return Ruling(State.QUEUED, Reason.RETRY, receipt.detail, "rejected", strikes=True)
     return Ruling(State.BOUNCED if reason in BOUNCES else State.FAILED, reason, receipt.detail, "rejected")
+
+
+def _unsupported(detail: str | None, has_next: bool) -> Ruling:
+    if has_next:
+        return Ruling(State.QUEUED, Reason.RETRY, detail, strikes=True)
+    return Ruling(State.FAILED, Reason.UNSUPPORTED, detail)
 
 
 def _not_now(tries: int, detail: str | None, outcome: str, wait: timedelta | None = None) -> Ruling:
@@ -123,7 +129,7 @@ def checked(outcome: Any, who: str) -> Any:
         outcome.retry_after = _wait(outcome.retry_after)
     if isinstance(outcome, BaseException):
         return outcome
-    if not isinstance(outcome, Receipt) or outcome.outcome not in {"accepted", "rejected", "deferred"}:
+    if not isinstance(outcome, Receipt) or outcome.outcome not in {"accepted", "rejected", "deferred", "unsupported"}:
         what = f"answered with {type(outcome).__name__}, which is no receipt"
         return PluginError(what, who=who, operation="deliver", do="return message.accepted(...) or its kin")
     return replace(
@@ -159,6 +165,8 @@ def _wait(asked: Any) -> timedelta | None:
 
 def speaks(outcome: Any) -> bool | None:
     """Whether a gateway's vendor answered (True), or the try came to nothing (False); None says nothing about it."""
+    if isinstance(outcome, Receipt) and outcome.outcome == "unsupported":
+        return None
     if isinstance(outcome, Receipt | RefusedError):
         return True
     if isinstance(outcome, AuthError | UnsupportedError | CancelledError):

@@ -13,7 +13,7 @@ from crmkit.flow.claim import trip
 from crmkit.flow.verdict import TRIES
 from crmkit.store import tables as t
 from tests.play import DAY, HOUR, NOON, Play, entry
-from tests.scripted import Deduplicating, Scripted, accept, queue, send
+from tests.scripted import Batched, Deduplicating, Scripted, accept, queue, send
 
 DOWN = RetryableError("connection refused")
 
@@ -139,6 +139,17 @@ async def test_what_one_cannot_express_goes_by_the_next(play: Play) -> None:
     await send(play, Scripted(accept), name="spare")
     assert states(play) == {("sent", "spare"): 1}
     assert [row["gateway"] for row in play.rows(t.attempt)] == ["mail", "spare"]
+
+
+async def test_of_a_batch_only_what_one_cannot_express_goes_by_the_next(play: Play) -> None:
+    chained(play, 3, mail=Batched)
+    gateway = Batched(accept, lambda m: m.unsupported("no pictures"), accept)
+    await send(play, gateway)
+    assert (len(gateway.asked), states(play)) == (3, {("sent", "mail"): 2, ("queued", "spare"): 1})
+    assert play.one(t.message, state="queued")["gateways"] == ["spare"]
+    await send(play, Scripted(lambda m: m.unsupported("no pictures")), name="spare")
+    row = play.one(t.message, gateway="spare")
+    assert (row["state"], row["reason"], row["detail"]) == ("failed", "unsupported", "no pictures")
 
 
 async def test_what_the_recipient_is_to_blame_for_goes_nowhere_else(play: Play) -> None:

@@ -83,9 +83,16 @@ async def test_what_the_vendor_surely_does_not_have_is_sent_again_under_the_same
 
 
 @pytest.mark.parametrize(
-    "error", [DoubtError("timeout"), RetryableError("no route"), ZeroDivisionError(), TimeoutError()]
+    "error",
+    [
+        DoubtError("timeout"),
+        RetryableError("no route"),
+        ZeroDivisionError(),
+        TimeoutError(),
+        lambda m: m.unsupported("no answer to what became of it"),
+    ],
 )
-async def test_an_answer_that_does_not_come_leaves_doubt_and_is_asked_for_later(play: Play, error: Exception) -> None:
+async def test_an_answer_that_does_not_come_leaves_doubt_and_is_asked_for_later(play: Play, error: Any) -> None:
     # SEMANTICS 24
     await doubted(play)
     gateway = Telling(answers=[error])

@@ -39,6 +39,7 @@ TABLE: list[tuple[Any, str, str | None, str, bool, bool, bool | None]] = [
     (RetryableError("429", retry_after=HOUR), "queued", "retry", "refused", False, False, True),
     (AuthError("401"), "queued", "retry", "refused", False, False, None),
     (UnsupportedError("no html"), "queued", "retry", "refused", True, True, None),
+    (MESSAGE.unsupported("no html"), "queued", "retry", "refused", True, True, None),
     (RefusedError("422"), "failed", "other", "refused", True, False, True),
     (PayloadError("not JSON"), "in-doubt", "no-verdict", "in-doubt", True, False, False),
     (DoubtError("timeout"), "in-doubt", "no-verdict", "in-doubt", True, False, False),
@@ -65,8 +66,9 @@ def test_a_refusal_of_the_last_gateways_own_ends_the_message(reason: str) -> Non
     assert (ruling.state, ruling.reason) == ("failed", reason)
 
 
-def test_what_the_last_gateway_cannot_express_fails() -> None:
-    ruling = verdict_of(UnsupportedError("no html"), tries=1, deduplicates=False)
+@pytest.mark.parametrize("outcome", [UnsupportedError("no html"), MESSAGE.unsupported("no html")])
+def test_what_the_last_gateway_cannot_express_fails(outcome: Any) -> None:
+    ruling = verdict_of(outcome, tries=1, deduplicates=False)
     assert (ruling.state, ruling.reason) == ("failed", "unsupported")
 
 

@@ -9,7 +9,7 @@ Its webhooks are not signed, so their address ends in a secret.
 
 import math
 import time
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -32,7 +32,6 @@ from crmkit import (
     RefusedError,
     RetryableError,
     SecretPath,
-    UnsupportedError,
     hookimpl,
     window,
 )
@@ -101,21 +100,12 @@ class PostmarkGateway(Gateway):
 
     # out
 
-    def batch_key(self, message: Message) -> Hashable:
-        """All go together but those Postmark cannot be told."""
-        try:
-            recipient = parse_address(message.address)
-        except ValueError:
-            return None
-        return None if cannot_be_told(message, recipient) is None else ("alone", message.key)
-
     async def deliver_many(self, messages: Sequence[Message]) -> AsyncIterator[Receipt]:
         """Hand mails to Postmark.
 
         Raises:
             RetryableError, DoubtError: as `call` says.
             AuthError: the token, the sender or the account is refused.
-            UnsupportedError: Postmark cannot be told this mail; it came alone.
         """
         mails: dict[int, dict[str, Any]] = {}
         fit: list[Message] = []
@@ -131,7 +121,8 @@ class PostmarkGateway(Gateway):
                 continue
             why = cannot_be_told(message, recipient)
             if why is not None:
-                raise self.error(UnsupportedError, "deliver", f"Postmark {why}")
+                yield message.unsupported(f"Postmark {why}")
+                continue
             if not {"TextBody", "HtmlBody"} & set(written):
                 yield message.rejected(Reason.CONTENT, "a mail without a text")
                 continue

@@ -32,7 +32,6 @@ from crmkit import (
     Refused,
     Reply,
     RetryableError,
-    UnsupportedError,
     Verified,
     answered_at,
     fingerprint,
@@ -116,7 +115,7 @@ class SendgridGateway(Gateway):
     # out
 
     def batch_key(self, message: Message) -> Hashable:
-        """What the mails of one request have in common; a long one, and one SendGrid cannot be told, goes alone."""
+        """What the mails of one request have in common; a long one goes alone."""
         return company(message, self.settings)
 
     async def deliver_many(self, messages: Sequence[Message]) -> AsyncIterator[Receipt]:
@@ -125,7 +124,6 @@ class SendgridGateway(Gateway):
         Raises:
             RetryableError, DoubtError: as `call` says.
             AuthError: credentials, sender or account refused.
-            UnsupportedError: SendGrid cannot be told this mail; it came alone.
         """
         entries: dict[int, Entry] = {}
         for message in messages:
@@ -139,7 +137,8 @@ class SendgridGateway(Gateway):
                 continue
             why = cannot_be_told(message, entry.recipient, RESERVED)
             if why is not None:
-                raise self.error(UnsupportedError, "deliver", f"SendGrid {why}")
+                yield message.unsupported(f"SendGrid {why}")
+                continue
             if not (message.subject or "").strip() or not (message.text.strip() or (message.html or "").strip()):
                 yield message.rejected(Reason.CONTENT, "a mail without a subject, or without a text")
                 continue

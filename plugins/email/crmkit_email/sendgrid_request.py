@@ -17,7 +17,7 @@ from typing import Any
 
 from crmkit import Account, Message
 from crmkit_email.address import Address, Mailbox, parse_address, parse_mailbox
-from crmkit_email.heading import cannot_be_told, headings, reply_to
+from crmkit_email.heading import headings, reply_to
 from crmkit_email.origin import KEY, ORIGIN, origin_of
 from crmkit_email.sendgrid_settings import SendgridSettings
 
@@ -54,11 +54,7 @@ def entry_of(message: Message, settings: SendgridSettings) -> Entry:
 
 def company(message: Message, settings: SendgridSettings) -> Hashable:
     """What the messages of a request have in common; who is in no company goes alone."""
-    try:
-        recipient = parse_address(message.address)
-    except ValueError:
-        return None
-    if cannot_be_told(message, recipient, RESERVED) is not None or not _fits(message):
+    if not _fits(message):
         return "alone", message.key
     answers = next((value for name, value in message.headers.items() if name.lower() == "reply-to"), None)
     return message.purpose, bool(message.text.strip()), bool((message.html or "").strip()), answers

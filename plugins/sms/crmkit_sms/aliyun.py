@@ -135,7 +135,6 @@ class AliyunGateway(Gateway):
         Raises:
             RetryableError, DoubtError: as `call` says.
             AuthError: credentials or account refused, or its money is used up.
-            UnsupportedError: its template has no approved text for this number.
         """
         (receipt,) = [one async for one in self.deliver_many([message])]
         return receipt

@@ -150,8 +150,8 @@ def ready(
     for message in group:
         try:
             form = form_of(message, who)
-        except AdapterError as error:
-            came.append((message, error))
+        except UnsupportedError as error:
+            came.append((message, message.unsupported(f"{error.what}; {error.do}" if error.do else error.what)))
             continue
         refused = refusal(message, form, longest)
         if refused is None:

@@ -133,7 +133,6 @@ class TencentGateway(Gateway):
         Raises:
             RetryableError, DoubtError: as `call` says.
             AuthError: credentials or account refused, or its messages are used up.
-            UnsupportedError: its template has no approved text for this number.
         """
         (receipt,) = [one async for one in self.deliver_many([message])]
         return receipt
