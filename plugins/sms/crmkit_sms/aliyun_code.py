@@ -40,7 +40,7 @@ REASONS = {
     "SIGNATURE_BLACKLIST": Reason.SENDER,
     "MOBLLE_TERMINAL_ERROR": Reason.MAILBOX_FULL,  # spelt so; no room on the phone or its card
     "MOBILE_TERMINAL_ERROR": Reason.MAILBOX_FULL,
-    "SP_NOT_BY_INTER_SMS": Reason.NOT_CAPABLE,  # takes nothing from abroad
+    "SP_NOT_BY_INTER_SMS": Reason.BLOCKED,  # takes nothing from abroad; from at home it does
     "EXPIRED": Reason.EXPIRED,
 }
 #: What only the operator can mend, and how: the account pauses, and its messages stay or go by the next gateway.
