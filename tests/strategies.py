@@ -22,6 +22,7 @@ from crmkit.core.records import (
     RefundRecord,
     ReturnRecord,
     ReviewRecord,
+    SuppressionRecord,
 )
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
@@ -190,8 +191,18 @@ def _reviews(draw: st.DrawFn) -> ReviewRecord:
     return ReviewRecord(external_id=number, order_external_id=parent, **fields)
 
 
+suppressions = st.builds(
+    SuppressionRecord,
+    address=st.sampled_from(["ann@example.com", "Ann@Example.com", "bob@example.com"]).map(
+        lambda written: Address(kind="email", value=written)
+    ),
+    channel=st.sampled_from(["email", "chat"]),
+    reason=st.sampled_from(["bad-address", "not-capable"]),
+    since=times,
+)
+
 records: st.SearchStrategy[Record] = st.one_of(
-    _orders(), _orders(), _orders(), customers, parcels(orders), payments, refunds, returns, _reviews()
+    _orders(), _orders(), _orders(), customers, parcels(orders), payments, refunds, returns, _reviews(), suppressions
 )
 #: What both shops say, in some order.
 worlds = st.lists(st.tuples(st.sampled_from([1, 1, 2]), records), min_size=1, max_size=12)

@@ -225,7 +225,9 @@ def suppressed(tx: Connection, addresses: Iterable[str]) -> dict[str, list[Row]]
 
 
 def suppress_all(tx: Connection, rows: Iterable[Mapping[str, Any]]) -> int:
-    """Never write to these addresses again, until somebody lifts it: what stands already is left alone.
+    """Never write to these addresses again, until somebody lifts it.
+
+    Of several that say so of one address, the earliest is kept, in whatever order they are told.
 
     Args:
         rows: each with `channel`, `address` (None where it was forgotten: nothing is done), `reason`, `source`,
@@ -234,22 +236,32 @@ def suppress_all(tx: Connection, rows: Iterable[Mapping[str, Any]]) -> int:
     Returns:
         How many are new.
     """
-    wanted: dict[tuple[str, str, str], dict[str, Any]] = {}
+    wanted: dict[tuple[str, str, str], Mapping[str, Any]] = {}
     for row in rows:
         if row["address"] is not None:
-            purpose = row.get("purpose", "*")
-            wanted.setdefault((row["address"], row["channel"], purpose), {**row, "purpose": purpose})
+            key = (row["address"], row["channel"], row.get("purpose", "*"))
+            wanted[key] = min(wanted.get(key, row), row, key=_told_first)
     if not wanted:
         return 0
     standing = {
-        (row["address"], row["channel"], row["purpose"])
+        (row["address"], row["channel"], row["purpose"]): row
         for found in suppressed(tx, [address for address, _, _ in wanted]).values()
         for row in found
     }
-    fresh = [row for key, row in wanted.items() if key not in standing]
+    fresh = [{**row, "purpose": key[2]} for key, row in wanted.items() if key not in standing]
     ids = bulk.next_ids(tx, t.suppression, len(fresh))
     bulk.insert(tx, t.suppression, [{**row, "id": number} for number, row in zip(ids, fresh, strict=True)])
+    earlier = [
+        {"id": known["id"], "reason": str(row["reason"]), "source": row["source"], "since": row["since"]}
+        for key, row in wanted.items()
+        if (known := standing.get(key)) is not None and _told_first(row) < _told_first(known)
+    ]
+    bulk.update(tx, t.suppression, ("id",), ("reason", "source", "since"), earlier)
     return len(fresh)
+
+
+def _told_first(row: Mapping[str, Any]) -> tuple[datetime, str, str]:
+    return row["since"], str(row["reason"]), row["source"]
 
 
 def suppress(

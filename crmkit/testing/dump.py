@@ -57,6 +57,7 @@ class _Canon:
             found[name] = [self._plain(row) for row in self.rows[name]]
         for name in ("parcel", "payment", "refund", "goods_return"):
             found[name] = [self._plain(row) for row in self.rows[name]]
+        found["suppression"] = [self._shut_out(row) for row in self.rows["suppression"]]
         return {name: sorted(_line(row) for row in rows) for name, rows in found.items()}
 
     def _profile(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -75,6 +76,12 @@ class _Canon:
         if row.get("order_id") is not None:
             shown["order_id"] = self._order(row["order_id"])
         return shown
+
+    def _shut_out(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A suppression, by the address; one that a message or its receipt brought, without that message's number."""
+        kind, _, number = row["source"].partition(":")
+        is_ours = kind in {"message", "receipt"}
+        return {**{k: v for k, v in row.items() if k != "id"}, "source": kind if is_ours else f"{kind}:{number}"}
 
     def _order(self, number: int) -> str:
         return f"{self.orders[number]['shop_id']}:{self.orders[number]['external_id']}"

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pytest
+
 from crmkit.core.actions import Send
 from crmkit.core.events import OrderPlaced
 from crmkit.core.hooks import on
@@ -38,6 +40,23 @@ def test_what_is_known_is_no_news(play: Play) -> None:
     tally = play.take(bounced(since=NOON))
     assert dict(tally.records["suppression"]) == {"created": 0, "unchanged": 1}
     assert play.one(t.suppression)["since"] == NOON - 2 * HOUR
+
+
+# SEMANTICS 4
+@pytest.mark.parametrize("is_turned", [False, True])
+@pytest.mark.parametrize("is_together", [False, True])
+def test_the_earliest_is_kept_in_whatever_order_they_come(play: Play, is_turned: bool, is_together: bool) -> None:
+    told = [
+        bounced(since=NOON),
+        bounced(reason="not-capable", since=NOON - 2 * HOUR),
+        bounced(reason="other", since=NOON - 2 * HOUR),
+        bounced(since=NOON - HOUR),
+    ]
+    told = told[::-1] if is_turned else told
+    for page in [told] if is_together else [[one] for one in told]:
+        play.take(*page)
+    kept = play.one(t.suppression)
+    assert (kept["since"], kept["reason"]) == (NOON - 2 * HOUR, "not-capable")
 
 
 # SEMANTICS 12
