@@ -27,7 +27,16 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from pydantic import TypeAdapter, ValidationError
 
-from crmkit.core.errors import AdapterError, AuthError, DoubtError, PayloadError, RefusedError, RetryableError
+from crmkit.core.errors import (
+    AdapterError,
+    AuthError,
+    CrmkitError,
+    DoubtError,
+    PayloadError,
+    RefusedError,
+    RetryableError,
+)
+from crmkit.core.log import place_of
 
 #: Connecting, and each wait for the next bytes, are given up after this many seconds.
 TIMEOUT = httpx.Timeout(30, connect=10)
@@ -221,8 +230,8 @@ async def exchange(call: Exchange, renew: Callable[[], Awaitable[bool]], renewal
         renewed = renewal.times
         try:
             return await _once(call)
-        except AuthError:
-            if is_fresh or not await renewal(renew, renewed):
+        except AuthError as refusal:
+            if is_fresh or not await _renewed(call, refusal, renewal(renew, renewed)):
                 raise
             is_fresh = True
         except RetryableError as error:
@@ -231,6 +240,27 @@ async def exchange(call: Exchange, renew: Callable[[], Awaitable[bool]], renewal
                 raise
             tries += 1
             await asyncio.sleep(pause.total_seconds())
+
+
+async def _renewed(call: Exchange, refusal: AuthError, renewing: Awaitable[bool]) -> bool:
+    """Whether there are fresh credentials. The call was refused, so whatever goes wrong here puts nothing in doubt.
+
+    Raises:
+        RetryableError: they cannot be got now.
+        AuthError: there are none, and what keeps them from coming.
+    """
+    try:
+        return await renewing
+    except (AuthError, RetryableError):
+        raise
+    except DoubtError as error:
+        raise call.error(RetryableError, f"{refusal.what}, and no fresh ones came: {error}") from error
+    except CrmkitError as error:
+        why, do = f"{error.who} {error.operation}: {error.what}".strip(" :"), error.do or refusal.do
+        raise call.error(AuthError, f"{refusal.what}, and there are no fresh ones ({why})", do) from error
+    except Exception as error:  # an adapter's code; the text of its error may hold anything
+        what = f"{refusal.what}, and getting fresh ones raised {type(error).__name__} at {place_of(error)}"
+        raise call.error(AuthError, what, "its author has to mend that") from error
 
 
 async def _once(call: Exchange) -> httpx.Response:

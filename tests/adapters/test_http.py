@@ -19,7 +19,15 @@ from pydantic import BaseModel
 from crmkit.adapters import http as wire
 from crmkit.adapters.adapter import Account, Adapter
 from crmkit.adapters.http import client
-from crmkit.core.errors import AdapterError, AuthError, DoubtError, PayloadError, RefusedError, RetryableError
+from crmkit.core.errors import (
+    AdapterError,
+    AuthError,
+    ConfigError,
+    DoubtError,
+    PayloadError,
+    RefusedError,
+    RetryableError,
+)
 from crmkit.testing.fault import FAULTS, Fault, Verdict
 from crmkit.testing.resolver import NoName, SilentName
 from crmkit.testing.vendor import Vendor
@@ -302,6 +310,32 @@ async def test_fresh_credentials_that_are_refused_too_are_not_renewed_for_ever(t
             caller.fresh = stale
             assert isinstance(await failure(send(caller, vendor)), AuthError)
         assert len(vendor.ledger.entries("request")) == 2
+
+
+@pytest.mark.parametrize(
+    ("broken", "kind", "told"),
+    [
+        (ConfigError("there is no key", who="acme", operation="remember", do="set one"), AuthError, "no key); set one"),
+        (PayloadError("a token that cannot be read", who="acme", operation="renew"), AuthError, "cannot be read"),
+        (KeyError("+4915112345678"), AuthError, "raised KeyError at "),
+        (DoubtError("no answer", who="acme", operation="renew"), RetryableError, "no fresh ones came"),
+        (RetryableError("not now", who="acme", operation="renew"), RetryableError, "acme renew: not now"),
+    ],
+)
+async def test_what_goes_wrong_while_credentials_are_renewed_leaves_nothing_in_doubt(
+    broken: Exception, kind: type[AdapterError], told: str, tmp_path: Path
+) -> None:
+    async def fails(caller: Caller) -> bool:
+        raise broken
+
+    with Vendor(tmp_path / "ledger", expires_after=0) as vendor:
+        async with calling() as caller:
+            caller.fresh = fails
+            refused = await failure(send(caller, vendor))
+        assert type(refused) is kind
+        assert told in str(refused)
+        assert "+49" not in str(refused)
+        assert vendor.ledger.accepted() == {}
 
 
 # --- connections ------------------------------------------------------------------------------------------------------
