@@ -4,7 +4,8 @@ Vendor documentation: https://www.twilio.com/docs/sendgrid/for-developers/tracki
 
 Events come many at a time, in any order, some twice. Opening and following a link are no verdict, nor is "deferred":
 SendGrid goes on trying for three days. Who unsubscribes or complains has marketing in mind; what SendGrid then keeps
-from them besides is told as a receipt of the mail it drops.
+from them besides is told as a receipt of the mail it drops. Leaving a group that is none of ours is taken for leaving
+marketing; coming back to one says nothing of us.
 """
 
 import json
@@ -113,8 +114,9 @@ def _said(event: SendgridEvent, settings: SendgridSettings, account: Account) ->
     name = event.event.lower()
     number = event.sg_event_id or fingerprint(name, event.email, str(event.timestamp), event.crmkit_key or "")
     if name in WISHES:
-        purpose = settings_purpose(settings, event.asm_group_id)
-        yield wish(event.email, WISHES[name], name, event.timestamp, number, purpose)
+        if WISHES[name] == "withdrawn" or settings.is_ours(event.asm_group_id):
+            purpose = settings_purpose(settings, event.asm_group_id)
+            yield wish(event.email, WISHES[name], name, event.timestamp, number, purpose)
         return
     state, reason = fate(event)
     if state is None:

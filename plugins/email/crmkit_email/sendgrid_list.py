@@ -60,7 +60,7 @@ class SendgridLists:
     async def read(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
         """What came onto the lists in a span of time.
 
-        The list of who left groups can only be read whole, so it is read where a span reaches into a new day.
+        The list of who left groups can only be read whole, so it is read where a span reaches into a new day (UTC).
         """
         for name in LISTS:
             async for rows in self._pages(name, start, end):
@@ -96,8 +96,7 @@ class SendgridLists:
 
     def _left(self, row: dict[str, Any], start: datetime, end: datetime) -> Iterator[Record]:
         left = SendgridLeft.model_validate(row)
-        ours = {self._settings.transactional_group, self._settings.marketing_group}
-        if left.group_id in ours and start.date() <= left.created_at.date() <= end.date():
+        if self._settings.is_ours(left.group_id) and start.date() <= left.created_at.date() <= end.date():
             number = fingerprint("group", str(left.group_id), left.email, str(left.created_at))
             purpose = settings_purpose(self._settings, left.group_id)
             yield wish(left.email, "withdrawn", "group_unsubscribe", left.created_at, number, purpose)

@@ -57,3 +57,7 @@ class SendgridSettings(ApiSettings):
     def group(self, purpose: str) -> int | None:
         """The unsubscribe group of mail for a purpose."""
         return self.marketing_group if purpose == "marketing" else self.transactional_group
+
+    def is_ours(self, group: int | None) -> bool:
+        """Whether an unsubscribe group is one of those crmkit sends by."""
+        return group is not None and group in {self.transactional_group, self.marketing_group}
