@@ -6,7 +6,7 @@ as they are written; values of further headers go as the wire wants them, since 
 
 from collections.abc import Collection, Mapping
 
-from crmkit import Message
+from crmkit import Message, PayloadError
 from crmkit_email.address import Address, Mailbox, parse_mailbox
 from crmkit_email.mime import header, ways_out
 
@@ -44,15 +44,22 @@ def headings(message: Message, recipient: Address, unsubscribe: str | None) -> d
     return found
 
 
+def own_reply_to(message: Message) -> str | None:
+    """Where answers go by a header the message brings, as it is written there."""
+    return next((value for name, value in message.headers.items() if name.lower() == "reply-to" and value), None)
+
+
 def reply_to(message: Message, default: str | None) -> Mailbox | None:
     """Where answers go, if not to the sender.
 
     Raises:
-        ValueError: what the message brings is no address.
+        PayloadError: what the message brings is no address. That says nothing of whom it is to.
     """
-    brought = next((value for name, value in message.headers.items() if name.lower() == "reply-to"), None)
-    written = brought or default
-    return None if written is None else parse_mailbox(written)
+    written = own_reply_to(message) or default
+    try:
+        return None if written is None else parse_mailbox(written)
+    except ValueError:
+        raise PayloadError("Reply-To is no address", who="email", operation="write") from None
 
 
 def written(mailbox: Mailbox) -> str:

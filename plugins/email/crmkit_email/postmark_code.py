@@ -50,4 +50,4 @@ BOUNCES: dict[str, Fate] = {
 def is_about_the_address(words: str) -> bool:
     """Whether a refusal with code 300 is about whom a message is to."""
     plain = words.replace("\u2019", "'").lower()
-    return "'to'" in plain or ("illegal email address" in plain and "'from'" not in plain)
+    return "'to'" in plain or ("illegal email address" in plain and "'from'" not in plain and "'reply" not in plain)

@@ -88,7 +88,6 @@ def mail(message: Message, recipient: Address, settings: PostmarkSettings, accou
     """A message as Postmark is sent it.
 
     Raises:
-        ValueError: where answers should go is no address.
         PayloadError: a header cannot be written.
     """
     further = headings(message, recipient, settings.unsubscribe)

@@ -44,7 +44,8 @@ def shown(words: str, ours: Iterable[str] = ()) -> str:
 
 def ours(message: Message) -> list[str]:
     """What of a message is nobody's to read in an error: whom it is to, and what it says."""
-    return [message.address, message.subject or "", message.text, message.html or "", *_texts(message.params)]
+    texts = [message.address, message.subject or "", message.text, message.html or ""]
+    return [*texts, *message.headers.values(), *_texts(message.params)]
 
 
 def _texts(value: object) -> Iterable[str]:

@@ -39,7 +39,7 @@ from crmkit import (
     window,
 )
 from crmkit_email import sendgrid_signature
-from crmkit_email.heading import cannot_be_told
+from crmkit_email.heading import cannot_be_told, own_reply_to
 from crmkit_email.part import Whole, in_parts
 from crmkit_email.quote import ours, shown
 from crmkit_email.sendgrid_check import SendgridCheck
@@ -48,10 +48,12 @@ from crmkit_email.sendgrid_list import SendgridLists
 from crmkit_email.sendgrid_request import MOST, RESERVED, Entry, company, entry_of, request, requests
 from crmkit_email.sendgrid_settings import SendgridSettings
 
-#: Fields of a request that are the same for every message: what is wrong with them, the operator mends.
+#: Fields of a request that are the same for every message: what is wrong with them, the operator mends; but where
+#: answers go, a message may say.
 _SETTINGS = re.compile(r"^(?:from|reply_to|asm|ip_pool_name|mail_settings|tracking_settings)\b")
 _WHOSE = re.compile(r"^personalizations[.\[](\d+)")
 _ADDRESS = re.compile(r"^personalizations[.\[]\d+\]?\.to\b")
+_CONTENT = ("content", "subject", "personalizations")
 
 
 class SendgridError(BaseModel):
@@ -167,10 +169,14 @@ class SendgridGateway(Gateway):
             AuthError: the operator's.
         """
         errors = _errors(response).errors
-        setting = next((one for one in errors if _SETTINGS.match(one.field or "")), None)
+        shared = [one for one in errors if _SETTINGS.match(one.field or "")]
+        theirs = [] if own_reply_to(part[0]) is None else [one for one in shared if _is_reply_to(one)]
+        setting = next((one for one in shared if one not in theirs), None)
         if setting is not None:
             what = f"SendGrid refuses a setting ({self._told(setting, [])})"
             raise self.error(AuthError, "deliver", what, f"check {self.account.name} in crmkit.toml, and at SendGrid")
+        if theirs:  # the messages of a company all brought it
+            return Whole(partial(self._rejected, theirs[0]), {one.id: self._rejected(theirs[0], one) for one in part})
         culprits: dict[int, Receipt] = {}
         for one in errors:
             whose = _WHOSE.match(one.field or "")
@@ -182,7 +188,7 @@ class SendgridGateway(Gateway):
 
     def _rejected(self, error: SendgridError, message: Message) -> Receipt:
         is_address = _ADDRESS.match(error.field or "") is not None
-        is_content = (error.field or "").startswith(("content", "subject", "personalizations")) and not is_address
+        is_content = not is_address and (_is_reply_to(error) or (error.field or "").startswith(_CONTENT))
         reason = Reason.BAD_ADDRESS if is_address else Reason.CONTENT if is_content else Reason.OTHER
         return message.rejected(reason, f"HTTP 400 {self._told(error, ours(message))}".strip())
 
@@ -217,6 +223,10 @@ def _errors(response: httpx.Response) -> SendgridErrors:
         return SendgridErrors.model_validate_json(response.content)
     except ValueError:
         return SendgridErrors()
+
+
+def _is_reply_to(error: SendgridError) -> bool:
+    return (error.field or "").startswith("reply_to")
 
 
 def _until(response: httpx.Response) -> timedelta | None:

@@ -17,7 +17,7 @@ from typing import Any
 
 from crmkit import Account, Message
 from crmkit_email.address import Address, Mailbox, parse_address, parse_mailbox
-from crmkit_email.heading import headings, reply_to
+from crmkit_email.heading import headings, own_reply_to, reply_to
 from crmkit_email.origin import KEY, ORIGIN, origin_of
 from crmkit_email.sendgrid_settings import SendgridSettings
 
@@ -44,7 +44,7 @@ def entry_of(message: Message, settings: SendgridSettings) -> Entry:
     """A message as SendGrid is told it.
 
     Raises:
-        ValueError: its address, or where answers should go, is no address.
+        ValueError: its address is none.
         PayloadError: a header cannot be written.
     """
     recipient = parse_address(message.address)
@@ -56,8 +56,7 @@ def company(message: Message, settings: SendgridSettings) -> Hashable:
     """What the messages of a request have in common; who is in no company goes alone."""
     if not _fits(message):
         return "alone", message.key
-    answers = next((value for name, value in message.headers.items() if name.lower() == "reply-to"), None)
-    return message.purpose, bool(message.text.strip()), bool((message.html or "").strip()), answers
+    return message.purpose, bool(message.text.strip()), bool((message.html or "").strip()), own_reply_to(message)
 
 
 def requests(entries: Sequence[Entry]) -> list[list[Entry]]:

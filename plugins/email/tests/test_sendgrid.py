@@ -1,6 +1,7 @@
 """Many mails that differ go to SendGrid in one request, and each arrives as it was written."""
 
 import base64
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from crmkit import Call, DoubtError, Message, Reason, Receipt, Verified
+from crmkit import AuthError, Call, ConsentRecord, DoubtError, Gateway, Message, Reason, Receipt, Verified
 from crmkit.testing import make_adapter as made
 from crmkit_email import part, sendgrid_signature
+from crmkit_email.postmark import PostmarkGateway
 from crmkit_email.sendgrid import SendgridGateway
 from crmkit_email.status import bounced
 from plugins.email.tests.fake_mail import FakeSendgrid
@@ -129,6 +131,67 @@ async def test_what_was_not_handed_over_before_a_doubt_is_in_none(message: Calla
             got.append(receipt)
     assert [(receipt.message.id, receipt.outcome) for receipt in got] == [(1, "deferred"), (2, "deferred")]
     assert len(desk.vendor.mails) == 1
+
+
+async def test_where_answers_go_is_a_messages_own_fault_where_it_brought_it(message: Callable[..., Message]) -> None:
+    desk = Desk(reply_to="help@tea.example")
+    wrong = {"message": "The reply_to address does not resolve.", "field": "reply_to.email"}
+    answer = desk.vendor.answer
+
+    def particular(request: httpx.Request) -> httpx.Response:
+        bad = json.loads(request.content)["reply_to"]["email"] == "desk@nowhere.example"
+        return desk.vendor.say(400, {"errors": [wrong]}) if bad else answer(request)
+
+    desk.vendor.answer = particular
+    several = [message(n, headers={"Reply-To": "desk@nowhere.example"} if n % 2 else {}) for n in range(6)]
+    found = {receipt.message.id: (receipt.outcome, receipt.reason) for receipt in await desk.hand(several)}
+    assert found == {n: ("rejected", Reason.CONTENT) if n % 2 else ("accepted", None) for n in range(6)}
+    assert len(desk.vendor.requests) == 2
+    desk = Desk(reply_to="desk@nowhere.example")
+    desk.vendor.answer = lambda request: desk.vendor.say(400, {"errors": [wrong]})
+    with pytest.raises(AuthError, match="refuses a setting"):
+        await desk.hand([message(1)])
+    wrong_too = {"message": "The from address is not verified.", "field": "from"}
+    desk.vendor.answer = lambda request: desk.vendor.say(400, {"errors": [wrong, wrong_too]})
+    with pytest.raises(AuthError, match="refuses a setting"):
+        await desk.hand([message(1, headers={"Reply-To": "desk@nowhere.example"})])
+
+
+@pytest.mark.parametrize("name", ["sendgrid", "postmark"])
+async def test_a_reply_to_that_is_none_does_not_shut_out_whom_the_mail_is_to(
+    message: Callable[..., Message], name: str
+) -> None:
+    gateway: Gateway = made(SendgridGateway, SETTINGS)
+    if name == "postmark":
+        gateway = made(PostmarkGateway, {"server_token": "x" * 20, "sender": SETTINGS["sender"]})
+    [receipt] = [one async for one in gateway.deliver_many([message(1, headers={"Reply-To": "nobody"})])]
+    assert (receipt.outcome, receipt.reason) == ("rejected", Reason.CONTENT)
+    assert "nobody" not in str(receipt.detail)
+
+
+@pytest.mark.parametrize(
+    ("groups", "group", "granted"),
+    [
+        ({}, None, None),
+        ({}, 99, None),
+        ({"marketing_group": 17}, 99, None),
+        ({"marketing_group": 17}, None, None),
+        ({"marketing_group": 17}, 17, "marketing"),
+        ({"transactional_group": 16}, 16, "transactional"),
+    ],
+)
+def test_only_who_comes_back_to_a_group_of_ours_wants_our_mail_again(
+    groups: dict[str, int], group: int | None, granted: str | None
+) -> None:
+    gateway = made(SendgridGateway, {**SETTINGS, **groups})
+    told = {"email": "ann@buyers.example", "timestamp": 1778146263, "asm_group_id": group}
+    events = [{**told, "event": "group_resubscribe", "sg_event_id": "a"}]
+    events += [{**told, "event": "group_unsubscribe", "sg_event_id": "b"}]
+    records = list(gateway.records(Call(json.dumps(events).encode(), {}, received_at=NOW)))
+    assert all(isinstance(one, ConsentRecord) for one in records)
+    found = [(one.state, one.purpose) for one in records if isinstance(one, ConsentRecord)]
+    left = ("withdrawn", granted or "marketing")
+    assert found == [("granted", granted), left] if granted else found == [left]
 
 
 #: What the vendor's SDK tests with.
