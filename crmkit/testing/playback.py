@@ -98,6 +98,10 @@ class PlaybackVendor(Vendor):
         exchanges: what it answers, in this order; what comes after the last is answered as the last.
         fault: how it fails at the last exchange, by its name in `crmkit.testing.fault`; None: not at all.
         options: as `Vendor` takes them.
+
+    Attributes:
+        asked: requests it read.
+        sendings: those of them that are like the last exchange: a gateway's message.
     """
 
     def __init__(
@@ -114,7 +118,7 @@ class PlaybackVendor(Vendor):
         self._left = list(range(len(self._good)))
         self._fault = fault
         self._always = always
-        self.asked = 0
+        self.asked = self.sendings = 0
         if fault is not None and FAULTS[fault].when == "connection":
             for _ in range(100 if always else 1):
                 self.fail(fault, at="connection")
@@ -127,6 +131,7 @@ class PlaybackVendor(Vendor):
     async def _serve(self, request: _Request, writer: Any) -> bool:
         self.asked += 1
         number = self._number(request.method, request.path)
+        self.sendings += bool(self._good) and (request.method, request.path) == self._good[-1][:2]
         good = self._good[number][2] if self._good else answer(404)
         is_last = number == len(self._good) - 1
         how = FAULTS[self._fault] if self._fault is not None and is_last else None

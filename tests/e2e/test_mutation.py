@@ -161,6 +161,22 @@ def doubt_is_taken_for_not_sent() -> None:
     TwilioGateway.sends = False
 
 
+@mutation(TWILIO, "test_a_fault_comes_to_what_is_true")
+def doubt_is_tried_again() -> None:
+    from crmkit import DoubtError
+    from crmkit_sms.twilio import TwilioGateway
+
+    deliver = TwilioGateway.deliver
+
+    async def insisting(self: Any, message: Any) -> Any:
+        try:
+            return await deliver(self, message)
+        except DoubtError:
+            return await deliver(self, message)
+
+    TwilioGateway.deliver = insisting  # type: ignore[method-assign]
+
+
 @mutation(TWILIO, "test_receipts_come_to_the_same_however_they_come")
 def a_second_status_has_the_id_of_the_first() -> None:
     from crmkit import ReceiptRecord

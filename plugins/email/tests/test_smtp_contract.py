@@ -80,7 +80,7 @@ class TestSmtp(GatewayContract):
     async def facing(self, fault: Fault | None) -> AsyncIterator[Any]:
         if fault is not None and fault.name == "refused":
             async with FaultServer().running() as server:
-                port = server.port
+                self.server, port = server, server.port
             yield self.make(settings={"port": port})
             return
         if fault is not None and fault.name not in FAULTS:
@@ -111,6 +111,9 @@ class TestSmtp(GatewayContract):
                 return await self.outcome(gateway, sample)
 
         return asyncio.run(run()), Playback([])
+
+    def sendings(self) -> int:
+        return sum(command.upper() == b"DATA" for command in self.server.commands)
 
     def connections(self) -> int:
         return sum(not writer.transport.is_closing() for writer in self.server.writers)
