@@ -169,7 +169,10 @@ class AliyunGateway(Gateway):
         return await self._send("SendSms", fields)
 
     async def _send_all(self, fine: Sequence[tuple[Message, Form]]) -> AliyunAnswer:
-        fields = {"TemplateCode": fine[0][1].template_id, "OutId": bundle.marks([message for message, _ in fine])}
+        fields = {
+            "TemplateCode": fine[0][1].template_id,
+            "OutId": bundle.marks([message for message, _ in fine], LONGEST_KEY),
+        }
         body = {
             "PhoneNumberJson": _json([_number(message.address) for message, _ in fine]),
             "SignNameJson": _json([form.sign_name for _, form in fine]),

@@ -4,7 +4,8 @@ Of a call that was lost nothing is known, so all its messages are in doubt; what
 a mark of each, by which one of them is found again.
 """
 
-from base64 import urlsafe_b64encode
+import string
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from hashlib import blake2b
@@ -17,26 +18,40 @@ Came = tuple[Message, Receipt | AdapterError]
 Hand = Callable[[Sequence[Message]], Awaitable[Sequence[Came] | None]]
 #: Which error goes for all that have no receipt: the one that promises least.
 _FIRST: dict[type[AdapterError], int] = {DoubtError: 0, AuthError: 1, RetryableError: 2}
-#: What marks begin with, and characters of one.
-_SIGN, _LENGTH = "~", 2
+#: Messages are handed over in so many calls, and for so many seconds, at the most; then what is left waits its turn.
+#: Two hundred that are all refused are so told in six turns, and a try has ten.
+CALLS, SECONDS = 80, 120.0
+#: What marks begin with, and what they and their width are written in, six bits to a letter.
+_SIGN, _LETTERS = "~", string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
+#: Bits of a mark at the most.
+_WIDEST = 48
 
 
 async def handed_over(messages: Sequence[Message], hand: Hand) -> AsyncIterator[Receipt]:
     """Every receipt as it comes; at the end what was raised.
 
     Nobody is written to twice in one call, since receipts name call and recipient. A call that is refused for what may
-    be one message's fault is made again for each half. One error goes for all that have no receipt: where there is a
-    doubt, what surely was not taken is put off instead.
+    be one message's fault is made again for each half, within bounds: what takes longer than a try may is in doubt,
+    though it never left. One error goes for all that have no receipt: where there is a doubt, what surely was not taken
+    is put off instead.
 
     Raises:
         AdapterError: what goes for all that were not yielded.
     """
     raised: list[tuple[Message, AdapterError]] = []
     stopped: AdapterError | None = None
-    waiting = deque(_apart(messages))
+    waiting, calls, began = deque(_apart(messages)), 0, time.monotonic()
     while waiting:
         group = waiting.popleft()
-        came = await hand(group) if stopped is None else [(message, stopped) for message in group]
+        if stopped is None and (calls >= CALLS or time.monotonic() - began > SECONDS):
+            for message in group:
+                yield message.deferred("its batch had to be handed over in too many parts")
+            continue
+        if stopped is None:
+            calls += 1
+            came = await hand(group)
+        else:
+            came = [(message, stopped) for message in group]
         if came is None:
             half = len(group) // 2
             waiting.extendleft((group[half:], group[:half]))
@@ -69,9 +84,17 @@ def _apart(messages: Iterable[Message]) -> list[list[Message]]:
     return [list(group.values()) for group in groups]
 
 
-def marks(messages: Sequence[Message]) -> str:
-    """A mark of each message: two characters, which fit a hundred into what vendors repeat."""
-    return _SIGN + "".join(_mark(message.key) for message in messages)
+def marks(messages: Sequence[Message], longest: int) -> str:
+    """A mark of each message, as wide as they fit into what the vendor repeats.
+
+    Args:
+        messages: those of a call.
+        longest: characters the vendor repeats.
+    """
+    width = min(_WIDEST, (longest - 2) * 6 // len(messages))
+    bits = "".join(_mark(message.key, width) for message in messages)
+    bits += "0" * (-len(bits) % 6)
+    return _SIGN + _LETTERS[width] + "".join(_LETTERS[int(bits[at : at + 6], 2)] for at in range(0, len(bits), 6))
 
 
 def is_marks(text: str) -> bool:
@@ -80,11 +103,20 @@ def is_marks(text: str) -> bool:
 
 
 def has_mark(text: str, key: str) -> bool:
-    """Whether the message of this key was likely in a call; of 4,096 others one is taken for it."""
-    found = text.removeprefix(_SIGN)
-    pairs = (found[at : at + _LENGTH] for at in range(0, len(found), _LENGTH))
-    return is_marks(text) and _mark(key) in pairs
+    """Whether the message of this key was likely in a call.
+
+    A call of a hundred in 255 characters has 15 bits for each: of 330 other messages one is taken for one of them; with
+    two hundred in 511 characters, of 160. With 31 or fewer in a call it does not happen (48 bits).
+    """
+    if not is_marks(text) or len(text) < 2 or not set(text[1:]) <= set(_LETTERS):
+        return False
+    width = _LETTERS.index(text[1])
+    bits = "".join(f"{_LETTERS.index(letter):06b}" for letter in text[2:])
+    wanted = _mark(key, width)
+    return width > 0 and any(bits[at : at + width] == wanted for at in range(0, len(bits), width))
 
 
-def _mark(key: str) -> str:
-    return urlsafe_b64encode(blake2b(key.encode(), digest_size=3).digest()).decode()[:_LENGTH]
+def _mark(key: str, width: int) -> str:
+    """The first bits of a key's hash."""
+    digest = int.from_bytes(blake2b(key.encode("utf-8", "surrogatepass"), digest_size=_WIDEST // 8).digest())
+    return f"{digest:0{_WIDEST}b}"[:width]

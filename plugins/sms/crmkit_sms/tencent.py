@@ -163,7 +163,7 @@ class TencentGateway(Gateway):
             "TemplateId": form.template_id,
             "SignName": form.sign_name,
             "TemplateParamSet": list(form.params.values()) or None,
-            "SessionContext": bundle.marks(several) if len(several) > 1 else key if _fits(key) else None,
+            "SessionContext": bundle.marks(several, LONGEST_KEY) if len(several) > 1 else key if _fits(key) else None,
             "ExtendCode": self.settings.extend_code,
             "SenderId": None if mainland.MOBILE.fullmatch(several[0].address) else self.settings.sender_id,
         }

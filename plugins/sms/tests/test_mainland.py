@@ -7,7 +7,20 @@ from typing import Any
 import httpx
 import pytest
 
-from crmkit import AdapterError, AuthError, DoubtError, Form, Message, Reason, Receipt, RetryableError
+from crmkit import (
+    AdapterError,
+    AuthError,
+    Caution,
+    DoubtError,
+    Form,
+    FormSpec,
+    Message,
+    Reason,
+    Receipt,
+    RetryableError,
+    Wording,
+)
+from crmkit.testing import make_adapter
 from crmkit_sms import aliyun_code, bundle, mainland, tencent_code
 from crmkit_sms.aliyun import AliyunGateway
 from crmkit_sms.tencent import TencentGateway
@@ -221,21 +234,57 @@ async def test_a_refused_call_is_halved_until_the_culprit_is_alone() -> None:
     assert len(calls) <= 2 * 7 + 1
 
 
-def test_marks_of_a_hundred_fit_and_find_their_message() -> None:
-    messages = [make_message(n) for n in range(100)]
-    made = bundle.marks(messages)
-    assert len(made) < 256
+async def test_messages_that_are_all_refused_take_no_more_calls_than_a_try_has_time_for() -> None:
+    waiting = [make_message(n, address=f"+8613800138{n:03}") for n in range(200)]
+    turns = []
+
+    async def hand(group: Sequence[Message]) -> list[bundle.Came] | None:
+        calls.append(len(group))
+        return None if len(group) > 1 else [(m, m.rejected(Reason.CONTENT, "no")) for m in group]
+
+    while waiting:
+        calls: list[int] = []
+        found, error = await handed(waiting, hand)
+        assert error is None
+        assert set(found) == {message.id for message in waiting}
+        turns.append(len(calls))
+        waiting = [message for message in waiting if found[message.id] == "deferred"]
+    assert max(turns) <= 80
+    assert len(turns) <= 7  # a message that is put off is tried ten times
+
+
+async def test_a_slow_vendor_is_handed_the_rest_another_time(monkeypatch) -> None:
+    messages, seconds = [make_message(n, address=f"+861380013800{n}") for n in range(4)], iter(range(0, 1000, 50))
+    monkeypatch.setattr(bundle.time, "monotonic", lambda: next(seconds))
+
+    async def hand(group: Sequence[Message]) -> list[bundle.Came] | None:
+        return None if len(group) > 1 else [(m, m.accepted()) for m in group]
+
+    found, error = await handed(messages, hand)
+    assert (found, error) == ({0: "deferred", 1: "deferred", 2: "deferred", 3: "deferred"}, None)
+
+
+@pytest.mark.parametrize(
+    ("several", "longest", "strangers"), [(2, 255, 0), (31, 255, 0), (100, 255, 25), (200, 511, 45)]
+)
+def test_marks_fit_and_find_their_message_and_hardly_another(several, longest, strangers) -> None:
+    messages = [make_message(n) for n in range(several)]
+    made = bundle.marks(messages, longest)
+    assert len(made) <= longest
     assert bundle.is_marks(made)
     assert all(bundle.has_mark(made, message.key) for message in messages)
-    strangers = [f"other:{n}" for n in range(1000)]
-    assert sum(bundle.has_mark(made, key) for key in strangers) < 60
-    assert not bundle.has_mark("31:care:x", "31:care:x")
+    assert sum(bundle.has_mark(made, f"other:{n}") for n in range(5_000)) <= strangers
+
+
+@pytest.mark.parametrize("repeated", ["", "~", "~A", "~AAAA", "~P", "~P*", "~w", "31:care:x"])
+def test_what_is_cut_short_or_no_mark_finds_nothing(repeated) -> None:
+    assert not bundle.has_mark(repeated, "31:care:x")
 
 
 @pytest.mark.parametrize("content", ["【示例】别的", None])
 async def test_a_message_that_may_be_another_is_not_said_to_be_ours_or_not(make, message, content) -> None:
     one = message(form=FORM)
-    detail = {"OutId": bundle.marks([one]), "TemplateCode": "SMS_1", "Content": content, "SendStatus": 1}
+    detail = {"OutId": bundle.marks([one], 255), "TemplateCode": "SMS_1", "Content": content, "SendStatus": 1}
     document = {"Code": "OK", "TotalCount": "1", "SmsSendDetailDTOs": {"SmsSendDetailDTO": [detail]}}
     gateway = make(AliyunGateway, SETTINGS[AliyunGateway])
     answer = httpx.Response(200, json=document, headers={"Date": "Thu, 07 May 2026 09:30:00 GMT"})
@@ -252,3 +301,18 @@ async def test_by_another_clock_or_too_late_nothing_is_certain(make, message, at
     gateway.http = httpx.AsyncClient(transport=httpx.MockTransport(lambda request: answer))
     with pytest.raises(DoubtError):
         await gateway.look_up(message(form=FORM, leaves_at=datetime.fromisoformat(at)))
+
+
+def test_values_that_tencent_may_find_too_long_are_warned_of_unless_the_account_takes_them() -> None:
+    cut = "customer.name[:6]", "order.note | truncate(6, true, '', 0)"
+    whole = "order.number", "order.note | truncate(6)", "order.total | money"
+    form = FormSpec("1000001", "示例", dict(zip("abcde", (*cut, *whole), strict=True)))
+    wording = Wording("news", "zh-CN", "sms", "news.zh-CN.sms.txt", "transactional", "{% if 1 %}您好{% endif %}", form)
+
+    def cautions(**settings: Any) -> list[str]:
+        gateway = make_adapter(TencentGateway, {**SETTINGS[TencentGateway], **settings})
+        return [what for what in gateway.check_template(wording) if isinstance(what, Caution)]
+
+    (told,) = cautions()
+    assert told.startswith("c, d, e may have more than 6 characters")
+    assert cautions(long_values=True) == []
