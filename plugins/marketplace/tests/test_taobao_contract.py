@@ -31,6 +31,10 @@ class TaobaoShop(FakeShop):
 
     descending = True
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.size = 100  # as it is asked, up to this
+
     def fresh(self, number: int) -> dict[str, Any]:
         order = {"oid": number, "num": 1, "price": "10.00", "title": "茶"}
         trade = {"tid": number, "type": "fixed", "status": "WAIT_BUYER_PAY", "created": written(self.now)}

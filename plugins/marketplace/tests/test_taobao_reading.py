@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crmkit import Ref, Start
+from crmkit import Ref, RetryableError, Start
 from crmkit_marketplace.taobao import listing
 from crmkit_marketplace.taobao import source as source_module
 from plugins.marketplace.tests.taobao.desk import gather, orders, source
@@ -37,12 +37,9 @@ async def test_a_longer_list_is_counted_and_read_from_its_last_page() -> None:
     platform = full(95)
     read = await orders(source(platform, details=False, page_size=40))
     assert sorted(read.ids()) == list(range(1, 96))
-    called = [(one["page_no"], one["use_has_next"], one["fields"] == "tid") for one in platform.asked]
-    assert called == [
-        *[("1", "true", False), ("1", "false", True)],
-        *[("3", "true", False), ("2", "true", False), ("1", "true", False)],
-        ("1", "false", True),
-    ]
+    called = [(one["page_no"], one["page_size"], one["use_has_next"]) for one in platform.asked]
+    pages = [("3", "32", "true"), ("2", "33", "true"), ("1", "40", "true")]
+    assert called == [("1", "40", "true"), ("1", "1", "false"), *pages]
 
 
 async def naively(shop: Any, start: Any, end: Any, size: int) -> set[int]:
@@ -79,40 +76,61 @@ async def test_a_trade_that_changes_meanwhile_costs_the_first_page_first_a_trade
 
 
 # SEMANTICS 31
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=100)
 @given(
     count=st.integers(0, 60),
     leaving=st.lists(st.sets(st.integers(1, 60), max_size=20), max_size=12),
-    size=st.integers(5, 20),
+    late=st.lists(st.lists(st.integers(0, 61), max_size=4), max_size=8),
+    size=st.integers(1, 20),
 )
-def test_no_trade_that_stays_in_a_span_is_missed_whatever_the_others_do(
-    count: int, leaving: list[set[int]], size: int
+def test_no_trade_that_stays_in_a_span_is_missed_whatever_leaves_and_comes_late(
+    count: int, leaving: list[set[int]], late: list[list[int]], size: int
 ) -> None:
-    platform, left = full(count), set[int]()
+    platform, left, came = full(count), set[int](), iter(range(100, 200))
 
     def between(number: int) -> None:
         for tid in leaving[number - 1] & set(platform.trades) if number <= len(leaving) else ():
             left.add(tid)
             platform.put(tid)
+        for second in late[number - 1] if number <= len(late) else ():
+            platform.put(next(came), modified=written(NOON - HOUR + second * SECOND))
 
     platform.between = between
     read = asyncio.run(orders(source(platform, details=False, page_size=size)))
     assert read.error is None
-    assert set(platform.trades) - left <= set(read.ids())
+    assert set(range(1, count + 1)) - left <= set(read.ids())
 
 
-@settings(deadline=None, max_examples=40)
-@given(late=st.lists(st.integers(0, 4), max_size=8))
-def test_what_the_platform_lists_late_pushes_nothing_out_of_sight(late: list[int]) -> None:
-    platform, came = full(30), iter(range(100, 200))
+async def test_a_trade_that_comes_late_while_another_leaves_costs_none() -> None:
+    platform = full(40)
 
     def between(number: int) -> None:
-        for _ in range(late[number - 1] if number <= len(late) else 0):
+        if number == 4:
+            platform.put(1)  # leaves the span
+            platform.put(100, modified=written(NOON - SECOND))  # as many as before, and all but the oldest moved down
+
+    platform.between = between
+    read = await orders(source(platform, details=False, page_size=10))
+    assert set(range(2, 41)) <= set(read.ids())
+
+
+async def test_a_list_that_grows_faster_than_it_is_read_is_no_silence() -> None:
+    platform, came = full(40), iter(range(100, 10_000))
+
+    def between(number: int) -> None:
+        for _ in range(30):
             platform.put(next(came), modified=written(NOON - SECOND))
 
     platform.between = between
-    read = asyncio.run(orders(source(platform, details=False, page_size=10)))
-    assert set(range(1, 31)) <= set(read.ids())
+    read = await orders(source(platform, details=False, page_size=10))
+    assert isinstance(read.error, RetryableError)
+    assert str(read.error).startswith("flagship read orders: the list grows faster than it is read; ")
+
+
+@given(behind=st.integers(1, 3_000), size=st.integers(1, 50))
+def test_a_page_has_the_row_behind_it_and_some_before(behind: int, size: int) -> None:
+    width = listing._width(behind, size)
+    assert 0 < behind % width < width <= max(size, 20)
 
 
 async def test_a_span_with_too_many_trades_is_halved(monkeypatch: pytest.MonkeyPatch) -> None:

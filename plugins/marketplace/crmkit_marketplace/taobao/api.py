@@ -93,6 +93,11 @@ class Top:
         """An answer that is not what the platform's documents say."""
         return PayloadError(what, who=self._who, operation=operation)
 
+    def changing(self, operation: str) -> RetryableError:
+        """A list that changes faster than it is read."""
+        what = "the list grows faster than it is read"
+        return RetryableError(what, who=self._who, operation=operation, do="it is read again with the next sync")
+
     async def now(self) -> datetime:
         """The platform's clock, to the second."""
         answer = await self.ask("read the clock", "taobao.time.get", as_seller=False)

@@ -190,7 +190,8 @@ class TaobaoGateway(Gateway):
         Raises:
             AdapterError: it does not say.
         """
-        operation, params = f"check {what}s", {name: asked}
+        operation = f"check {what}s"
+        params: dict[str, Any] = {name: asked}
         try:
             answer = await self.top.ask(operation, f"taobao.jst.sms.{what}.query", **params)
         except RefusedError as error:

@@ -3,10 +3,13 @@
 A list is sorted by the time of change, the latest first, and read by page number. What changes meanwhile leaves the
 span it is read for, and everything older moves up: who reads the first page first does not see what moves from the
 second page to the first. So the last page is read first; what moves then is seen twice. A list that fits one page is
-read as one. What comes in late moves the other way, down: then there are more than before, and they are read again.
+read as one.
+
+What comes in late moves the other way, down, and as much may leave as comes, so no count tells. So each page has to
+show a row of the pages behind it again: then nothing between the two was missed. One that shows none is read again
+further down. Pages have a number and a size and no offset; a size is taken by which they overlap.
 """
 
-import math
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -18,8 +21,10 @@ from .signing import written
 #: A span with more rows than this is halved, while it is longer than `SHORTEST`.
 MOST = 2_000
 SHORTEST = timedelta(minutes=30)
-#: A list that grows while it is read is read so often.
-TRIES = 3
+#: Pages that were pushed away before they were read are looked for so often in a list.
+TRIES = 12
+#: The most rows a page may have.
+LARGEST = 100
 _SECOND = timedelta(seconds=1)
 
 
@@ -70,31 +75,44 @@ async def pages(top: Top, what: Listing, start: datetime, end: datetime, size: i
             async for rows in pages(top, what, *part, size):
                 yield rows
         return
-    for _ in range(TRIES):
-        async for rows in _last_first(top, what, span, max(1, math.ceil(total / size)), size):
-            yield rows
-        before, total = total, await _count(top, what, span)
-        if total <= before:
-            return
+    async for rows in _last_first(top, what, span, total, size):
+        yield rows
 
 
 async def _last_first(
-    top: Top, what: Listing, span: Mapping[str, str], last: int, size: int
+    top: Top, what: Listing, span: Mapping[str, str], total: int, size: int
 ) -> AsyncIterator[list[Any]]:
-    """The pages from the last to the first; what came in since they were counted is behind the last."""
-    ahead: list[list[Any]] = []
-    rows, has_more = await _page(top, what, span, last, size)
-    ahead.append(rows)
-    for number in range(last + 1, last + 10):
-        if not has_more:
-            break
-        rows, has_more = await _page(top, what, span, number, size)
-        ahead.append(rows)
-    for rows in reversed(ahead):
+    """The pages from the last to the first.
+
+    Raises:
+        RetryableError: the list grows faster than it is read.
+    """
+    behind, seen, tries = total, set[str](), 0
+    while behind > 0:
+        width = _width(behind, size)
+        first = behind // width * width
+        rows, has_more = await _page(top, what, span, first // width + 1, width)
+        versions = {repr(row) for row in rows}
+        if has_more and seen.isdisjoint(versions):
+            tries += 1
+            if tries > TRIES:
+                raise top.changing(what.operation)
+            behind = first + width + size // 2
+            continue
         yield rows
-    for number in range(last - 1, 0, -1):
-        rows, _ = await _page(top, what, span, number, size)
-        yield rows
+        seen |= versions
+        behind = first
+
+
+def _width(behind: int, size: int) -> int:
+    """The size of pages one of which has the row at `behind`, and as many as can be before it.
+
+    It is more than `size` only where no page of that size has any.
+    """
+    best = max(range(1, size + 1), key=lambda width: (behind % width, width))
+    while behind % best == 0 and best < LARGEST:
+        best += 1
+    return best
 
 
 async def _page(top: Top, what: Listing, span: Mapping[str, str], number: int, size: int) -> tuple[list[Any], bool]:
