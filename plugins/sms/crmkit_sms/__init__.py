@@ -24,6 +24,7 @@ In the order a message goes:
 - `tencent_code`: what its codes mean
 - `tencent_push`: what it calls with
 - `tencent_review`: how templates, signs and packages stand with it
+- `approved`: what the gateways of mainland China have in common
 - `mainland`: what goes for text messages of mainland China, whichever vendor sends them
 - `bundle`: messages that go in one call, and what came of each
 - `http`: the gateway that is described in the configuration, for vendors nobody has written yet

@@ -7,8 +7,8 @@ call was given as `OutId`, so it can be asked. It signs none of its own calls: t
 """
 
 import json
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Sequence
-from datetime import time, timedelta
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from datetime import datetime, time, timedelta
 from typing import Any
 
 import httpx
@@ -16,21 +16,14 @@ import httpx
 from crmkit import (
     Account,
     AdapterError,
-    AuthError,
-    Call,
     DoubtError,
     Form,
     Gateway,
     Message,
-    PayloadError,
-    Reason,
     Receipt,
     Record,
-    Refused,
     RefusedError,
     Reply,
-    RetryableError,
-    SecretPath,
     Wording,
     hookimpl,
     retry_after,
@@ -42,7 +35,7 @@ from crmkit_sms.aliyun_code import (
     MONTH_LIMIT,
     OURS,
     RECIPIENT_LIMIT,
-    is_throttled,
+    THROTTLED,
     reason_of,
 )
 from crmkit_sms.aliyun_log import AliyunLog
@@ -50,7 +43,8 @@ from crmkit_sms.aliyun_review import AliyunReview
 from crmkit_sms.aliyun_settings import AliyunSettings
 from crmkit_sms.aliyun_shape import AliyunAnswer
 from crmkit_sms.aliyun_signature import Acs3, encoded
-from crmkit_sms.echo import secrets_in, shown
+from crmkit_sms.approved import ACCOUNTS, ApprovedGateway
+from crmkit_sms.echo import shown
 
 VERSION = "2017-05-25"
 #: Every 4xx but those that mean the same for all vendors: credentials, time, rate.
@@ -65,27 +59,20 @@ RULES = mainland.Rules(
     names=True,
     longest=500,
 )
-#: Refusals for what all messages of one template and sign have in common.
-_ACCOUNTS = frozenset({Reason.SENDER, Reason.VENDOR_POLICY})
 #: How long a number waits that was written to too often, by the word the vendor has for it; a day is its last 24 hours.
 _WAITS = {"分钟": timedelta(minutes=1), "小时": timedelta(hours=1), "天": timedelta(hours=6)}
 
 
-class AliyunGateway(Gateway):
+class AliyunGateway(ApprovedGateway):
     """Sends approved text messages through Alibaba Cloud."""
 
     name = "aliyun"
-    channel = "sms"
-    reaches = ("phone",)
-    deduplicates = False
     batch = 100
-    needs_form = True
     # The vendor names no hours; the ministry's draft rules let nobody advertise between 21:00 and 08:00.
     sends_marketing = (time(8), time(21), "Asia/Shanghai")
-    #: a message lost on its way may still be taken within the call's minute; the log is then a little behind
-    look_up_after = timedelta(minutes=10)
-    verifies = SecretPath("webhook_secret")
     accepts_with = Reply(200, b'{"code":0,"msg":"ok"}', "application/json")
+    throttled, doubtful = THROTTLED, DOUBTFUL
+    calls = "list", "SmsReport and SmsUp of HTTP 批量推送"
 
     Settings = AliyunSettings
 
@@ -94,7 +81,6 @@ class AliyunGateway(Gateway):
     def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
         self.signature = Acs3(settings.access_key_id, settings.access_key_secret.get_secret_value(), self.now)
-        self._hidden = set(secrets_in(settings))
         self._log = AliyunLog(self._ask, account.name)
 
     async def open(self) -> None:
@@ -107,44 +93,14 @@ class AliyunGateway(Gateway):
         """What its rules for texts have against a template."""
         return RULES.flaws(wording)
 
-    async def check(self) -> Iterable[str]:
-        """Reads how every template and sign stands, which sends nothing."""
-        found: dict[str, None] = {}
-        if self.settings.webhook_secret is None:
-            found["no receipts and replies come in; set webhook_secret, and enter the address in the console"] = None
-        elif self.account.webhook_url is None:
-            found["no receipts and replies come in without a web address; set [web] url"] = None
-        try:
-            async for one in AliyunReview(self._ask, self.account.name).flaws(self.wordings):
-                found[one] = None
-        except AdapterError as error:
-            return [*(f"{self.account.name} check: {one}" for one in found), str(error)]
-        return [f"{self.account.name} check: {one}" for one in found]
+    def review(self) -> AsyncIterator[str]:
+        """How every template and sign stands."""
+        return AliyunReview(self._ask, self.account.name).flaws(self.wordings)
 
     # out
 
-    def batch_key(self, message: Message) -> Hashable:
-        """Messages of one template and sign go together; those to other countries alone, since theirs is another."""
-        if message.form is None or not mainland.MOBILE.fullmatch(message.address):
-            return "alone", message.key
-        return "together", message.form.template_id, message.form.sign_name
-
-    async def deliver(self, message: Message) -> Receipt:
-        """Hand one message over.
-
-        Raises:
-            RetryableError, DoubtError: as `call` says.
-            AuthError: credentials or account refused, or its money is used up.
-        """
-        (receipt,) = [one async for one in self.deliver_many([message])]
-        return receipt
-
-    async def deliver_many(self, messages: Sequence[Message]) -> AsyncIterator[Receipt]:
-        """Hand messages of one template over; what is wrong with one of them keeps no other from leaving."""
-        async for receipt in bundle.handed_over(messages, self._hand):
-            yield receipt
-
-    async def _hand(self, group: Sequence[Message]) -> list[bundle.Came] | None:
+    async def hand(self, group: Sequence[Message]) -> list[bundle.Came] | None:
+        """Hand messages of one template to different numbers over."""
         came, fine = mainland.ready(group, self.account.name, RULES.longest)
         if not fine:
             return came
@@ -154,7 +110,7 @@ class AliyunGateway(Gateway):
             return [*came, *((message, error) for message, _ in fine)]
         said: list[bundle.Came] = [(message, self._came(message, answer)) for message, _ in fine]
         first = said[0][1]
-        is_refused = isinstance(first, Receipt) and first.outcome != "accepted" and first.reason not in _ACCOUNTS
+        is_refused = isinstance(first, Receipt) and first.outcome != "accepted" and first.reason not in ACCOUNTS
         return None if is_refused and len(fine) > 1 else [*came, *said]
 
     async def _send_one(self, message: Message, form: Form) -> AliyunAnswer:
@@ -199,27 +155,19 @@ class AliyunGateway(Gateway):
         """What an answer means for a message."""
         if answer.code == "OK":
             return message.accepted(batch_id=answer.biz_id)
-        stop = self._stop(message, answer)
-        if stop is not None:
-            return stop
-        detail = self._told(answer, message)
+        now = message.leaves_at
+        if now is not None and answer.code in {DAY_LIMIT, MONTH_LIMIT}:
+            is_day = answer.code == DAY_LIMIT
+            wait = mainland.until(time(0), now) if is_day else mainland.until_next_month(now)
+            return self.limited(answer.code, "day" if is_day else "month", "通用设置", wait)
+        detail = self.told(answer.code, answer.message, message)
         if answer.code == RECIPIENT_LIMIT:
             wait = next((wait for word, wait in _WAITS.items() if word in answer.message), timedelta(hours=1))
             return message.deferred(detail, wait)
         reason = reason_of(answer.code)
-        if reason in _ACCOUNTS:
+        if reason in ACCOUNTS:
             detail += "; `crmkit doctor` says how sign and template stand"
         return message.rejected(reason, detail)
-
-    def _stop(self, message: Message, answer: AliyunAnswer) -> RetryableError | None:
-        """The account's own limit, if that is what it came to."""
-        now = message.leaves_at
-        if answer.code not in {DAY_LIMIT, MONTH_LIMIT} or now is None:
-            return None
-        is_day = answer.code == DAY_LIMIT
-        what = f"the limit of this {'day' if is_day else 'month'} is reached ({answer.code})"
-        wait = mainland.until(time(0), now) if is_day else mainland.until_next_month(now)
-        return self.error(RetryableError, "deliver", what, "it is set in the console, 通用设置", retry_after=wait)
 
     # calls
 
@@ -228,16 +176,11 @@ class AliyunGateway(Gateway):
         answer = AliyunAnswer.of(response)
         if answer is None or answer.code == "OK":
             return None
-        if answer.code in OURS:
-            do = f"{OURS[answer.code]}, then `crmkit resume gateway {self.account.name}`"
-            return self.error(AuthError, operation, f"refused ({answer.code})", do)
-        if is_throttled(answer.code):
-            wait = retry_after(response) or timedelta(seconds=1)
-            return self.error(RetryableError, operation, f"too many calls ({answer.code})", retry_after=wait)
-        if DOUBTFUL.match(answer.code):
-            kind = DoubtError if operation == "deliver" else RetryableError
-            return self.error(kind, operation, f"no verdict ({answer.code})")
-        return None
+        return self.of_account(operation, answer.code, retry_after(response))
+
+    def mended_by(self, code: str) -> str | None:
+        """What the operator does about a code of the whole account."""
+        return OURS.get(code)
 
     async def _ask(self, operation: str, action: str, fields: dict[str, str], **options: Any) -> httpx.Response:
         """Make a call; one that only reads and is refused raises, unless its `answers` are asked for."""
@@ -248,14 +191,9 @@ class AliyunGateway(Gateway):
         )
         answer = AliyunAnswer.of(response)
         if "answers" not in options and answer is not None and answer.code != "OK":
-            raise self.error(RefusedError, operation, f"refused ({self._told(answer)})", status=response.status_code)
+            what = f"refused ({self.told(answer.code, answer.message)})"
+            raise self.error(RefusedError, operation, what, status=response.status_code)
         return response
-
-    def _told(self, answer: AliyunAnswer, message: Message | None = None) -> str:
-        """A refusal as it may be shown and stored."""
-        number, texts = ("", []) if message is None else (message.address, [message.text, *_values(message)])
-        words = shown(answer.message, number=number, texts=filter(None, texts), secrets=self._hidden)
-        return f"{answer.code} {words}".rstrip()
 
     # doubt
 
@@ -276,33 +214,14 @@ class AliyunGateway(Gateway):
 
     # in
 
-    def records(self, call: Call) -> Iterator[Record | Refused]:
-        """Receipts and replies, many in one call; what is neither is refused by itself.
-
-        Raises:
-            PayloadError: it is no list.
-        """
-        try:
-            items = json.loads(call.body)
-        except (ValueError, RecursionError):
-            items = None
-        if not isinstance(items, list):
-            what, do = "a call that is no list", "enter this address for SmsReport and SmsUp of HTTP 批量推送"
-            raise self.error(PayloadError, "read webhook", what, do)
-        for number, item in enumerate(items, start=1):
-            try:
-                yield from list(aliyun_push.read(item, call.received_at, self.settings.opt_out_locales))
-            except (ValueError, TypeError, KeyError):
-                yield Refused("receipt", f"webhook:{number}", "neither a receipt nor a reply", json.dumps(item))
+    def read_item(self, item: Any, received_at: datetime) -> Iterator[Record]:
+        """One receipt or reply."""
+        return aliyun_push.read(item, received_at, self.settings.opt_out_locales)
 
 
 def _number(address: str) -> str:
     """A number as it is wanted: 11 digits on the mainland, elsewhere country and number."""
     return address.removeprefix("+86") if address.startswith("+86") else address.removeprefix("+")
-
-
-def _values(message: Message) -> list[str]:
-    return list(message.form.params.values()) if message.form is not None else []
 
 
 def _json(value: Any) -> str:

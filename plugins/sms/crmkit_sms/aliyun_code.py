@@ -70,16 +70,11 @@ RECIPIENT_LIMIT = "isv.BUSINESS_LIMIT_CONTROL"
 #: The account's own limits, set in the console.
 DAY_LIMIT, MONTH_LIMIT = "isv.DAY_LIMIT_CONTROL", "isv.MONTH_LIMIT_CONTROL"
 #: After these nobody says whether a message was taken; a number that was used before came with its first try.
-DOUBTFUL = re.compile(r"isp\.|ServiceUnavailable|InternalError|SignatureNonceUsed")
+DOUBTFUL = re.compile(r"(isp\.|ServiceUnavailable|InternalError|SignatureNonceUsed).*", re.DOTALL)
 #: Too many calls a second.
-_THROTTLED = re.compile(r"Throttling(\..*)?|Forbidden\.Throttling|isv\.QPS_LIMIT.*")
+THROTTLED = re.compile(r"Throttling(\..*)?|Forbidden\.Throttling|isv\.QPS_LIMIT.*")
 
 
 def reason_of(code: str) -> Reason:
     """Why a message was refused or did not arrive."""
     return REASONS.get(code, Reason.OTHER)
-
-
-def is_throttled(code: str) -> bool:
-    """Whether too many calls came in a second."""
-    return _THROTTLED.fullmatch(code) is not None
