@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import capability
+import member
 import thing
 from thing import linked, sentence, table
 
@@ -119,6 +120,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "gateways": gateways,
     "verified": verified,
     "ways": ways,
+    **member.TABLES,
 }
 
 

@@ -93,15 +93,15 @@ def error(name: str) -> str:
     )
 
 
-def entries(thing: object) -> dict[str, str]:
-    """What a docstring says below `Attributes:` or `Args:`, by name."""
+def entries(thing: object, *sections: str) -> dict[str, str]:
+    """What a docstring says below these sections, by name; `Attributes:` and `Args:` where none is named."""
     if "__doc__" not in vars(thing):
         return {}
     found: dict[str, str] = {}
     names: list[str] = []
     inside = False
     for line in (inspect.getdoc(thing) or "").splitlines():
-        if line in {"Attributes:", "Args:"}:
+        if line in (sections or ("Attributes:", "Args:")):
             inside = True
         elif line and not line.startswith(" "):
             inside = False

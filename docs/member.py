@@ -1,0 +1,155 @@
+"""What stands in an author's class: the attributes and methods of adapters and contracts, as their own docstrings say.
+
+A class lists its attributes below `Class attributes:`; of a method the first paragraph is told.
+"""
+
+import inspect
+import re
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from typing import Any
+
+from thing import entries, sentence, table
+
+from crmkit import Gateway, Message, Source
+from crmkit.adapters.adapter import Adapter
+from crmkit.core.duration import write_duration
+from crmkit.testing import contract, gateway_contract, handler_contract, playbook_contract, policy_contract
+from crmkit.testing import source_contract as source
+from crmkit.testing.exchange import Fixture
+
+#: What adapters call, and do not write.
+CALLED = ("now", "error", "call")
+#: What crmkit asks a class, and no author has to do with.
+INNER = ("streams", "window")
+#: {what is held to it: the classes whose attributes and tests are told together}
+CONTRACTS: Mapping[str, tuple[type, ...]] = {
+    "every adapter": (contract.AdapterContract,),
+    "a gateway": (gateway_contract.GatewayContract,),
+    "a source": (source.SourceContract,),
+    "every playbook": (playbook_contract.PlaybookContract,),
+    "its handlers": (handler_contract.HandlerContract,),
+    "its policies": (policy_contract.PolicyContract,),
+}
+_TOPIC = re.compile(r"""needs\(\s*["']([\w-]+)["']|["']([\w-]+)["'] in self\.lacks|lacks\[["']([\w -]+)["']\]""")
+_STREAMS = 'key.startswith("streams ")'
+
+
+def attributes(kind: type) -> str:
+    """What a class of this kind may say of itself, and what holds where it does not."""
+    said = {name: text for base in reversed(kind.__mro__) for name, text in entries(base, "Class attributes:").items()}
+    own = [name for name in said if name in vars(kind) or name in kind.__annotations__]
+    return table(
+        "attribute", "if not said", "is", rows=[(f"`{name}`", _default(kind, name), said[name]) for name in own]
+    )
+
+
+def methods(kind: type) -> str:
+    """What a class of this kind may write, in the order of the class itself."""
+    rows = [(_signature(name, one), sentence(one)) for name, one in _methods(kind) if name not in (*CALLED, *INNER)]
+    return table("method", "does", rows=rows)
+
+
+def given() -> str:
+    """What every adapter finds, and calls."""
+    rows = [(f"`{name}`", text) for name, text in entries(Adapter, "Attributes:").items()]
+    rows += [(_signature(name, one), sentence(one)) for name, one in _methods(Adapter) if name in CALLED]
+    return table("`self.`", "is", rows=rows)
+
+
+def message() -> str:
+    """What a gateway is given, and what it may answer."""
+    rows = [(f"`{name}`", text) for name, text in entries(Message, "Attributes:").items()]
+    rows += [(_signature(name, one), sentence(one)) for name, one in _methods(Message)]
+    return table("`message.`", "is", rows=rows)
+
+
+def contracts() -> str:
+    """What a test class may say, by what it holds."""
+    rows = []
+    for what, classes in CONTRACTS.items():
+        for kind in classes:
+            said = entries(kind, "Class attributes:")
+            rows += [(what, f"`{name}`", _default(kind, name), text) for name, text in said.items()]
+    return table("of", "attribute", "if not said", "is", rows=rows)
+
+
+def topics() -> str:
+    """What may stand in `lacks`, by what is held to the contract: read from the tests that look there."""
+    rows = []
+    for what, classes in CONTRACTS.items():
+        found: set[str] = set()
+        for kind in classes:
+            text = inspect.getsource(inspect.getmodule(kind) or kind)
+            found |= {name for groups in _TOPIC.findall(text) for name in groups if name}
+            found |= {"streams NAME"} if _STREAMS in text else set()
+        if found:
+            rows.append((what, ", ".join(f"`{name}`" for name in sorted(found))))
+    return table("of", "`lacks`", rows=rows)
+
+
+def fixture() -> str:
+    """What may stand in `NAME.json`: the docstring of `Fixture` from what was given on."""
+    said = (inspect.getdoc(Fixture) or "").partition("\n\n")[2].partition("\n\nAttributes:")[0]
+    return f"{said}\n"
+
+
+def adapter_attributes() -> str:
+    return attributes(Adapter)
+
+
+def adapter_methods() -> str:
+    return methods(Adapter)
+
+
+def gateway_attributes() -> str:
+    return attributes(Gateway)
+
+
+def gateway_methods() -> str:
+    return methods(Gateway)
+
+
+def source_attributes() -> str:
+    return attributes(Source)
+
+
+def source_methods() -> str:
+    return methods(Source)
+
+
+def _methods(kind: type) -> Iterator[tuple[str, Any]]:
+    for name, one in vars(kind).items():
+        if not name.startswith("_") and (inspect.isfunction(one) or isinstance(one, classmethod)):
+            yield name, getattr(one, "__func__", one)
+
+
+def _signature(name: str, method: Any) -> str:
+    """`async deliver(message)`: how a method is written, without the types, which its docstring has."""
+    parameters = list(inspect.signature(method).parameters.values())[1:]
+    written = ", ".join(("**" if one.kind is one.VAR_KEYWORD else "") + one.name for one in parameters)
+    return f"`{'async ' if inspect.iscoroutinefunction(method) else ''}{name}({written})`"
+
+
+def _default(kind: type, name: str) -> str:
+    if not hasattr(kind, name):
+        return "needed"
+    value = getattr(kind, name)
+    if value is None or value in ((), frozenset()) or value == {}:
+        return ""
+    if isinstance(value, timedelta):
+        return f"`{write_duration(value)}`"
+    if inspect.isclass(value):
+        return f"`{value.__name__}`"
+    if isinstance(value, tuple | list):
+        return ", ".join(f"`{one}`" for one in value)
+    return f"`{value!r}`"
+
+
+TABLES = {
+    one.__name__: one
+    for one in (
+        adapter_attributes, adapter_methods, gateway_attributes, gateway_methods, source_attributes, source_methods,
+        given, message, contracts, topics, fixture,
+    )
+}  # fmt: skip
