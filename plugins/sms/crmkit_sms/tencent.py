@@ -9,7 +9,7 @@ answers HTTP 200 whatever it says, for the call or for each number. It takes no 
 
 import json
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
-from datetime import time, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any, TypeVar
 
 import httpx
@@ -17,8 +17,6 @@ import httpx
 from crmkit import (
     Account,
     AdapterError,
-    AuthError,
-    Call,
     DoubtError,
     Form,
     Gateway,
@@ -27,17 +25,14 @@ from crmkit import (
     Reason,
     Receipt,
     Record,
-    Refused,
     RefusedError,
     Reply,
-    RetryableError,
-    SecretPath,
     Wording,
     hookimpl,
     retry_after,
 )
 from crmkit_sms import bundle, mainland, tencent_push
-from crmkit_sms.echo import secrets_in, shown
+from crmkit_sms.approved import ACCOUNTS, ApprovedGateway
 from crmkit_sms.tencent_code import (
     DAY_LIMITS,
     DOUBTFUL,
@@ -66,24 +61,18 @@ RULES = mainland.Rules(
     longest=500,
     extras=(*mainland.EXTRAS, "sign_id"),
 )
-#: Refusals for what all messages of one template and sign have in common.
-_ACCOUNTS = frozenset({Reason.SENDER, Reason.VENDOR_POLICY})
 T = TypeVar("T")
 
 
-class TencentGateway(Gateway):
+class TencentGateway(ApprovedGateway):
     """Sends approved text messages through Tencent Cloud."""
 
     name = "tencent"
-    channel = "sms"
-    reaches = ("phone",)
-    deduplicates = False
     batch = 200
-    needs_form = True
     sends_marketing = (OPENS, CLOSES, "Asia/Shanghai")
-    look_up_after = timedelta(minutes=10)
-    verifies = SecretPath("webhook_secret")
     accepts_with = Reply(200, b'{"result":0,"errmsg":"OK"}', "application/json")
+    throttled, doubtful = THROTTLED, DOUBTFUL
+    calls = "list and no reply", "短信下发状态 and 短信回复"
 
     Settings = TencentSettings
 
@@ -92,7 +81,6 @@ class TencentGateway(Gateway):
     def __init__(self, settings: Any, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
         self.signature = Tc3(settings.secret_id, settings.secret_key.get_secret_value(), self.now)
-        self._hidden = set(secrets_in(settings))
 
     async def open(self) -> None:
         """Every try is signed anew."""
@@ -104,45 +92,18 @@ class TencentGateway(Gateway):
         """What its rules for texts have against a template."""
         return RULES.flaws(wording)
 
-    async def check(self) -> Iterable[str]:
-        """Reads how templates, signs and packages stand, which sends nothing."""
-        found: dict[str, None] = {}
-        if self.settings.webhook_secret is None:
-            found["no receipts and replies come in; set webhook_secret, and enter the address in the console"] = None
-        elif self.account.webhook_url is None:
-            found["no receipts and replies come in without a web address; set [web] url"] = None
-        try:
-            async for one in TencentReview(self._ask, self.settings.app_id, self.now).flaws(self.wordings):
-                found[one] = None
-        except AdapterError as error:
-            return [*(f"{self.account.name} check: {one}" for one in found), str(error)]
-        return [f"{self.account.name} check: {one}" for one in found]
+    def review(self) -> AsyncIterator[str]:
+        """How templates, signs and packages stand."""
+        return TencentReview(self._ask, self.settings.app_id, self.now).flaws(self.wordings)
 
     # out
 
-    def batch_key(self, message: Message) -> Hashable:
-        """What reads the same goes together; what goes to other countries alone."""
-        form = message.form
-        if form is None or not mainland.MOBILE.fullmatch(message.address):
-            return "alone", message.key
-        return "together", form.template_id, form.sign_name, tuple(form.params.values())
+    def alike(self, form: Form) -> tuple[Hashable, ...]:
+        """One call has one text."""
+        return *super().alike(form), tuple(form.params.values())
 
-    async def deliver(self, message: Message) -> Receipt:
-        """Hand one message over.
-
-        Raises:
-            RetryableError, DoubtError: as `call` says.
-            AuthError: credentials or account refused, or its messages are used up.
-        """
-        (receipt,) = [one async for one in self.deliver_many([message])]
-        return receipt
-
-    async def deliver_many(self, messages: Sequence[Message]) -> AsyncIterator[Receipt]:
-        """Hand messages that read the same over; what is wrong with one of them keeps no other from leaving."""
-        async for receipt in bundle.handed_over(messages, self._hand):
-            yield receipt
-
-    async def _hand(self, group: Sequence[Message]) -> list[bundle.Came] | None:
+    async def hand(self, group: Sequence[Message]) -> list[bundle.Came] | None:
+        """Hand messages that read the same to different numbers over."""
         came, fine = mainland.ready(group, self.account.name, RULES.longest)
         if not fine:
             return came
@@ -175,7 +136,7 @@ class TencentGateway(Gateway):
         status = TencentStatus(Code=error.code, Message=error.message)
         said: list[bundle.Came] = [(message, self._came(message, status)) for message in several]
         first = said[0][1]
-        is_shared = isinstance(first, AdapterError) or first.reason in _ACCOUNTS
+        is_shared = isinstance(first, AdapterError) or first.reason in ACCOUNTS
         return said if is_shared or len(several) == 1 else None
 
     def _each(self, several: Sequence[Message], response: httpx.Response) -> list[bundle.Came]:
@@ -200,23 +161,19 @@ class TencentGateway(Gateway):
         code, now = status.code, message.leaves_at
         if code == "Ok":
             return message.accepted(vendor_id=status.serial_no or None)
-        account = self._account(code, "deliver")
+        account = self.of_account("deliver", code)
         if account is not None:
             return account
-        words = shown(status.message, number=message.address, texts=filter(None, _texts(message)), secrets=self._hidden)
-        detail = f"{code} {words}".rstrip()
+        detail = self.told(code, status.message, message)
         tomorrow = mainland.until(time(0), now) if now is not None else timedelta(hours=1)
         if code in DAY_LIMITS:
-            do = "it is set in the console, 频率限制"
-            return self.error(
-                RetryableError, "deliver", f"the limit of this day is reached ({code})", do, retry_after=tomorrow
-            )
+            return self.limited(code, "day", "频率限制", tomorrow)
         if code == TOO_LATE:
             return message.deferred(detail, mainland.until(OPENS, now) if now is not None else tomorrow)
         if code in RECIPIENT_LIMITS:
             return message.deferred(detail, RECIPIENT_LIMITS[code] or tomorrow)
         reason = REASONS.get(code, Reason.OTHER)
-        hint = HINTS.get(code) or ("`crmkit doctor` says how sign and template stand" if reason in _ACCOUNTS else "")
+        hint = HINTS.get(code) or ("`crmkit doctor` says how sign and template stand" if reason in ACCOUNTS else "")
         return message.rejected(reason, f"{detail}; {hint}" if hint else detail)
 
     # calls
@@ -224,20 +181,11 @@ class TencentGateway(Gateway):
     def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
         """The error a code is that goes for the whole account; it comes with HTTP 200."""
         error = TencentError.of(response)
-        return None if error is None else self._account(error.code, operation, retry_after(response))
+        return None if error is None else self.of_account(operation, error.code, retry_after(response))
 
-    def _account(self, code: str, operation: str, wait: timedelta | None = None) -> AdapterError | None:
-        mend = mended_by(code)
-        if mend is not None:
-            do = f"{mend}, then `crmkit resume gateway {self.account.name}`"
-            return self.error(AuthError, operation, f"refused ({code})", do)
-        if THROTTLED.fullmatch(code):
-            wait = wait or timedelta(seconds=1)
-            return self.error(RetryableError, operation, f"too many calls ({code})", retry_after=wait)
-        if DOUBTFUL.fullmatch(code):
-            kind = DoubtError if operation == "deliver" else RetryableError
-            return self.error(kind, operation, f"no verdict ({code})")
-        return None
+    def mended_by(self, code: str) -> str | None:
+        """What the operator does about a code of the whole account."""
+        return mended_by(code)
 
     async def _call(self, operation: str, action: str, fields: Mapping[str, Any], *, sends: bool) -> httpx.Response:
         headers = {
@@ -260,8 +208,7 @@ class TencentGateway(Gateway):
         response = await self._call(operation, action, fields, sends=False)
         error = TencentError.of(response)
         if error is not None:
-            words = shown(error.message, secrets=self._hidden)
-            what = f"refused ({error.code} {words})"
+            what = f"refused ({self.told(error.code, error.message)})"
             raise self.error(RefusedError, operation, what, status=response.status_code, body=error.code)
         try:
             return Answer[shape].model_validate_json(response.content).response  # type: ignore[valid-type]
@@ -297,33 +244,17 @@ class TencentGateway(Gateway):
 
     # in
 
-    def records(self, call: Call) -> Iterator[Record | Refused]:
-        """Receipts, many in one call, or a reply; what is neither is refused by itself.
+    def items(self, document: Any) -> list[Any] | None:
+        """Receipts come many in one call, a reply by itself."""
+        return super().items([document] if isinstance(document, dict) else document)
 
-        Raises:
-            PayloadError: it is neither list nor reply.
-        """
-        try:
-            document = json.loads(call.body)
-        except (ValueError, RecursionError):
-            document = None
-        items = [document] if isinstance(document, dict) else document
-        if not isinstance(items, list):
-            what, do = "a call that is no list and no reply", "enter this address for 短信下发状态 and 短信回复"
-            raise self.error(PayloadError, "read webhook", what, do)
-        for number, item in enumerate(items, start=1):
-            try:
-                yield from list(tencent_push.read(item, call.received_at, self.settings.opt_out_locales))
-            except (ValueError, TypeError, KeyError, AttributeError, OverflowError, OSError):
-                yield Refused("receipt", f"webhook:{number}", "neither a receipt nor a reply", json.dumps(item))
+    def read_item(self, item: Any, received_at: datetime) -> Iterator[Record]:
+        """One receipt or reply."""
+        return tencent_push.read(item, received_at, self.settings.opt_out_locales)
 
 
 def _fits(key: str) -> bool:
     return len(key.encode("utf-8", "surrogatepass")) <= LONGEST_KEY
-
-
-def _texts(message: Message) -> list[str]:
-    return [message.text, *(message.form.params.values() if message.form is not None else ())]
 
 
 @hookimpl
