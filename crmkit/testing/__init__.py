@@ -22,9 +22,11 @@
 - `vendor`: a fake vendor on 127.0.0.1 that fails as it is told to
 - `resolver`: name servers that fail
 - `exchange`: fixtures of adapters: what is sent and answered, beside what was given and what is expected
+- `echo`: what an answer repeats of the request it is given to
 - `playback`: vendors that answer as fixtures say
 - `reading`: what contracts read with: a fixture's stream, a vendor that fails
 - `secrecy`: whether something was told that must not be, in whatever spelling
+- `crowd`: a vendor that is handed several messages at once
 - `dump`: what a database holds, in forms that can be compared
 - `errand`: one message on its way through the real steps
 - `contract`: what every adapter is held to

@@ -40,7 +40,9 @@ from crmkit.core.message import Message, Reason, Receipt
 from crmkit.core.records import ReceiptRecord
 from crmkit.store.engine import Store
 from crmkit.testing.contract import NOW, AdapterContract, runs, written_all
+from crmkit.testing.crowd import Crowd, numbered, one_of
 from crmkit.testing.database import Migrate, MigratedTemplates
+from crmkit.testing.echo import xml_texts
 from crmkit.testing.errand import Errand
 from crmkit.testing.exchange import Answer, Exchange, Fixture, Sent
 from crmkit.testing.fault import FAULTS, Fault, Verdict
@@ -66,6 +68,8 @@ TEXTS = {
     "lines": "First line\nsecond line\n\nlast",
     "blanks": " Left. ",
 }
+#: So many messages are handed over at once.
+CROWD = 3
 _VERDICTS: Mapping[Verdict, tuple[type[AdapterError], ...]] = {
     Verdict.NOTHING_LEFT: (RetryableError,),
     Verdict.NOT_NOW: (RetryableError,),
@@ -391,6 +395,53 @@ class GatewayContract(AdapterContract):
             apart = first.differences(another, any_of=self.volatile)
             assert apart, f"{self.adapter.name} says that it deduplicates, and its requests do not hold the key"
 
+    def test_messages_at_the_same_time_are_not_mixed_up(self) -> None:
+        """Several are handed over before one is answered: each request and each receipt is of its own message."""
+        messages = [one_of(self.to(self.accepted_changes()), number) for number in range(1, CROWD + 1)]
+        if not self.accepted().exchanges:
+            sent = runs(lambda: self._at_once(messages))
+            for one in messages:
+                mine = [found for found in sent if self.says(found, one.text)]
+                what = f"{self.adapter.name}: of {CROWD} messages at once one was sent {len(mine)} times"
+                assert len(mine) == 1, what
+                assert one.address.encode() in mine[0].body, f"{self.adapter.name}: a text went to somebody else"
+            return
+        alone = [runs(lambda m=one: self._alone(m)) for one in messages]  # type: ignore[misc]
+        told = _receipts_of(self.accepted().document)[0]
+        ids = [told[name] for name in ("vendor_id", "batch_id") if told.get(name)]
+        crowd = Crowd(self.accepted().exchanges, ids, CROWD, any_of=self.volatile)
+
+        async def run() -> list[list[Receipt]]:
+            async with self.opened(crowd, sample=self.accepted()) as gateway:
+                return await asyncio.gather(*(self.hand(gateway, [one]) for one in messages))
+
+        who = f"{self.adapter.name}: of {CROWD} messages at once"
+        for message, (was, request), receipts in zip(messages, alone, runs(run), strict=True):
+            numbers = [number for sent, number in crowd.taken if not request.differences(sent, any_of=self.volatile)]
+            assert len(numbers) == 1, (
+                f"{who} the request of one was sent {len(numbers)} times; keep nothing of it on self"
+            )
+            assert [one.message.id for one in receipts] == [message.id], f"{who} one has the receipt of another"
+            assert receipts[0].outcome == was.outcome, f"{who} one is {receipts[0].outcome}, and alone {was.outcome}"
+            for name in ("vendor_id", "batch_id"):
+                before, now = getattr(was, name), getattr(receipts[0], name)
+                if before in ids and _is_written(before, self.accepted()):
+                    right = numbered(before, numbers[0])
+                    assert now == right, f"{who} one has the {name} {now!r}, and its vendor said {right!r}"
+
+    async def _alone(self, message: Message) -> tuple[Receipt, Sent]:
+        """What comes of a message by itself, and the request that sent it."""
+        playback = Playback(self.accepted().exchanges, again=True, any_of=self.volatile)
+        async with self.opened(playback, sample=self.accepted()) as gateway:
+            [receipt] = await self.hand(gateway, [message])
+        sent = [Sent.of(request, request.headers, whole=True) for request in playback.requests]
+        return receipt, [one for one in sent if playback.answers_last(one)][-1]
+
+    async def _at_once(self, messages: Sequence[Message]) -> list[Sent]:
+        async with self.taking() as (gateway, sent):
+            await asyncio.gather(*(self.hand(gateway, [one]) for one in messages))
+        return sent
+
     def test_a_closed_gateway_holds_no_connection(self) -> None:
 
         async def run() -> int:
@@ -569,6 +620,12 @@ def _receipts_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [one for one in (document.get("receipt"), *document.get("receipts", ())) if one is not None]
 
 
+def _is_written(told: str, sample: Fixture) -> bool:
+    """Whether an id stands in the last answer of a fixture, as it is."""
+    answer = sample.exchanges[-1].response
+    return answer is not None and (told.encode() in answer.body or told in dict(answer.headers).values())
+
+
 def personal_of(message: Message) -> list[str]:
     """What of a message is somebody's own."""
     form = list(message.form.params.values()) if message.form is not None else []
@@ -582,10 +639,12 @@ def runs_sync(contract: GatewayContract, message: Message) -> Any:
 
 
 def _leaves(sent: Sent) -> Iterable[str]:
-    """Every text of a request: query, form, JSON, and JSON within these."""
+    """Every text of a request: query, form, XML, JSON, and JSON within these."""
     _, _, query = sent.target.partition("?")
     body = sent.body.decode("utf-8", "replace")
     found = [body, *(value for part in (query, body) for _, value in parse_qsl(part, keep_blank_values=True))]
+    if body.lstrip()[:1] == "<":
+        yield from xml_texts(body.lstrip())
     for one in found:
         yield one
         if one[:1] in {"{", "["}:

@@ -6,6 +6,7 @@ from typing import Any
 
 import httpx
 
+from crmkit.testing.echo import echoed
 from crmkit.testing.exchange import Exchange, Sent
 from crmkit.testing.fault import FAULTS, answer
 from crmkit.testing.vendor import Vendor, _end, _Request
@@ -21,7 +22,7 @@ class Playback(httpx.AsyncBaseTransport):
         exchanges: what is expected, and answered.
         any_of: names of which any value is right, see `Sent.differences`.
         again: whether a request more than there are exchanges is answered as the last was, and none is held against
-            what is expected.
+            what is expected; what answers repeat of a request is then that request's, see `echoed`.
 
     Attributes:
         requests: what was sent, by exchange, in the order of the exchanges; what was none's comes last.
@@ -70,7 +71,12 @@ class Playback(httpx.AsyncBaseTransport):
             ]
         if chosen.response is None:
             raise httpx.ReadError("the connection was closed", request=request)
-        return chosen.response.response(request)
+        return (echoed(chosen, sent) if self._again else chosen.response).response(request)
+
+    def answers_last(self, sent: Sent) -> bool:
+        """Whether a request is like that of the last exchange: a gateway's message."""
+        last = self._last
+        return last is not None and (last.request.method, _path(last.request)) == (sent.method, _path(sent))
 
     def _chosen(self, sent: Sent) -> tuple[int, Exchange | None]:
         apart = [(one, one[1].request.differences(sent, any_of=self._any_of)) for one in self._left]

@@ -177,6 +177,23 @@ def doubt_is_tried_again() -> None:
     TwilioGateway.deliver = insisting  # type: ignore[method-assign]
 
 
+@mutation(TWILIO, "test_messages_at_the_same_time_are_not_mixed_up")
+def a_message_is_kept_on_the_gateway() -> None:
+    import asyncio
+    from dataclasses import replace
+
+    from crmkit_sms.twilio import TwilioGateway
+
+    deliver = TwilioGateway.deliver
+
+    async def forgetful(self: Any, message: Any) -> Any:
+        self._now = message
+        await asyncio.sleep(0)
+        return replace(await deliver(self, self._now), message=message)
+
+    TwilioGateway.deliver = forgetful  # type: ignore[method-assign]
+
+
 @mutation(TWILIO, "test_receipts_come_to_the_same_however_they_come")
 def a_second_status_has_the_id_of_the_first() -> None:
     from crmkit import ReceiptRecord
