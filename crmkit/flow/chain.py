@@ -1,7 +1,8 @@
 """The chain of gateways a message may go by: who is next when one is down, paused or configured no more.
 
 A message moves on only when nothing of it can have left; who refused it for good is struck off its chain, and after
-doubt nobody else is on it. After a wait the chain starts at its first again.
+doubt nobody else is on it. After a wait the chain starts at its first again; who waits for one that takes nothing,
+while another comes back, waits no longer.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,10 +47,14 @@ class Standing:
         quota = self.quotas.get(name)
         return quota.shut_until(self.now) if quota is not None else None
 
+    def free(self, chain: Sequence[str]) -> str | None:
+        """The first of a chain that takes messages now."""
+        return next((name for name in chain if self.is_there(name) and self.opens_at(name) is None), None)
+
     def route(self, chain: Sequence[str], now_with: str) -> dict[str, Any] | None:
         """Where a message goes that its gateway cannot take now: the columns to set; None if it stays as it is."""
         there = [name for name in chain if self.is_there(name)]
-        free = next((name for name in there if name != now_with and self.opens_at(name) is None), None)
+        free = self.free([name for name in chain if name != now_with])
         if free is not None:
             return {"gateway": free, "reason": None, "detail": None}
         times = {name: at for name in there if (at := self.opens_at(name)) is not None}
@@ -60,7 +65,7 @@ class Standing:
             if self.quotas[soonest].is_open(self.now):
                 detail = f"gateway {soonest} is down: {error}" if error else f"gateway {soonest} is down"
             return {
-                "gateway": chain[0],
+                "gateway": there[0],
                 "not_before": times[soonest],
                 "reason": Reason.RETRY,
                 "detail": detail,
@@ -97,4 +102,25 @@ def move_on(
             continue
         unless = Reason.NO_GATEWAY if values["reason"] == Reason.NO_GATEWAY else None
         count += outbox.move_chain(tx, name, chain, now, values, unless=unless, most=left)
+    return count
+
+
+def turn_back(tx: Connection, setup: Setup, now: datetime) -> int:
+    """Messages that wait for a gateway that takes nothing leave now by another that does again.
+
+    When they were put off none of their chain did; since then one was resumed, or is configured again.
+
+    Returns:
+        How many that is news for.
+    """
+    standing = Standing.of(tx, setup, now)
+    if not standing.paused and all(quota.shut_until(now) is None for quota in standing.quotas.values()):
+        return 0
+    bulk.lock(tx, LOCK)
+    count = 0
+    for name, chain in outbox.chains_put_off(tx, now):
+        free = standing.free(chain)
+        if free is not None and standing.free([name]) is None:
+            values = {"gateway": free, "not_before": now, "reason": None, "detail": None}
+            count += outbox.move_put_off(tx, name, chain, now, values)
     return count

@@ -259,7 +259,7 @@ def give_back(
     if released and paused.rows:
         bulk.lock(tx, chain.LOCK)
         pauses.label(tx, paused.rows)
-    if standing.is_open(now) or gateway in paused.gateways:
+    if standing.shut_until(now) is not None or gateway in paused.gateways:
         chain.move_on(tx, setup, gateway, now)
     return len(released)
 
@@ -285,6 +285,7 @@ def sweep(tx: Connection, setup: Setup, now: datetime, real: datetime | None = N
     limited = [name for name in sorted(outbox.lapsed(tx, now, latest)) if setup.limits(name).any]
     accounts = {name: quotas.lock(tx, name) for name in limited}
     pause.lift_mended(tx, setup, now)
+    chain.turn_back(tx, setup, now)
     forgotten.sweep(tx, now)
     again = outbox.lapse(tx, now, latest)
     for name, quota in accounts.items():

@@ -90,13 +90,15 @@ def resume(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -
     """Let it leave again, in its old order.
 
     Returns:
-        How many messages no longer wait for a pause; None if this was not paused.
+        How many messages no longer wait for a pause, or for another gateway of their chain; None if this was not
+        paused.
     """
     bulk.lock(tx, chain.LOCK)
     if not pauses.lift(tx, scope, "" if scope == "all" else name):
         return None
     freed = pauses.unlabel(tx)
-    return freed - relabel(tx, setup, now)
+    turned = chain.turn_back(tx, setup, now) if scope == "gateway" else 0
+    return freed - relabel(tx, setup, now) + turned
 
 
 def relabel(tx: Connection, setup: Setup, now: datetime) -> int:

@@ -162,6 +162,22 @@ def move_chain(
     return _set_oldest(tx, about, values, most)
 
 
+def chains_put_off(tx: Connection, now: datetime) -> list[tuple[str, list[str]]]:
+    """The gateways, and different chains, of messages that wait for another try and may not leave yet."""
+    statement = sa.select(_m.gateway, _m.gateways).distinct().where(sa.text(WAITING), *_put_off(now))
+    return [(gateway, list(chain)) for gateway, chain in tx.execute(statement)]
+
+
+def move_put_off(tx: Connection, gateway: str, chain: Sequence[str], now: datetime, values: Mapping[str, Any]) -> int:
+    """Set these columns of a gateway's messages with this chain that wait for another try. Returns how many."""
+    about = sa.and_(_m.gateway == gateway, _m.gateways == list(chain), *_put_off(now))
+    return _set_oldest(tx, about, values, None)
+
+
+def _put_off(now: datetime) -> tuple[sa.ColumnElement[bool], ...]:
+    return _m.reason == Reason.RETRY, _m.not_before > now
+
+
 def defer(
     tx: Connection,
     gateway: str,

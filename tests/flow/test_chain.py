@@ -1,7 +1,7 @@
 """A message goes by the next gateway of its chain when nothing of it can have left, and never after doubt."""
 
 from collections import Counter
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -9,7 +9,8 @@ import pytest
 from crmkit.core.errors import AuthError, DoubtError, RetryableError, UnsupportedError
 from crmkit.core.message import Reason
 from crmkit.core.quota import OPEN_AFTER, PAUSE_FIRST
-from crmkit.flow.claim import trip
+from crmkit.flow.claim import sweep, trip
+from crmkit.flow.pause import pause, resume
 from crmkit.flow.verdict import TRIES
 from crmkit.store import tables as t
 from tests.play import DAY, HOUR, NOON, Play, entry
@@ -188,3 +189,56 @@ async def test_a_single_failure_is_no_outage(play: Play) -> None:
     await send(play, gateway)
     assert states(play) == {("queued", "mail"): 1, ("sent", "mail"): 2}
     assert NOON < play.rows(t.message)[0]["not_before"] <= NOON + timedelta(minutes=1)
+
+
+LATER = RetryableError("not now", retry_after=4 * HOUR)
+
+
+def resumed(play: Play, name: str, now: datetime) -> int | None:
+    with play.store.begin() as tx:
+        return resume(tx, play.setup, "gateway", name, now)
+
+
+@pytest.mark.parametrize("names", [("mail", "spare"), ("spare", "mail")])
+async def test_what_waits_for_hours_leaves_at_once_when_another_of_its_chain_is_resumed(
+    play: Play, names: tuple[str, ...]
+) -> None:
+    chained(play, 3, names=names)
+    play.write(lambda tx: pause(tx, play.setup, "gateway", "spare", NOON, actor="ann"))
+    await send(play, Scripted(LATER, concurrency=1))
+    assert {(row["reason"], row["not_before"]) for row in play.rows(t.message)} == {("retry", NOON + 4 * HOUR)}
+    soon = NOON + HOUR
+    assert resumed(play, "spare", soon) == 3
+    assert (await send(play, Scripted(accept), soon, name="spare")).states == {"sent": 3}
+
+
+async def test_what_waits_for_hours_leaves_with_the_next_run_when_another_is_configured_again(play: Play) -> None:
+    chained(play, 2)
+    whole, soon = play.channels, NOON + HOUR
+    play.channels = {"email": [entry(Scripted, "mail")]}
+    await send(play, Scripted(LATER, concurrency=1))
+    await play.store.run(sweep, play.setup, soon)
+    assert {row["not_before"] for row in play.rows(t.message)} == {NOON + 4 * HOUR}
+    play.channels = whole
+    await play.store.run(sweep, play.setup, soon)
+    assert (await send(play, Scripted(accept), soon, name="spare")).states == {"sent": 2}
+
+
+async def test_what_waits_for_its_own_sake_is_not_hurried_when_another_gateway_is_resumed(play: Play) -> None:
+    chained(play)
+    play.write(lambda tx: pause(tx, play.setup, "gateway", "spare", NOON, actor="ann"))
+    await send(play, Scripted(lambda m: m.deferred("mailbox busy", HOUR)))
+    waits = play.one(t.message)["not_before"]
+    assert waits >= NOON + HOUR
+    assert resumed(play, "spare", NOON) == 0
+    assert (play.one(t.message)["not_before"], play.one(t.message)["gateway"]) == (waits, "mail")
+
+
+async def test_what_may_have_left_waits_for_its_own_gateway_though_another_is_resumed(play: Play) -> None:
+    # SEMANTICS 23
+    chained(play, mail=Deduplicating)
+    play.write(lambda tx: pause(tx, play.setup, "gateway", "spare", NOON, actor="ann"))
+    await send(play, Deduplicating(DoubtError("timeout")))
+    await send(play, Deduplicating(LATER), NOON + HOUR)
+    assert resumed(play, "spare", NOON + HOUR) == 0
+    assert (play.one(t.message)["gateway"], play.one(t.message)["not_before"] > NOON + 4 * HOUR) == ("mail", True)
