@@ -27,6 +27,7 @@ import httpx
 from httpx_aiohttp import AiohttpTransport
 from pydantic import TypeAdapter, ValidationError
 
+from crmkit.adapters.misreading import misread
 from crmkit.core.errors import (
     AdapterError,
     AuthError,
@@ -356,7 +357,7 @@ def parse(call: Exchange, response: httpx.Response, shape: Any) -> Any:
     try:
         return _reader(shape).validate_json(response.content)
     except ValidationError as error:
-        wrong = _misread(error)
+        wrong = misread(error)
         what = f"an answer that cannot be read (HTTP {response.status_code}; {wrong})"
         if call.has_effects:
             raise call.error(DoubtError, what) from None
@@ -365,19 +366,6 @@ def parse(call: Exchange, response: httpx.Response, shape: Any) -> Any:
                 RetryableError, f"a page for people instead of data (HTTP {response.status_code})"
             ) from None
         raise call.error(PayloadError, what, "its adapter does not know this answer") from None
-
-
-#: What these errors say may quote what was read.
-_QUOTING = frozenset({"value_error", "assertion_error", "union_tag_invalid"})
-
-
-def _misread(error: ValidationError) -> str:
-    """Where and why an answer is not what was expected, without what it says."""
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    parts = (str(part) if isinstance(part, int) or part.isidentifier() else "*" for part in first["loc"])
-    place = ".".join(parts)
-    why = first["type"] if first["type"] in _QUOTING else first["msg"]
-    return f"{place}: {why}" if place else why
 
 
 @lru_cache(maxsize=256)

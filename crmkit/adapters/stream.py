@@ -4,11 +4,13 @@
 the core owns the watermark, cuts spans, re-reads an overlap and moves on when a span is exhausted.
 """
 
+import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from crmkit.adapters.misreading import misread
 from crmkit.core.duration import parse_duration
 from crmkit.core.records import Record
 
@@ -51,7 +53,7 @@ class Refused:
     Attributes:
         kind: what it would have been: `order`, `parcel`, ...
         place: where it is, as a person would look for it: `orders.csv:17`.
-        reason: why it was refused, with the value found.
+        reason: why it was refused. It is listed and logged, so nothing of a person belongs into it: see `of`.
         raw: the raw record, as text.
         ref: the id it can be read again by; None where it has none that can be read.
     """
@@ -61,6 +63,17 @@ class Refused:
     reason: str
     raw: str
     ref: str | None = None
+
+    @classmethod
+    def of(cls, error: Exception, kind: str, place: str, row: Any, ref: str | None = None) -> "Refused":
+        """A raw record of JSON that could not be read: its reason says where and why, without what stands there.
+
+        Args:
+            error: what pydantic raised, or the mapping: of a PayloadError its text is shown, of any other its type.
+            kind, place, ref: as above.
+            row: the raw record, as it was parsed.
+        """
+        return cls(kind, place, misread(error), json.dumps(row, ensure_ascii=False, default=str), ref)
 
 
 @dataclass(frozen=True, slots=True)

@@ -302,3 +302,15 @@ async def test_many_messages_are_taken_in_rounds() -> None:
     assert {one.get("group_name") for one in platform.asked if "tmc" in one["method"]} == {"tea"}
     await gather(shop.messages(Start(read.cursor)))
     assert len(platform.confirmed) == 450
+
+
+async def test_a_trade_that_cannot_be_read_is_refused_without_what_it_says() -> None:
+    platform = FakePlatform()
+    platform.put(7, payment="13800138000 x")
+    platform.put(8, created="13800138000")
+    platform.put(9)
+    read = await orders(source(platform))
+    assert read.ids() == [9]
+    assert [(one.place, one.ref) for one in read.refused] == [("order 7", "7"), ("order 8", "8")]
+    assert [one.reason for one in read.refused] == ["payment: Input should be a valid decimal", "created: value_error"]
+    assert all("13800138000" in one.raw and "13800138000" not in one.reason for one in read.refused)

@@ -165,13 +165,13 @@ def test_an_order_with_one_bad_field_harms_only_itself() -> None:
 async def test_the_rest_of_a_page_lands_with_a_bad_order_and_says_where_it_is() -> None:
     shop = FakeShop()
     shop.put(1)
-    shop.put(2, total="ten")
+    shop.put(2, total="ann@buyers.example")
     shop.put(3)
     read = await orders(source(shop))
     assert read.ids() == [1, 3]
     (bad,) = read.refused
     assert (bad.kind, bad.place, bad.ref) == ("order", "orders/2", "2")
-    assert bad.reason.startswith("total: Input should be a valid decimal, found 'ten'")
+    assert bad.reason == "total: Input should be a valid decimal"
     assert json.loads(bad.raw)["number"] == "2"
 
 

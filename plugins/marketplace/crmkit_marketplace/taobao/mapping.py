@@ -4,13 +4,10 @@ A buyer is known by `buyer_open_uid`, which is one for all shops an application 
 Everything else of a person is masked, or is the receiver's, who may be anybody: none of it says who the buyer is.
 """
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-
-from pydantic import ValidationError
 
 from crmkit import (
     Address,
@@ -19,6 +16,7 @@ from crmkit import (
     OrderRecord,
     OrderStatus,
     ParcelRecord,
+    PayloadError,
     PaymentState,
     Record,
     RefundRecord,
@@ -83,10 +81,11 @@ def to_order(trade: TaobaoTrade, app_key: str, seen_at: datetime | None) -> Orde
         seen_at: when the platform answered.
 
     Raises:
-        ValueError: it has no number, or no time.
+        PayloadError: it has no number.
+        ValueError: it has no time, or what no record takes.
     """
     if trade.id is None:
-        raise ValueError("a trade without a number (tid)")
+        raise PayloadError("a trade without a number (tid)")
     status = status_of(trade)
     parcels = tuple(_parcels(trade, seen_at))
     said: dict[str, Any] = {
@@ -211,10 +210,10 @@ def to_refund(refund: TaobaoRefund, seen_at: datetime | None) -> Iterator[Record
     Money has gone only with SUCCESS, which says no time of its own: the first time it is seen to have changed with it.
 
     Raises:
-        ValueError: it has no number, or no trade's.
+        PayloadError: it has no number, or no trade's.
     """
     if refund.refund_id is None or refund.tid is None:
-        raise ValueError("a refund without its number or its trade's (refund_id, tid)")
+        raise PayloadError("a refund without its number or its trade's (refund_id, tid)")
     is_done = refund.status == "SUCCESS"
     yield RefundRecord(
         external_id=refund.refund_id,
@@ -250,11 +249,12 @@ def to_review(rate: TaobaoRate, seen_at: datetime | None) -> ReviewRecord:
     """What a buyer said of a child order, which is rated once. Nobody rated what the platform rated for them.
 
     Raises:
-        ValueError: it has no number, or no time.
+        PayloadError: it has no number.
+        ValueError: it has no time, or what no record takes.
     """
     number = rate.oid or rate.tid
     if number is None:
-        raise ValueError("a review without the number of what it is of (oid, tid)")
+        raise PayloadError("a review without the number of what it is of (oid, tid)")
     is_nobodys = rate.content is not None and NOBODY in rate.content
     return ReviewRecord(
         external_id=number,
@@ -290,25 +290,13 @@ def each(
     for row in rows:
         try:
             yield from list(make(row))
-        except (ValueError, ArithmeticError) as error:  # pydantic's are ValueErrors
+        except (ValueError, ArithmeticError, PayloadError) as error:  # pydantic's are ValueErrors
             yield refused(kind, row, error, key, ref)
 
 
 def refused(kind: str, row: Any, error: Exception, key: str, ref: str | None = None) -> Refused:
     """A raw record that could not be read."""
-    reason = str(error)
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = f"{place}: {first['msg']}, found {str(first['input'])[:80]!r}" if place else first["msg"]
-    again = _id(row, ref or key)
-    return Refused(
-        kind,
-        f"{kind} {_id(row, key) or '?'}",
-        reason[:500],
-        json.dumps(row, ensure_ascii=False, default=str),
-        again,
-    )
+    return Refused.of(error, kind, f"{kind} {_id(row, key) or '?'}", row, _id(row, ref or key))
 
 
 def _id(row: Any, name: str) -> str | None:

@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic_core import PydanticCustomError
 
 from .signing import read
 
@@ -28,7 +29,7 @@ def _blank(value: Any) -> Any:
 
 def _number(value: Any) -> Any:
     if isinstance(value, float):
-        raise ValueError("a number with a point, which may have lost digits")
+        raise PydanticCustomError("digits_lost", "a number with a point, which may have lost digits")
     return None if value in (None, "", 0, "0") else str(value)
 
 

@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
-from pydantic import ValidationError
 
 from crmkit import (
     Account,
@@ -162,9 +161,4 @@ class VendureSource(Source):
 
 def _refused(kind: str, row: Any, error: Exception) -> Refused:
     own = str(row["id"]) if isinstance(row, dict) and row.get("id") else None
-    reason = str(error)
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = f"{place}: {first['msg']}, found {str(first['input'])[:80]!r}" if place else first["msg"]
-    return Refused(kind, f"{kind}s/{own or '?'}", reason[:500], json.dumps(row, ensure_ascii=False, default=str), own)
+    return Refused.of(error, kind, f"{kind}s/{own or '?'}", row, own)

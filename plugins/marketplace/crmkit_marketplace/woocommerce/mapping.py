@@ -5,14 +5,11 @@
 """
 
 import html
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
-
-from pydantic import ValidationError
 
 from crmkit import (
     Buyer,
@@ -249,14 +246,7 @@ def refused(kind: str, path: str, row: Any, error: Exception, ref: str | None = 
     """A raw record that could not be read."""
     number = row.get("id") if isinstance(row, dict) else None
     own = str(number) if isinstance(number, int | str) and str(number).isascii() and str(number).isdigit() else None
-    reason = str(error)
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in first["loc"])
-        reason = f"{place}: {first['msg']}, found {str(first['input'])[:80]!r}" if place else first["msg"]
-    return Refused(
-        kind, f"{path}/{own or '?'}", reason[:500], json.dumps(row, ensure_ascii=False, default=str), ref or own
-    )
+    return Refused.of(error, kind, f"{path}/{own or '?'}", row, ref or own)
 
 
 def page_of(found: Iterable[Record | Refused], answer: Answer) -> Page:
