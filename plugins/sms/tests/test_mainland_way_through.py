@@ -215,6 +215,27 @@ async def test_what_one_vendor_refuses_the_other_sends_in_its_own_form_once(plac
     assert place.messages == [("delivered", "tencent")]
 
 
+async def test_who_is_refused_for_a_list_gets_it_by_no_other_and_his_consent_stands(place) -> None:
+    place.open()
+    place.aliyun.refuses = [(200, {"Code": "isv.CUSTOMER_REFUSED", "Message": "用户已退订", "RequestId": "R"})]
+    await place.send()
+    await place.send(NOW + 60 * MINUTE)
+    assert (place.messages, texts(place.aliyun), texts(place.tencent)) == ([("failed", "aliyun")], [], [])
+    with place.store.read() as tx:
+        assert tx.exec_driver_sql("SELECT reason FROM message").scalars().all() == ["opted-out"]
+        assert tx.exec_driver_sql("SELECT count(*) FROM consent").scalar_one() == 0
+
+
+async def test_a_phone_that_takes_nothing_from_abroad_is_written_to_again(place) -> None:
+    place.open()
+    await place.send()
+    report = place.aliyun.report(place.aliyun.sent[0], success=False, err_code="SP_NOT_BY_INTER_SMS")
+    await place.called("aliyun", [report])
+    assert place.messages == [("failed", "aliyun")]
+    with place.store.read() as tx:
+        assert tx.exec_driver_sql("SELECT count(*) FROM suppression").scalar_one() == 0
+
+
 async def test_what_one_vendor_cannot_take_now_the_other_sends_once(place) -> None:
     place.open(LI, HAN)
     config = (place.folder / "crmkit.toml").read_text("utf-8").replace(place.aliyun.url, "http://127.0.0.1:9")
