@@ -292,9 +292,11 @@ class _Batch:
         if row.get("pending_id") is not None:
             self.wave.finished.append(row["pending_id"])
         kind = EVENTS.get(row["type"])
-        if row.get("plugin") is None and kind not in INNER:
-            for name in sorted(self.setup.absent):
-                self._wait(row, name, row["occurred_at"], "waits for its plugin, which is not loaded")
+        if row.get("plugin") is None:
+            is_inner = kind in INNER  # what a plugin asked the core for waits for that plugin alone
+            for name in sorted(self.setup.away if is_inner else self.setup.absent):
+                if not is_inner or row["actor"] == f"plugin:{name}":
+                    self._wait(row, name, row["occurred_at"], "waits for its plugin, which is not loaded")
         if kind is None:
             return  # the event of a plugin that is gone for good, or that waits with what it would decide
         for plugin in self.plugins:

@@ -11,6 +11,7 @@ from crmkit.core.hooks import on
 from crmkit.core.records import ParcelRecord
 from crmkit.flow.decide import decide
 from crmkit.flow.setup import StaffMember
+from crmkit.store import log
 from crmkit.store import tables as t
 from tests.play import DAY, HOUR, MINUTE, NOON, START, Play, buyer, order, statements
 
@@ -134,6 +135,28 @@ def test_a_bundle_of_a_plugin_that_is_not_loaded_waits(burst: Play) -> None:
     burst.plugins["one"] = one
     burst.decide(NOON + DAY)
     assert said(burst) == ["1:a"]
+
+
+@pytest.mark.parametrize("why", ["absent", "broken"])
+def test_a_bundle_whose_plugin_is_left_out_before_its_turn_waits_for_it_alone(burst: Play, why: str) -> None:
+    other, seen = "two", list[str]()
+    burst.plugin(other, on(OrderPlaced)(lambda event, crm: seen.append(event.order.external_id)))
+    burst.decide(NOON)
+    ship(burst, "a", NOON)
+    burst.decide(NOON)
+    with burst.store.begin() as tx:
+        assert log.fire_timers(tx, NOON + HOUR, burst.setup.listened, 10) == 1
+    one = burst.plugins.pop("one")
+    burst.more[why] = frozenset({"one"})
+    burst.take(order("4"), now=NOON + HOUR)
+    burst.decide(NOON + HOUR)
+    burst.decide(NOON + 2 * HOUR)
+    assert (said(burst), seen[-1:]) == ([], ["4"])  # others' work of this customer goes on
+    assert {row["plugin"] for row in burst.rows(t.pending)} == {"one"}
+    burst.more.clear()
+    burst.plugins["one"] = one
+    burst.decide(NOON + DAY)
+    assert (said(burst), burst.count(t.pending)) == (["1:a"], 0)
 
 
 def test_staff_gets_one_message_too_with_context_and_key(play: Play) -> None:
