@@ -60,7 +60,7 @@ def message(call: Call, message: int, as_json: bool) -> None:
         ("what it was made of", list(_made_of(found))),
         ("where it was to go", list(_destination(found))),
         ("what the policies said", list(_policies(found, zone))),
-        ("what became of it", list(_fate(found, zone))),
+        ("what became of it", [*_fate(found, zone), *_doubt(call, found, zone)]),
     ]
     title = f"Message #{message} ({found['template']}) {words.state(found['state'])}."
     facts = {name: found[name] for name in ("id", "key", "template", "state", "reason", "detail", "correlation_id")}
@@ -151,6 +151,28 @@ def _fate(found: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
     if not found["attempts"]:
         yield "It was never handed to a gateway."
     yield f"It {words.state(found['state'])}."
+
+
+def _doubt(call: Call, found: dict[str, Any], zone: ZoneInfo) -> Iterator[str]:
+    """How it will be known what became of a message that is in doubt."""
+    from crmkit.flow.record import looks_up
+    from crmkit.flow.verdict import TRIES
+
+    if found["state"] != "in-doubt":
+        return
+    name, asked = found["gateway"], found["look_ups"]
+    do = "look for it in the vendor's own log"
+    adapter = next((one.adapter for many in call.host.channels.values() for one in many if one.name == name), None)
+    if adapter is None:
+        yield f"The gateway {name} is not switched on, so its vendor is not asked; {do}."
+    elif not looks_up(adapter):
+        yield f"The vendor of {name} cannot be asked what became of it: a receipt may still tell; else {do}."
+    elif asked >= TRIES:
+        yield f"The vendor of {name} was asked {asked} times what became of it, and is asked no more; {do}."
+    else:
+        times = f", {plural(asked, 'time')} so far" if asked else ""
+        when = words.due(found["not_before"], call.now, zone)
+        yield f"The vendor of {name} is asked by a dispatch what became of it, {when}{times}."
 
 
 # --- a customer -------------------------------------------------------------------------------------------------------

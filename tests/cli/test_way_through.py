@@ -1,6 +1,13 @@
 import json
 import stat
+from datetime import UTC, datetime
 from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from crmkit.host.host import Host
+from crmkit.store import tables as t
 
 from .conftest import NOW, ORDERS, Place
 
@@ -88,6 +95,28 @@ def test_a_message_is_explained(worked: Place) -> None:
     assert "no-address" in told
     assert "It was never handed to a gateway." in told
     assert json.loads(worked.ok("explain", "message", str(kept["id"]), "--json"))["reason"] == "no-address"
+
+
+def test_of_a_message_in_doubt_it_is_explained_when_its_vendor_will_be_asked(
+    worked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from crmkit_email.folder import FolderGateway
+
+    (sent,) = rows(worked.ok("messages", "list", "--order", "T2", "--json"))
+    number = str(sent["id"])
+
+    def doubt(look_ups: int) -> str:
+        store = Host.open(worked.config).store()
+        values = {"state": "in-doubt", "look_ups": look_ups, "not_before": datetime(2026, 5, 8, 18, 2, tzinfo=UTC)}
+        with store.begin() as tx:
+            tx.execute(sa.update(t.message).where(t.message.c.id == sent["id"]).values(**values))
+        store.close()
+        return worked.ok("explain", "message", number, now=NOW)
+
+    assert "The vendor of folder cannot be asked what became of it" in doubt(0)
+    monkeypatch.setattr(FolderGateway, "look_up", lambda self, message: None)
+    assert "is asked by a dispatch what became of it, due 2026-05-08 20:02 CEST, 3 times so far." in doubt(3)
+    assert "was asked 10 times what became of it, and is asked no more" in doubt(10)
 
 
 def test_a_template_is_tried(worked: Place) -> None:
