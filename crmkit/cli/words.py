@@ -16,7 +16,7 @@ STATES: dict[str, str] = {
     State.DELIVERED: "arrived, as the vendor says",
     State.BOUNCED: "came back: the address takes nothing",
     State.FAILED: "could not be delivered",
-    State.IN_DOUBT: "may or may not have left: no verdict came; its vendor is asked where it can be, else a person looks",
+    State.IN_DOUBT: "may or may not have left: no verdict came; its vendor is asked where it can be, or a person looks",
     State.HELD: "waits for a person",
     State.SUPPRESSED: "was not sent",
     State.CANCELLED: "was cancelled by a person",
