@@ -34,7 +34,7 @@ _HOME = {
     "crmkit.core.money": "Money",
     "crmkit.core.duration": "Duration",
     "crmkit.core.message": "Message Receipt Reason State",
-    "crmkit.core.form": "Form FormSpec Wording signed",
+    "crmkit.core.form": "Caution Form FormSpec Wording signed",
     "crmkit.core.optout": "opt_out",
     "crmkit.core.errors": (
         "CrmkitError ConfigError DatabaseError PluginError AdapterError RetryableError AuthError UnsupportedError"
@@ -352,6 +352,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.events import (
         SurveyAnswered as SurveyAnswered,
+    )
+    from crmkit.core.form import (
+        Caution as Caution,
     )
     from crmkit.core.form import (
         Form as Form,

@@ -57,7 +57,8 @@ class Gateway(Adapter):
     def check_template(self, wording: Wording) -> Iterable[str]:
         """What keeps this gateway from sending a template as it is written; told by `crmkit config check`. No network.
 
-        Asked for every template of its channel that says something of it, and for every other unless `needs_form`.
+        Asked for every template of its channel that says something of it, and for every other unless `needs_form`. What
+        is no more than a warning is a `Caution`.
         """
         return ()
 

@@ -58,6 +58,12 @@ class Wording:
     form: FormSpec | None = None
 
 
+class Caution(str):
+    """What may keep a gateway from sending a template, and need not: `crmkit config check` tells it as a warning."""
+
+    __slots__ = ()
+
+
 def signed(text: str, sign_name: str | None) -> str:
     """A text message as its reader finds it, whoever put the name before it."""
     return text if sign_name is None or text.startswith(f"【{sign_name}】") else f"【{sign_name}】{text}"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -20,7 +20,7 @@ from crmkit.adapters.http import client
 from crmkit.adapters.source import Source
 from crmkit.core.account import NOT_YET, Shop
 from crmkit.core.errors import CrmkitError, PluginError
-from crmkit.core.form import Wording
+from crmkit.core.form import Caution, Wording
 from crmkit.core.hooks import Routes
 from crmkit.core.survey import Survey
 from crmkit.flow.form import can_form, names_of
@@ -275,9 +275,9 @@ class Host:
                     unknown.append(wording.name)
                 continue
             try:
-                yield from (
-                    Problem(f"{wording.file}: {entry.name}: {what}") for what in gateway.check_template(wording)
-                )
+                for what in gateway.check_template(wording):
+                    level: Literal["error", "warning"] = "warning" if isinstance(what, Caution) else "error"
+                    yield Problem(f"{wording.file}: {entry.name}: {what}", level=level)
             except Exception as error:  # an adapter's code
                 yield Problem(f"{entry.name}: its check_template raised {type(error).__name__}: {error}")
         if unknown:

@@ -393,7 +393,7 @@ def test_templates_and_gateways_of_approved_texts_are_held_against_each_other(
         shelf.add(
             f"sms.{slug}",
             f"""
-            from crmkit import Gateway, hookimpl
+            from crmkit import Caution, Gateway, hookimpl
             class A(Gateway):
                 name = "{slug}"
                 channel = "sms"
@@ -402,6 +402,8 @@ def test_templates_and_gateways_of_approved_texts_are_held_against_each_other(
                 def check_template(self, wording):
                     if not wording.form.sign_name:
                         yield "it has no sign_name"
+                    if wording.form.template_id == "2":
+                        yield Caution("2 is nearly used up")
             @hookimpl
             def crmkit_gateways():
                 yield A
@@ -418,15 +420,20 @@ def test_templates_and_gateways_of_approved_texts_are_held_against_each_other(
     template("unsigned", f'gateways = {{ heron = {{ template_id = "1" }}, kite = {signed} }}')
     template("half", f"gateways = {{ heron = {signed} }}")
     template("none", "")
+    template("old", f'gateways = {{ heron = {{ template_id = "2", sign_name = "示例" }}, second = {signed} }}')
     file = write('[[channels.sms]]\nuse = "heron"\n[[channels.sms]]\nuse = "kite"\nname = "second"\n')
     host = Host.open(file, plugins=shelf.plugins)
-    told = [str(found) for found in host.findings()]
+    (warned,) = [one for one in host.findings() if "old.zh-CN.sms.txt: heron: 2 is nearly used up" in str(one)]
+    assert warned.level == "warning"
+    told = [str(found) for found in host.findings() if found != warned]
     assert [text for text in told if "unsigned.zh-CN.sms.txt: heron: it has no sign_name" in text]
     assert [text for text in told if "half.zh-CN.sms.txt: says nothing of the gateway second" in text]
     assert [text for text in told if "the gateway heron sends approved texts only, and cannot send none" in text]
     assert [text for text in told if "the gateway second sends approved texts only, and cannot send none" in text]
     assert len(told) == 4, told
-    assert {one.name for one in host.gateway(host.channels["sms"][1]).wordings if one.form} == {"both", "unsigned"}
+    assert {one.name for one in host.gateway(host.channels["sms"][1]).wordings if one.form} == {
+        *("both", "unsigned", "old")
+    }
 
 
 # --- one connection for two accounts ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ answers HTTP 200 whatever it says, for the call or for each number. It takes no 
 """
 
 import json
+import re
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, time, timedelta
 from typing import Any, TypeVar
@@ -17,6 +18,7 @@ import httpx
 from crmkit import (
     Account,
     AdapterError,
+    Caution,
     DoubtError,
     Form,
     Gateway,
@@ -61,6 +63,8 @@ RULES = mainland.Rules(
     longest=500,
     extras=(*mainland.EXTRAS, "sign_id"),
 )
+#: A value that has six characters at the most; the filter lets five more pass unless it is told 0 of them.
+_SHORT = re.compile(r"(?:\[:[1-6]\]|\btruncate\(\s*[1-6]\s*,[^)]*,\s*0\s*\))\s*$")
 T = TypeVar("T")
 
 
@@ -89,8 +93,13 @@ class TencentGateway(ApprovedGateway):
     # what is known before
 
     def check_template(self, wording: Wording) -> Iterable[str]:
-        """What its rules for texts have against a template."""
-        return RULES.flaws(wording)
+        """What its rules for texts have against a template; that a value may be too long for it is a warning."""
+        yield from RULES.flaws(wording)
+        if wording.form is not None and not self.settings.long_values:
+            long = [name for name, written in wording.form.params.items() if not _SHORT.search(written)]
+            if long:
+                what = f"{', '.join(long)} may have more than 6 characters, which newer accounts may not send"
+                yield Caution(f"{what}; cut with `customer.name[:6]`, or write long_values = true if yours takes them")
 
     def review(self) -> AsyncIterator[str]:
         """How templates, signs and packages stand."""

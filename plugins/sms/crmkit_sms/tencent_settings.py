@@ -24,6 +24,8 @@ class TencentSettings(GatewaySettings):
     extend_code: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,8}$")] | None = None
     #: from whom messages to other countries come, where that has to be registered
     sender_id: str | None = None
+    #: the account takes values of more than six characters: those that are older than 2024-01-25, and in use since
+    long_values: bool = False
     #: languages whose opt-out words count; all where unset
     opt_out_locales: list[str] | None = None
     #: another region's address
