@@ -126,25 +126,27 @@ def new(kind: str, name: str, into: Path) -> None:
 
 @plugins.command()
 @click.argument("package")
-@click.option("--no-tests", is_flag=True, help="Do not run its tests.")
+@click.option("--no-tests", is_flag=True, help="Collect its tests, and do not run them.")
 @output.json_option
 def check(package: str, no_tests: bool, as_json: bool) -> None:
     """Say what of a plugin's package is not as it should be, and run its tests.
 
     PACKAGE is an installed distribution, a plugin, the folder of one's source, or a .py file. Looked at are what it
-    says of itself, its hooks, settings, docstrings, templates and migrations, and whether its tests hold it to the
-    contract of each kind of plugin it is. Exit code 1 if something is to be mended.
+    says of itself, its hooks, settings, docstrings, templates and migrations, and whether its tests hold all that it
+    brings to the contracts of crmkit.testing; without running them they are collected only. What is said to be a note
+    need not be mended. Exit code 1 if something is.
     """
     from crmkit.cli.soundness import findings, package_of
     from crmkit.host.plugins import Plugins
 
     found = []
     for one in findings(package_of(package), Plugins(), runs_tests=not no_tests):
-        found.append(one)
+        if not one.is_note:
+            found.append(one)
         if as_json:
-            output.lines([{"part": one.part, "text": one.text}])
+            output.lines([{"part": one.part, "text": one.text, "is_note": one.is_note}])
         else:
-            output.say(f"{one.part}: {one.text}")
+            output.say(f"{'note: ' if one.is_note else ''}{one.part}: {one.text}")
     if not as_json:
         output.say(f"{plural(len(found), 'thing')} to mend" if found else "all is well")
     if found:

@@ -1,8 +1,6 @@
 """What of a plugin's package is not as it should be: what it says of itself, what it brings, and its tests."""
 
 import json
-import subprocess
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,6 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from crmkit.cli.proof import CONTRACTS, Held, Proof, prove
 from crmkit.core.errors import ConfigError, CrmkitError, PluginError
 from crmkit.host.catalogue import PLAY, SOURCES, Catalogue
 
@@ -26,10 +25,14 @@ PATIENCE = 1800
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something that is not as it should be: of which plugin, or of the package; what it is, and what to do."""
+    """Something that is not as it should be: of which plugin, or of the package; what it is, and what to do.
+
+    A note need not be mended.
+    """
 
     part: str
     text: str
+    is_note: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +110,8 @@ def findings(package: Package, plugins: "Plugins", *, runs_tests: bool = True) -
         try:
             family, _, slug = name.partition(".")
             loaded = plugins.load_file(package.file) if package.file else plugins.load(family, slug)
-            every.append(loaded)
             yield from _plugin(loaded, plugins, package)
+            every.append(loaded)
         except CrmkitError as error:
             yield Finding(name, str(error))
     if package.file is None:
@@ -240,40 +243,64 @@ def _migrations(loaded: "Loaded", folder: Path) -> Iterator[Finding]:
 
 def _tests(package: Package, every: "list[Loaded]", *, runs_tests: bool) -> Iterator[Finding]:
     folder = package.folder / "tests" if package.folder else None
-    if folder is None or not folder.is_dir():
+    if folder is None or package.folder is None or not folder.is_dir():
         where = folder or "its source"
-        yield Finding(package.label, f"its tests are not here ({where}); check the folder of its source")
+        what = f"its tests are not here ({where}), and nothing says which contracts it keeps"
+        do = "check the folder of its source"
+        yield Finding(package.label, f"{what}; {do}", is_note=package.folder is None)  # an installed wheel has none
         return
-    text = "\n".join(path.read_text("utf-8", "replace") for path in folder.rglob("*.py"))
+    proof = prove(folder, package.folder, runs_tests=runs_tests, patience=PATIENCE)
+    yield from _held(every, proof)
+    for test, text in proof.failed:
+        yield Finding(package.label, f"its tests: {test} fails: {text}" if test else f"its tests: {text}")
+
+
+def _held(every: "list[Loaded]", proof: Proof) -> Iterator[Finding]:
+    """Whether each thing a package brings is held to its contract, and to all of it."""
+    asked: set[tuple[str, str]] = set()
     for loaded in every:
-        for contract in _contracts(loaded):
-            if contract not in text:
-                yield Finding(loaded.name, f"no test inherits {contract} of crmkit.testing")
-    if runs_tests:
-        yield from _run(package, folder)
+        try:
+            owed = list(_owed(loaded))
+        except PluginError as error:  # one of its hooks raises
+            yield Finding(loaded.name, str(error))
+            continue
+        for contract, what, names in owed:
+            if (contract, what) in asked:  # one module may stand behind several entry points
+                continue
+            asked.add((contract, what))
+            held = [one for one in proof.held if one.contract == contract and _is_of(one, names)]
+            at_work = [one for one in held if one.other]
+            if not held:
+                named = "adapter" if contract in {"GatewayContract", "SourceContract"} else "plugin"
+                do = f"write a test class that inherits it and says `{named} = {what}`"
+                yield Finding(loaded.name, f"no test holds {what} to {contract} of crmkit.testing; {do}")
+            elif not at_work:
+                why = "left out" if any(one.left_out for one in held) else "skipped"
+                yield Finding(loaded.name, f"{held[0].test} holds {what} to {contract}, and all of it is {why}")
+            for one in at_work:
+                if one.left_out:
+                    yield Finding(loaded.name, f"{one.test}: {one.left_out} of its tests are left out (deselected)")
+                if one.replaced:
+                    do = "say in `lacks` what does not apply, and why"
+                    what_is = f"{one.test} has {', '.join(one.replaced)} of its own in place of the contract's"
+                    yield Finding(loaded.name, f"{what_is}; {do}", is_note=True)
 
 
-def _contracts(loaded: "Loaded") -> list[str]:
-    """The contracts a plugin is to be held to."""
+def _owed(loaded: "Loaded") -> Iterator[tuple[str, str, frozenset[str]]]:
+    """(contract, what is to be held to it, the names it goes by) of everything a plugin yields."""
     hooks = set(loaded.hook_names)
-    found = [("crmkit_gateways", "GatewayContract"), ("crmkit_sources", "SourceContract")]
-    found += [("crmkit_handlers", "HandlerContract"), ("crmkit_policies", "PolicyContract")]
-    return [contract for hook, contract in found if hook in hooks]
+    for hook, classes in (("crmkit_gateways", loaded.gateways), ("crmkit_sources", loaded.sources)):
+        for cls in classes() if hook in hooks else ():
+            yield CONTRACTS[hook], cls.__name__, frozenset({f"{cls.__module__}.{cls.__qualname__}"})
+    for hook in ("crmkit_handlers", "crmkit_policies"):
+        if hook in hooks:
+            module = str(getattr(loaded.module, "__name__", ""))
+            yield CONTRACTS[hook], f'"{loaded.slug}"', frozenset({loaded.slug, module})
 
 
-def _run(package: Package, folder: Path) -> Iterator[Finding]:
-    command = [sys.executable, "-m", "pytest", "-q", "-rfE", "-p", "no:cacheprovider", str(folder)]
-    try:
-        done = subprocess.run(
-            command, cwd=package.folder, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
-    except subprocess.TimeoutExpired:
-        yield Finding(package.label, f"its tests took more than {PATIENCE // 60} minutes")
-        return
-    if done.returncode:
-        lines = [line for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-        for line in lines or (done.stdout + done.stderr).strip().splitlines()[-1:]:
-            yield Finding(package.label, f"its tests: {line}")
+def _is_of(one: Held, names: frozenset[str]) -> bool:
+    """Whether a class of tests names this one; a playbook may be named by its file."""
+    return one.of in names or (one.of.endswith(".py") and Path(one.of).stem in names)
 
 
 __all__ = ["Finding", "Package", "findings", "package_of"]

@@ -41,7 +41,7 @@ def test_a_whole_package_is_written(tmp_path: Path, kind: str) -> None:
 def test_what_is_written_is_in_style_whatever_it_is_called(tmp_path: Path, kind: str, name: str) -> None:
     Place(tmp_path).ok("plugins", "new", kind, name, "--into", str(tmp_path))
     (folder,) = tmp_path.iterdir()
-    ruff = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "."]
+    ruff: list[str | Path] = [Path(sys.executable).with_name("ruff"), "check", "--no-cache", "."]
     done = subprocess.run(ruff, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
 
@@ -109,18 +109,18 @@ def heron(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
             del sys.modules[name]
 
 
-def checked(place: Place, *arguments: str) -> tuple[int, list[str]]:
+def checked(place: Place, *arguments: str, notes: bool = False) -> tuple[int, list[str]]:
     result = place.run("plugins", "check", *arguments, "--json")
-    return result.exit_code, [json.loads(line)["text"] for line in result.stdout.splitlines()]
+    rows = list(map(json.loads, result.stdout.splitlines()))
+    return result.exit_code, [row["text"] for row in rows if row["is_note"] == notes]
 
 
 @pytest.mark.parametrize("kind", ["sms", "email", "source"])
 def test_nothing_is_to_be_mended_in_what_was_just_written(heron: Callable[[str], Path], kind: str) -> None:
     folder = heron(kind)
     place = Place(folder.parent)
-    for named in (str(folder), "crmkit-heron", "heron", KINDS[kind]):
+    for named in {"sms": (str(folder), "heron"), "email": ("crmkit-heron",)}.get(kind, (KINDS[kind],)):
         assert checked(place, named, "--no-tests") == (0, [])
-    assert "all is well" in place.ok("plugins", "check", "heron", "--no-tests")
 
 
 def test_what_is_wrong_is_said_a_line_each(heron: Callable[[str], Path]) -> None:
@@ -151,10 +151,74 @@ def test_what_is_wrong_is_said_a_line_each(heron: Callable[[str], Path]) -> None
         "the setting key_token sounds like a secret and is shown",
         "has no py.typed",
         "has no front matter",
-        "no test inherits GatewayContract",
-        "its tests: FAILED",
+        "no test holds HeronGateway to GatewayContract of crmkit.testing",
+        "its tests: tests/test_contract.py::test_it fails: assert False",
     ):
         assert expected in told, told
+
+
+HELD = """
+import pytest
+from pathlib import Path
+from crmkit.testing import GatewayContract
+from crmkit_heron import HeronGateway
+
+{before}
+class TestHeron(GatewayContract):
+    adapter = {adapter}
+    settings = {{"token": "t0ken-0123456789", "webhook_secret": "wh-0123456789abcdef", "sender": "TEAHOUSE"}}
+    fixtures = Path(__file__).parent / "heron"
+    {within}
+"""
+
+
+@pytest.mark.parametrize(
+    ("contract", "said"),
+    [
+        ("# GatewayContract\ndef test_it(): pass\n", "no test holds HeronGateway to GatewayContract"),
+        (
+            HELD.format(before='@pytest.mark.skip(reason="later")', adapter="HeronGateway", within=""),
+            "test_contract.TestHeron holds HeronGateway to GatewayContract, and all of it is skipped",
+        ),
+        (
+            HELD.format(before="class Other(HeronGateway): pass\n", adapter="Other", within=""),
+            "no test holds HeronGateway to GatewayContract",
+        ),
+    ],
+    ids=["only named", "skipped", "of another"],
+)
+def test_a_plugin_that_is_held_to_nothing_is_not_well(heron: Callable[[str], Path], contract: str, said: str) -> None:
+    folder = heron("sms")
+    (folder / "tests" / "test_contract.py").write_text(contract)
+    status, found = checked(Place(folder.parent), str(folder), "--no-tests")
+    assert status == 1
+    assert any(said in one for one in found), found
+
+
+def test_tests_that_are_skipped_as_they_run_hold_nothing(heron: Callable[[str], Path]) -> None:
+    folder = heron("sms")
+    skips = "@pytest.fixture(autouse=True)\n    def later(self): pytest.skip('later')"
+    text = HELD.format(before="", adapter="HeronGateway", within=skips)
+    (folder / "tests" / "test_contract.py").write_text(text)
+    _, found = checked(Place(folder.parent), str(folder))
+    assert found == ["test_contract.TestHeron holds HeronGateway to GatewayContract, and all of it is skipped"]
+
+
+def test_what_replaces_a_test_of_the_contract_is_noted(heron: Callable[[str], Path]) -> None:
+    folder = heron("sms")
+    text = HELD.format(before="", adapter="HeronGateway", within="def test_settings_hide_their_secrets(self): pass")
+    (folder / "tests" / "test_contract.py").write_text(text)
+    status, found = checked(Place(folder.parent), str(folder), "--no-tests", notes=True)
+    assert status == 0
+    assert any("test_settings_hide_their_secrets of its own in place of the contract's" in one for one in found)
+
+
+def test_a_contract_that_is_deselected_holds_nobody(heron: Callable[[str], Path]) -> None:
+    folder = heron("sms")
+    project = folder / "pyproject.toml"
+    project.write_text(project.read_text().replace('"-rfEs"', '"-k", "test_no_such"'))
+    _, found = checked(Place(folder.parent), str(folder))
+    assert "TestHeron holds HeronGateway to GatewayContract, and all of it is left out" in found[0]
 
 
 def test_a_broken_one_is_said_to_be(heron: Callable[[str], Path]) -> None:
