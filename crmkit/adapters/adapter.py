@@ -70,6 +70,9 @@ class Adapter:
         settings, account: this use of the adapter.
         http: a client ready to use; `call` is the way to use it.
         memory: what it remembers from run to run.
+        origin: 16 characters that are this account's of this installation alone. Where a vendor repeats what it
+            was given with a message, they tell news of ours from news of who else sends through it (a trial beside the
+            shop has keys like ours). Empty before the account was met, and then no news are ours.
         clock: what `now` reads: the clock on the wall, unless a test sets another.
     """
 
@@ -89,6 +92,7 @@ class Adapter:
         self.account = account
         self.http = http
         self.memory = Memory()
+        self.origin = ""
         self.clock: Callable[[], datetime] = _wall
         #: when its vendor answered first since this was last emptied, by the vendor's own clock
         self.answered_at: datetime | None = None

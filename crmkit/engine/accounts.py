@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
+from hashlib import blake2b
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -109,7 +110,7 @@ class Accounts:
         return entry if named is None else self.named()[named]
 
     async def recall(self, adapter: Adapter, entry: ShopEntry | Entry, number: int | None, run: Run) -> None:
-        """Give an account's adapter its memory, or that of the account it shares one with.
+        """Give an account's adapter its origin and its memory, or that of the account it shares one with.
 
         Args:
             number: the account's own; None where it was never met.
@@ -129,6 +130,7 @@ class Accounts:
             await self.store.run(inbox.remember, kept, self.vault.lock(name, news), at)
 
         adapter.memory = Memory(values, keep)
+        adapter.origin = _origin(await run(accounts.installation), entry.name)
 
     def reminded(self, adapter: Adapter, name: str, tx: Connection) -> None:
         """Give an adapter what it remembers, to look at only."""
@@ -156,3 +158,7 @@ class Accounts:
     def listened(self) -> frozenset[str]:
         """Wire names of the events somebody handles."""
         return self.host.setup({}).listened
+
+
+def _origin(installation: str, name: str) -> str:
+    return blake2b(f"{installation}\x1f{name}".encode(), digest_size=8).hexdigest()

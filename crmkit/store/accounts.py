@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from crmkit.core.columns import storable
-from crmkit.core.errors import ConfigError
+from crmkit.core.errors import ConfigError, DatabaseError
 from crmkit.store import bulk
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
@@ -26,6 +26,19 @@ def find(tx: Connection, name: str) -> Row | None:
 def every(tx: Connection) -> list[Row]:
     """Every account, oldest first."""
     return bulk.rows(tx, sa.select(t.account).order_by(t.account.c.id))
+
+
+def installation(tx: Connection) -> str:
+    """What tells this installation from every other: drawn when its database was made, and never changed.
+
+    Raises:
+        DatabaseError: the database has none.
+    """
+    mark = tx.execute(sa.select(t.secret.c.mark).where(t.secret.c.name == "installation")).scalar()
+    if mark is None:
+        do = "restore the database from a backup: its table `secret` has lost a row"
+        raise DatabaseError("it does not say which installation it is", who="database", do=do)
+    return str(mark)
 
 
 def meet(

@@ -16,6 +16,8 @@ from crmkit.adapters.http import client
 from crmkit.adapters.memory import Memory
 from crmkit.testing.vendor import Vendor
 
+#: What `origin` is of an adapter in a test.
+ORIGIN = "c0ffee0123456789"
 A = TypeVar("A", bound=Adapter)
 #: Where an adapter's calls go: a respx router, a fake vendor, a transport of httpx; nowhere where None.
 At = Any
@@ -36,6 +38,8 @@ def make_adapter(
 ) -> A:
     """A source or gateway as the host makes it, not opened; whoever makes it closes its client.
 
+    Its `origin` is `c0ffee0123456789`.
+
     Args:
         cls: its class.
         settings: as they stand in its section of crmkit.toml, or an object of its `Settings`.
@@ -52,6 +56,7 @@ def make_adapter(
     account = Account(name or cls.name, timezone, currency, region, folder, webhook_url)
     made = cls(checked, account, client(transport=transport_to(at)))
     made.memory = Memory(memory, _kept)
+    made.origin = ORIGIN
     return made
 
 

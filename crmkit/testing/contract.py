@@ -27,6 +27,7 @@ from crmkit.adapters.stream import Refused, Reread
 from crmkit.core.errors import AdapterError, PayloadError
 from crmkit.core.records import Record
 from crmkit.host.document import Document
+from crmkit.testing.adapter import ORIGIN
 from crmkit.testing.exchange import ANY, Exchange, Fixture, Sent, fixtures
 from crmkit.testing.playback import Playback
 from crmkit.testing.secrecy import secrets_in, spellings, texts_in, told
@@ -190,6 +191,7 @@ class AdapterContract:
             self.kept = dict(values)
 
         made.memory = Memory({**self.memory, **document.get("memory", {})}, keep)
+        made.origin = ORIGIN
         self.pin(made)
         return made
 

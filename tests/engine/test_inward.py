@@ -25,6 +25,7 @@ from crmkit.core.errors import AuthError, ConfigError, PayloadError, RetryableEr
 from crmkit.core.events import ConsentChanged, MessageReceived, OrderPlaced
 from crmkit.core.hooks import on
 from crmkit.core.records import Address, ConsentRecord, InboundRecord, OrderRecord, ReceiptRecord, Record
+from crmkit.engine.accounts import Accounts
 from crmkit.engine.inward import Inward
 from crmkit.flow.setup import Entry
 from crmkit.host.opening import ShopEntry
@@ -503,6 +504,23 @@ def _remember(stage: Stage, **values: Any) -> None:
             await adapter.memory.keep(**values)
 
     asyncio.run(run())
+
+
+def test_an_account_has_an_origin_that_stays_and_is_no_other_accounts(stage: Stage) -> None:
+    def origins() -> list[str]:
+        held = Accounts(stage, stage.play.store)  # type: ignore[arg-type]
+        found = []
+        for entry in held.named().values():
+            made = held.made(entry)
+            asyncio.run(held.recall(made, entry, None, stage.play.store.run))
+            asyncio.run(made.http.aclose())
+            found.append(made.origin)
+        return found
+
+    tea, phone = origins()
+    assert origins() == [tea, phone]
+    assert tea != phone
+    assert len(tea) == len(phone) == 16
 
 
 def _recall(stage: Stage) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy.engine import Connection
 
 from crmkit.core.errors import DatabaseError
+from crmkit.store import accounts
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
 from crmkit.store.migrate import absent, check, is_empty, upgrade, versions
@@ -26,6 +27,28 @@ def test_the_migrations_make_the_tables_of_the_models(store: Store) -> None:
     options = {"compare_type": True, "version_table": "crmkit_version", "include_name": _only(ours)}
     with store.read() as tx:
         assert compare_metadata(MigrationContext.configure(tx, opts=options), core) == []
+
+
+def test_each_database_is_an_installation_of_its_own_for_ever(tmp_path: Path) -> None:
+    def mark(name: str) -> str:
+        upgrade(f"sqlite:///{tmp_path / name}")
+        store = Store(f"sqlite:///{tmp_path / name}")
+        try:
+            with store.read() as tx:
+                return accounts.installation(tx)
+        finally:
+            store.close()
+
+    first, second = mark("shop.db"), mark("trial.db")
+    assert first != second
+    assert (mark("shop.db"), mark("trial.db")) == (first, second)
+
+
+def test_a_database_that_lost_its_mark_says_so(store: Store) -> None:
+    with store.rehearse() as tx:
+        tx.execute(t.secret.delete())
+        with pytest.raises(DatabaseError, match="which installation it is"):
+            accounts.installation(tx)
 
 
 def _only(ours: set[str]):  # type: ignore[no-untyped-def]

@@ -112,7 +112,7 @@ class PostmarkGateway(Gateway):
         for message in messages:
             try:
                 recipient = parse_address(message.address)
-                written = mail(message, recipient, self.settings, self.account)
+                written = mail(message, recipient, self.settings, self.origin)
             except ValueError as error:
                 yield message.rejected(Reason.BAD_ADDRESS, f"not an e-mail address: {error}")
                 continue
@@ -194,14 +194,14 @@ class PostmarkGateway(Gateway):
             AdapterError: Postmark could not be asked.
         """
         passed = time.monotonic() - self._tried.get(message.key, -math.inf)
-        found = await self._log.find(message, too_soon=passed < self.look_up_after.total_seconds())
+        found = await self._log.find(message, self.origin, too_soon=passed < self.look_up_after.total_seconds())
         return None if found is None else message.accepted(vendor_id=found.message_id, detail=shown(found.status or ""))
 
     # in
 
     def records(self, call: Call) -> Iterator[Record]:
         """Receipts of our mails, consent, and addresses that bounced to whoever sends through this server."""
-        return records_of(call, self.settings, self.account)
+        return records_of(call, self.settings, self.account, self.origin)
 
     @window(overlap="1h", end_lag="1m")
     async def suppressions(self, start: datetime, end: datetime) -> AsyncIterator[Page]:

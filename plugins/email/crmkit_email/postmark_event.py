@@ -67,15 +67,18 @@ class PostmarkChange(PostmarkEvent):
     reason: Annotated[str | None, Field(alias="SuppressionReason")] = None
 
 
-def records_of(call: Call, settings: PostmarkSettings, account: Account) -> Iterator[Record]:
+def records_of(call: Call, settings: PostmarkSettings, account: Account, origin: str) -> Iterator[Record]:
     """What a webhook says.
+
+    Args:
+        origin: the adapter's.
 
     Raises:
         PayloadError: it is none of Postmark's.
     """
     try:
         event = PostmarkEvent.model_validate_json(call.body)
-        yield from list(_said(event.kind, call.body, settings, account))
+        yield from list(_said(event.kind, call.body, settings, origin))
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         what = f"a webhook that cannot be read ({'.'.join(str(part) for part in first['loc'])}: {first['type']})"
@@ -83,16 +86,16 @@ def records_of(call: Call, settings: PostmarkSettings, account: Account) -> Iter
         raise PayloadError(what, who=account.name, operation="read webhook", do=do) from None
 
 
-def _said(kind: str, body: bytes, settings: PostmarkSettings, account: Account) -> Iterator[Record]:
+def _said(kind: str, body: bytes, settings: PostmarkSettings, origin: str) -> Iterator[Record]:
     if kind == "Delivery":
         delivery = PostmarkDelivery.model_validate_json(body)
-        key = our_key_in(delivery.metadata, account)
+        key = our_key_in(delivery.metadata, origin)
         if key is not None:
             yield _receipt(delivery, key, "delivered", delivery.delivered_at, f"delivery:{delivery.message_id}")
     elif kind in {"Bounce", "SpamComplaint"}:
         bounce = PostmarkBounce.model_validate_json(body)
         yield from _asked_for(bounce, settings)
-        yield from _bounced(bounce, account)
+        yield from _bounced(bounce, origin)
     elif kind == "SubscriptionChange":
         change = PostmarkChange.model_validate_json(body)
         if change.is_suppressed:
@@ -113,7 +116,7 @@ def _asked_for(bounce: PostmarkBounce, settings: PostmarkSettings) -> Iterator[C
         yield _wish(email, "granted", "asked to be subscribed", at, purpose)
 
 
-def _bounced(bounce: PostmarkBounce, account: Account) -> Iterator[Record]:
+def _bounced(bounce: PostmarkBounce, origin: str) -> Iterator[Record]:
     at, email = bounce.bounced_at, bounce.email
     if bounce.kind == "SpamComplaint" or bounce.type not in BOUNCES:
         return
@@ -122,7 +125,7 @@ def _bounced(bounce: PostmarkBounce, account: Account) -> Iterator[Record]:
         judged = bounced(bounce.details or "", "", default=Reason.OTHER)
         reason = judged if judged is Reason.MAILBOX_FULL else reason
     number = f"bounce:{bounce.number}" if bounce.number is not None else fingerprint(email, bounce.type, str(at))
-    key = our_key_in(bounce.metadata, account)
+    key = our_key_in(bounce.metadata, origin)
     if key is not None:
         why = shown(bounce.details or "", [email])
         detail = f"{shown(bounce.type)}: {why}" if why else shown(bounce.type)

@@ -49,24 +49,25 @@ class PostmarkLog:
     ) -> None:
         self._ask, self._account, self._settings = ask, account, settings
 
-    async def find(self, message: Message, *, too_soon: bool) -> PostmarkListed | None:
+    async def find(self, message: Message, origin: str, *, too_soon: bool) -> PostmarkListed | None:
         """The message in the log; None only where it is certain that it is not there.
 
         Args:
+            origin: the adapter's.
             too_soon: whether the log may be behind still.
 
         Raises:
             DoubtError: it is not certain.
         """
-        if metadata_of(message, self._account) is None:
+        if metadata_of(message, origin) is None:
             raise self._doubt("its key is too long for Postmark's metadata")
         offset, seen = 0, set[str]()
         while True:
             page, now = await self._page(message.address, offset)
             for found in page.messages:
-                if our_key_in(found.metadata, self._account) == message.key:
+                if our_key_in(found.metadata, origin) == message.key:
                     return found
-                if key_in(found.metadata) == message.key:  # another installation's, or from before ours moved
+                if key_in(found.metadata) == message.key:  # another installation's, or another entry's
                     raise self._doubt("a message to this address has its key, and belongs elsewhere")
                 if "metadata" not in found.model_fields_set:
                     raise self._doubt("Postmark's log does not show metadata")

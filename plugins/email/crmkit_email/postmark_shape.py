@@ -10,10 +10,10 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from crmkit import Account, Message
+from crmkit import Message
 from crmkit_email.address import Address, parse_mailbox
 from crmkit_email.heading import headings, reply_to, written
-from crmkit_email.origin import KEY, ORIGIN, is_ours, origin_of
+from crmkit_email.origin import KEY, ORIGIN, is_ours
 from crmkit_email.postmark_settings import PostmarkSettings
 
 #: Messages in a call, and bytes of all of it: Postmark takes 50 MB.
@@ -62,14 +62,13 @@ class PostmarkSuppressed(BaseModel):
     created_at: Annotated[datetime, Field(alias="CreatedAt")]
 
 
-def metadata_of(message: Message, account: Account) -> dict[str, str] | None:
+def metadata_of(message: Message, origin: str) -> dict[str, str] | None:
     """What tells a message of ours in all that Postmark says of it; None where its key is too long for that."""
     pieces = [message.key[at : at + VALUE] for at in range(0, len(message.key), VALUE)]
     if len(pieces) > PIECES:
         return None
     named = {KEY if number == 1 else f"{KEY}_{number}": piece for number, piece in enumerate(pieces, 1)}
-    origin = origin_of(account)
-    return {**named, **({ORIGIN: origin} if origin else {})}
+    return {**named, ORIGIN: origin}
 
 
 def key_in(metadata: dict[str, Any]) -> str:
@@ -78,13 +77,13 @@ def key_in(metadata: dict[str, Any]) -> str:
     return "".join(str(metadata[name]) for name in names if metadata.get(name))
 
 
-def our_key_in(metadata: dict[str, Any], account: Account) -> str | None:
+def our_key_in(metadata: dict[str, Any], origin: str) -> str | None:
     """The key of a message, where it is one of ours."""
-    key, origin = key_in(metadata), metadata.get(ORIGIN)
-    return key if is_ours(key, None if origin is None else str(origin), account) else None
+    key = key_in(metadata)
+    return key if is_ours(key, str(metadata.get(ORIGIN)), origin) else None
 
 
-def mail(message: Message, recipient: Address, settings: PostmarkSettings, account: Account) -> dict[str, Any]:
+def mail(message: Message, recipient: Address, settings: PostmarkSettings, origin: str) -> dict[str, Any]:
     """A message as Postmark is sent it.
 
     Raises:
@@ -103,7 +102,7 @@ def mail(message: Message, recipient: Address, settings: PostmarkSettings, accou
         **({"HtmlBody": html} if html.strip() else {}),
         **({} if answers is None else {"ReplyTo": written(answers)}),
         "Headers": [{"Name": name, "Value": value} for name, value in further.items()],
-        "Metadata": metadata_of(message, account) or {},
+        "Metadata": metadata_of(message, origin) or {},
         "MessageStream": settings.stream(message.purpose),
         "TrackOpens": settings.open_tracking,
         "TrackLinks": "HtmlOnly" if settings.click_tracking else "None",

@@ -150,7 +150,7 @@ class SendgridGateway(Gateway):
             yield receipt
 
     async def _hand_over(self, entries: dict[int, Entry], part: Sequence[Message]) -> list[Receipt] | Whole:
-        body = request([entries[message.id] for message in part], self.settings, self.account)
+        body = request([entries[message.id] for message in part], self.settings, self.origin)
         response = await self._ask("deliver", "POST", "/v3/mail/send", json=body, answers={400, 413})
         if response.status_code == 413:
             return Whole(lambda message: message.rejected(Reason.CONTENT, "larger than SendGrid takes (HTTP 413)"))
@@ -208,7 +208,7 @@ class SendgridGateway(Gateway):
 
     def records(self, call: Call) -> Iterator[Record | Refused]:
         """Receipts of our mails, consent, and addresses that bounced to whoever sends through this account."""
-        return records_of(call, self.settings, self.account)
+        return records_of(call, self.settings, self.account, self.origin)
 
     @window(overlap="1h", end_lag="1m")
     async def suppressions(self, start: datetime, end: datetime) -> AsyncIterator[Page]:

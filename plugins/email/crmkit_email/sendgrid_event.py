@@ -81,8 +81,11 @@ class SendgridEvent(BaseModel):
 _EVENTS = TypeAdapter(list[dict[str, Any]])
 
 
-def records_of(call: Call, settings: SendgridSettings, account: Account) -> Iterator[Record | Refused]:
+def records_of(call: Call, settings: SendgridSettings, account: Account, origin: str) -> Iterator[Record | Refused]:
     """What a call of the event webhook says.
+
+    Args:
+        origin: the adapter's.
 
     Raises:
         PayloadError: it is no list of events.
@@ -97,7 +100,7 @@ def records_of(call: Call, settings: SendgridSettings, account: Account) -> Iter
             continue
         try:
             event = SendgridEvent.model_validate(said)
-            yield from _said(event, settings, account)
+            yield from _said(event, settings, origin)
         except (ValueError, OverflowError, OSError) as error:
             why = _why(error)
             yield Refused("receipt", f"event {number}", why, json.dumps(said, ensure_ascii=False))
@@ -110,7 +113,7 @@ def _why(error: Exception) -> str:
     return f"{'.'.join(str(part) for part in first['loc'])}: {first['type']}"
 
 
-def _said(event: SendgridEvent, settings: SendgridSettings, account: Account) -> Iterator[Record]:
+def _said(event: SendgridEvent, settings: SendgridSettings, origin: str) -> Iterator[Record]:
     name = event.event.lower()
     number = event.sg_event_id or fingerprint(name, event.email, str(event.timestamp), event.crmkit_key or "")
     if name in WISHES:
@@ -121,7 +124,7 @@ def _said(event: SendgridEvent, settings: SendgridSettings, account: Account) ->
     state, reason = fate(event)
     if state is None:
         return
-    if is_ours(event.crmkit_key, event.crmkit_origin, account):
+    if is_ours(event.crmkit_key, event.crmkit_origin, origin):
         yield ReceiptRecord(
             external_id=number,
             state=state,

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any
 
-from crmkit import Account, Message
+from crmkit import Message
 from crmkit_email.address import Address, Mailbox, parse_address, parse_mailbox
 from crmkit_email.heading import headings, own_reply_to, reply_to
-from crmkit_email.origin import KEY, ORIGIN, origin_of
+from crmkit_email.origin import KEY, ORIGIN
 from crmkit_email.sendgrid_settings import SendgridSettings
 
 #: Personalizations in a request.
@@ -75,13 +75,12 @@ def requests(entries: Sequence[Entry]) -> list[list[Entry]]:
     return [group for group, _, _ in found]
 
 
-def request(entries: Sequence[Entry], settings: SendgridSettings, account: Account) -> dict[str, Any]:
-    """The body of a request for messages of one company, or for one."""
+def request(entries: Sequence[Entry], settings: SendgridSettings, origin: str) -> dict[str, Any]:
+    """The body of a request for messages of one company, or for one; `origin` is the adapter's."""
     first = entries[0].message
     parts = {"text/plain": first.text, "text/html": first.html or ""}
     kinds = [kind for kind, value in parts.items() if value.strip()]
     tags = {} if len(entries) == 1 else {kind: _tag(kind, entries) for kind in kinds}
-    origin = origin_of(account)
     answers = reply_to(first, settings.reply_to)
     group = settings.group(first.purpose)
     body: dict[str, Any] = {
@@ -115,7 +114,7 @@ def _personalization(entry: Entry, tags: dict[str, str], origin: str) -> dict[st
         "subject": message.subject,
         "headers": entry.headers,
         **({"substitutions": filled} if filled else {}),
-        "custom_args": {KEY: message.key, **({ORIGIN: origin} if origin else {})},
+        "custom_args": {KEY: message.key, ORIGIN: origin},
     }
 
 

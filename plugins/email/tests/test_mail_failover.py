@@ -1,5 +1,6 @@
 """Orders become mails over SendGrid, or over Postmark where SendGrid cannot; what they tell comes back."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -130,6 +131,19 @@ def test_a_forged_event_changes_nothing(post: Post) -> None:
     forged = body.replace(b'"delivered"', b'"dropped"')
     assert post.hears("sendgrid", headers, forged) == 401
     assert post.messages == [("sent", "sendgrid")]
+
+
+@pytest.mark.parametrize("origin", [None, "", "0123456789abcdef"])
+def test_news_of_another_installations_mail_with_our_key_move_nothing(post: Post, origin: str | None) -> None:
+    post.ships("ann")
+    post.crmkit.dispatch()
+    [mail] = post.sendgrid.mails
+    theirs = {name: value for name, value in mail.about.items() if name != "crmkit_origin"}
+    told = replace(mail, about=theirs if origin is None else {**theirs, "crmkit_origin": origin})
+    assert post.hears("sendgrid", *post.sendgrid.events([told], "delivered")) == 200
+    assert (post.messages, post.crmkit.rows(t.receipt)) == ([("sent", "sendgrid")], [])
+    assert post.hears("sendgrid", *post.sendgrid.events([mail], "processed", "delivered")) == 200
+    assert post.messages == [("delivered", "sendgrid")]
 
 
 @pytest.mark.parametrize("failure", ["dead", 401, 403])
