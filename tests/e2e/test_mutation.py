@@ -194,6 +194,50 @@ def a_message_is_kept_on_the_gateway() -> None:
     TwilioGateway.deliver = forgetful  # type: ignore[method-assign]
 
 
+@mutation(TWILIO, "test_a_look_up_that_fails_never_says_that_it_is_not_there")
+def what_cannot_be_read_is_not_there() -> None:
+    from crmkit import PayloadError
+    from crmkit_sms.twilio import TwilioGateway
+
+    look_up = TwilioGateway.look_up
+
+    async def careless(self: Any, message: Any) -> Any:
+        try:
+            return await look_up(self, message)
+        except PayloadError:
+            return None
+
+    TwilioGateway.look_up = careless  # type: ignore[method-assign]
+
+
+@mutation(TWILIO, "test_a_look_up_that_is_refused_never_says_that_it_is_not_there")
+def what_is_refused_is_not_there() -> None:
+    from crmkit import RefusedError
+    from crmkit_sms.twilio import TwilioGateway
+
+    look_up = TwilioGateway.look_up
+
+    async def careless(self: Any, message: Any) -> Any:
+        try:
+            return await look_up(self, message)
+        except RefusedError:
+            return None
+
+    TwilioGateway.look_up = careless  # type: ignore[method-assign]
+
+
+@mutation(TWILIO, "test_a_log_that_lags_is_not_believed_at_once")
+def a_log_is_believed_at_once() -> None:
+    from crmkit_sms.twilio_log import TwilioLog
+
+    find = TwilioLog.find
+
+    async def believing(self: Any, *told: Any, too_soon: bool) -> Any:
+        return await find(self, *told, too_soon=False)
+
+    TwilioLog.find = believing  # type: ignore[method-assign]
+
+
 @mutation(TWILIO, "test_receipts_come_to_the_same_however_they_come")
 def a_second_status_has_the_id_of_the_first() -> None:
     from crmkit import ReceiptRecord
