@@ -12,7 +12,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 
-from crmkit import Account, AuthError
+from crmkit import Account, AuthError, Ref, RetryableError
 from crmkit.adapters.http import client
 from crmkit.adapters.memory import Memory
 from crmkit_marketplace.vendure import VendureSource, api
@@ -137,6 +137,54 @@ async def test_a_first_sync_reads_each_order_once() -> None:
         shop.now += SECOND
     assert await read(source(shop, per_page=10), shop) == list(range(1, 30))
     assert shop.pages == 4
+
+
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("crmkit.adapters.http.READ_PAUSE", 0.0)
+
+
+@pytest.mark.parametrize("field", ["payments", "lines"])
+@pytest.mark.parametrize("per_page", [4, 50])
+async def test_an_order_at_which_the_shop_fails_stops_no_other(
+    monkeypatch: pytest.MonkeyPatch, field: str, per_page: int
+) -> None:
+    quick(monkeypatch)
+    shop = VendureShop()
+    for number in range(1, 12):
+        shop.put(number)
+        shop.now += MINUTE
+    shop.broken = {3: field, 8: field}
+    vendure = source(shop, per_page=per_page)
+    pages = [page async for page in vendure.orders(shop.now - 24 * HOUR, shop.now)]
+    assert ids(one for page in pages for one in page.records if one.kind == "order") == [1, 2, 4, 5, 6, 7, 9, 10, 11]
+    refused = [one for page in pages for one in page.refused]
+    assert [(one.kind, one.place, one.ref) for one in refused] == [("order", f"orders/{n}", n) for n in ("3", "8")]
+    assert {"the shop fail" in one.reason and "INTERNAL_SERVER_ERROR" in one.reason for one in refused} == {True}
+
+    shop.broken = {}
+    pages = [page async for page in vendure.read([Ref("order", one.ref or "") for one in refused])]
+    assert ids(one for page in pages for one in page.records if one.kind == "order") == [3, 8]
+
+
+async def test_a_shop_that_fails_at_all_orders_is_down_and_none_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick(monkeypatch)
+    shop = VendureShop()
+    for number in range(1, 30):
+        shop.put(number)
+    shop.broken = dict.fromkeys(shop.orders, "lines")
+    with pytest.raises(RetryableError, match=r"flagship read orders: the shop failed \(INTERNAL_SERVER_ERROR\)"):
+        await read(source(shop), shop)
+    assert len(shop.asked) < 60
+
+
+async def test_the_doctor_names_the_account() -> None:
+    shop = VendureShop()
+    shop.rights = ("Authenticated", "ReadOrder")
+    what = "flagship check: its role may not ReadCustomer in this channel; add that to the role"
+    assert list(await source(shop).check()) == [what]
+    shop.rights = ("SuperAdmin",)
+    [said] = await source(shop).check()
+    assert said.startswith("flagship check: it logs in as a super administrator; ")
 
 
 # --- sessions ---------------------------------------------------------------------------------------------------------

@@ -6,12 +6,16 @@ one would be lost. So each next page begins a second before the last row, those 
 ids. A second, since on SQLite `12:00:01` comes before `12:00:01.000`, and either is written.
 
 A list is sorted by one field: of several the order in which a question names them does not count, but the schema's.
+
+Where the shop fails at one row it leaves a field of it out, or answers nothing at all; then the rows are asked for in
+halves, until that one stands alone.
 """
 
 import hashlib
+import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +33,9 @@ if TYPE_CHECKING:
 TOKEN = "vendure-auth-token"
 #: Codes after which the same question may be answered.
 _PASSES = frozenset({"INTERNAL_SERVER_ERROR", "INTERNAL_ERROR"})
+_NOT_LET_IN = frozenset({"FORBIDDEN", "UNAUTHENTICATED", "UNAUTHORIZED"})
+#: Where none of so many rows can be read, it is not the rows.
+MANY = 5
 #: Headers by which the shop knows who asks.
 _CREDENTIALS = ("authorization", "cookie")
 _SECOND, _TICK = timedelta(seconds=1), timedelta(milliseconds=1)
@@ -44,11 +51,21 @@ class Answer:
         rows: as the shop wrote them.
         total: how many there are in the span.
         at: the shop's clock as it answered; None where it has none.
+        failed: {id: why} of rows the shop itself could not read whole.
     """
 
     rows: list[Any] = field(default_factory=list)
     total: int | None = None
     at: datetime | None = None
+    failed: Mapping[str, str] = field(default_factory=dict)
+
+
+class _RowFailsError(RetryableError):
+    """A list that cannot be read because of some of its rows."""
+
+
+class _RowRefusedError(RefusedError):
+    """A list that is refused because of some of its rows."""
 
 
 class Api:
@@ -155,7 +172,7 @@ class Api:
             options = {"take": self.settings.per_page, "sort": {by: "ASC"}, "filter": filters}
             answer = await self._list(operation, name, question, options)
             total = answer.total if total is None else total
-            yield Answer(answer.rows, total, answer.at)
+            yield replace(answer, total=total)
             if len(answer.rows) < self.settings.per_page:
                 return
             seen |= {self._id_of(operation, row): self._time_of(operation, row, by) for row in answer.rows}
@@ -165,7 +182,7 @@ class Api:
             if len(seen) > BULK:
                 within = {**where, by: _between(since, last + _TICK)}
                 async for answer in self._bulk(operation, name, question, within):
-                    yield Answer(answer.rows, total, answer.at)
+                    yield replace(answer, total=total)
                 since, seen = last + _TICK, {}
 
     async def _bulk(self, operation: str, name: str, question: str, within: Mapping[str, Any]) -> AsyncIterator[Answer]:
@@ -182,7 +199,8 @@ class Api:
             if skip and (not ids or ids[0] not in seen):
                 skip = max(0, skip - self.settings.per_page + 1)
                 continue
-            yield Answer([row for row, own in zip(answer.rows, ids, strict=True) if own not in seen], None, answer.at)
+            fresh = [row for row, own in zip(answer.rows, ids, strict=True) if own not in seen]
+            yield replace(answer, rows=fresh, total=None)
             seen.update(ids)
             if len(ids) < self.settings.per_page:
                 return
@@ -196,6 +214,41 @@ class Api:
             yield await self._list(operation, name, question, options)
 
     async def _list(self, operation: str, name: str, question: str, options: dict[str, Any]) -> Answer:
+        try:
+            return await self._whole(operation, name, question, options)
+        except (_RowFailsError, _RowRefusedError):
+            bare = await self._whole(operation, name, query.BARE[name], options)
+        ids = [self._id_of(operation, row) for row in bare.rows]
+        found, failed = dict[str, Any](), dict[str, str]()
+        await self._halves(operation, name, question, ids, found, failed)
+        rows = [found.get(own, row) for own, row in zip(ids, bare.rows, strict=True) if own in found or own in failed]
+        return replace(bare, rows=rows, failed=failed)
+
+    async def _halves(
+        self, operation: str, name: str, question: str, ids: list[str], found: dict[str, Any], failed: dict[str, str]
+    ) -> None:
+        """Read rows by id; those the shop fails at are told in `failed`.
+
+        Raises:
+            RetryableError, RefusedError: it fails at all of them.
+        """
+        try:
+            answer = await self._whole(operation, name, question, {"take": len(ids), "filter": {"id": {"in": ids}}})
+        except (_RowFailsError, _RowRefusedError) as error:
+            if len(ids) == 1:
+                failed[ids[0]] = error.what
+                if len(failed) >= MANY and not found:
+                    raise
+                return
+        else:
+            found |= {self._id_of(operation, row): row for row in answer.rows}
+            failed |= answer.failed
+            return
+        middle = len(ids) // 2
+        for half in (ids[:middle], ids[middle:]):
+            await self._halves(operation, name, question, half, found, failed)
+
+    async def _whole(self, operation: str, name: str, question: str, options: dict[str, Any]) -> Answer:
         data, response = await self.ask(operation, question, o=options)
         found = data.get(name)
         rows = found.get("items") if isinstance(found, dict) else None
@@ -204,7 +257,12 @@ class Api:
                 PayloadError, operation, f"an answer without {name}", "its adapter does not know it"
             )
         total = found.get("totalItems")
-        return Answer(rows, total if isinstance(total, int) else None, answered_at(response))
+        failed = {
+            self._id_of(operation, rows[number]): f"the shop failed at it ({code})"
+            for number, code in _failed_rows(_body(response)).items()
+            if number < len(rows)
+        }
+        return Answer(rows, total if isinstance(total, int) else None, answered_at(response), failed)
 
     def _time_of(self, operation: str, row: Any, by: str) -> datetime:
         try:
@@ -220,21 +278,25 @@ class Api:
 
     def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
         """What the shop says went wrong, whatever the status."""
-        errors = _body(response).get("errors")
+        body = _body(response)
+        errors = body.get("errors")
         first = errors[0] if isinstance(errors, list) and errors else None
         if not isinstance(first, dict):
             return None
-        extensions = first.get("extensions")
-        code = str(extensions.get("code", "")) if isinstance(extensions, dict) else ""
-        if code in {"FORBIDDEN", "UNAUTHENTICATED", "UNAUTHORIZED"}:
+        code = _code(first)
+        is_of_rows = bool(_failed_rows(body))
+        if is_of_rows and _has_rows(body):
+            return None
+        if code in _NOT_LET_IN:
             used = "username and password" if self.settings.username is not None else "api_key or session"
             do = f"check {used}, and that the role may ReadOrder and ReadCustomer in this channel"
             return self.source.error(AuthError, operation, f"the shop does not let us read this ({code})", do)
         if code in _PASSES:
-            return self.source.error(RetryableError, operation, f"the shop failed ({code})")
+            kind = _RowFailsError if is_of_rows else RetryableError
+            return self.source.error(kind, operation, f"the shop failed ({code})")
         what = f"the shop refused the question ({code or 'no code'})"
         return self.source.error(
-            RefusedError,
+            _RowRefusedError if is_of_rows else RefusedError,
             operation,
             what,
             "is it Vendure 2.0 or newer?",
@@ -249,6 +311,36 @@ def _body(response: httpx.Response) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def _code(error: dict[str, Any]) -> str:
+    """What an error is, as far as it may be shown."""
+    extensions = error.get("extensions")
+    code = str(extensions.get("code", "")) if isinstance(extensions, dict) else ""
+    return code if re.fullmatch(r"\w{1,80}", code) else ""
+
+
+def _failed_rows(body: dict[str, Any]) -> dict[int, str]:
+    """{place in its list: code} of the rows that errors are about.
+
+    {} where one is about something else, or says that we may not read it.
+    """
+    errors = body.get("errors")
+    failed: dict[int, str] = {}
+    for error in errors if isinstance(errors, list) else ():
+        path = error.get("path") if isinstance(error, dict) else None
+        if not isinstance(path, list) or len(path) < 3 or path[1] != "items" or type(path[2]) is not int:
+            return {}
+        if _code(error) in _NOT_LET_IN:
+            return {}
+        failed.setdefault(path[2], _code(error) or "no code")
+    return failed
+
+
+def _has_rows(body: dict[str, Any]) -> bool:
+    data = body.get("data")
+    lists = data.values() if isinstance(data, dict) else ()
+    return any(isinstance(found, dict) and isinstance(found.get("items"), list) for found in lists)
 
 
 def _between(start: datetime, end: datetime) -> dict[str, dict[str, str]]:

@@ -23,6 +23,13 @@ ORDERS = f"query Orders($o: OrderListOptions) {{ orders(options: $o) {{ totalIte
 CUSTOMERS = (
     f"query Customers($o: CustomerListOptions) {{ customers(options: $o) {{ totalItems items {{ {_CUSTOMER} }} }} }}"
 )
+#: The same lists with so little of each row that none fails.
+BARE = {
+    "orders": """query BareOrders($o: OrderListOptions) { orders(options: $o) {
+ totalItems items { id createdAt updatedAt orderPlacedAt } } }""",
+    "customers": """query BareCustomers($o: CustomerListOptions) { customers(options: $o) {
+ totalItems items { id createdAt updatedAt } } }""",
+}
 LOGIN = """mutation LogIn($username: String!, $password: String!) {
  login(username: $username, password: $password, rememberMe: true) { __typename ... on ErrorResult { errorCode } } }"""
 CHANNEL = "query Channel { activeChannel { id code token } }"

@@ -119,6 +119,10 @@ class VendureSource(Source):
         records: list[Record] = []
         refused: list[Refused] = []
         for row in answer.rows:
+            why = answer.failed.get(str(row.get("id"))) if isinstance(row, dict) else None
+            if why is not None:
+                refused.append(_refused(kind, row, PayloadError(why)))
+                continue
             try:
                 records += make(row, answer.at)
             except (ValueError, ArithmeticError) as error:  # pydantic's are ValueErrors
@@ -154,9 +158,11 @@ class VendureSource(Source):
         rights = {right for one in channels if one.get("id") == here for right in one.get("permissions") or ()}
         wanted = {"ReadOrder"} | ({"ReadCustomer"} if self.settings.customers else set())
         if "SuperAdmin" in rights:
-            return ["it logs in as a super administrator: make a role that may ReadOrder and ReadCustomer only"]
-        missing = sorted(wanted - rights)
-        return [f"its role may not {' and '.join(missing)} in this channel: add that to the role"] if missing else []
+            what = "it logs in as a super administrator; make a role that may ReadOrder and ReadCustomer only"
+            return [f"{self.account.name} check: {what}"]
+        missing = " and ".join(sorted(wanted - rights))
+        what = f"its role may not {missing} in this channel; add that to the role"
+        return [f"{self.account.name} check: {what}"] if missing else []
 
 
 def _refused(kind: str, row: Any, error: Exception) -> Refused:
