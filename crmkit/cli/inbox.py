@@ -89,6 +89,8 @@ def _unknown(number: int) -> ConfigError:
 def replay(call: Call, numbers: tuple[int, ...], failed: bool, as_json: bool) -> None:
     """Read webhooks again, by the parser there is now. What was taken in before changes nothing.
 
+    What was refused of them, and is not any more, leaves the quarantine.
+
     Exit code 1 if one of them cannot be read.
     """
     from crmkit.engine.local import Local

@@ -61,8 +61,12 @@ def show(call: Call, number: int, as_json: bool) -> None:
     if as_json:
         output.document(row)
         return
-    shown = ("id", "shop", "stream", "kind", "scope", "ref", "place", "reason", "seen_at", "tries", "resolved_at")
-    output.facts(((name.removesuffix("_at"), row[name]) for name in shown), zone=call.zone)
+    shown = (
+        *("id", "shop", "stream", "webhook", "kind", "scope", "ref", "place", "reason"),
+        *("seen_at", "tries", "resolved_at"),
+    )
+    told = {**row, "webhook": row["inbox_id"]}
+    output.facts(((name.removesuffix("_at"), told[name]) for name in shown), zone=call.zone)
     if row["raw"]:
         output.heading("raw")
         output.say(row["raw"])
@@ -97,7 +101,10 @@ def retry(call: Call, numbers: tuple[int, ...], everything: bool, shop: str | No
     for row in rows:
         if row not in readable:
             why = "it has no id to be read by" if row["ref"] is None else "its shop is not switched on"
-            output.warn(f"{row['id']}: {row['place']}: {why}; correct it at its source and sync again")
+            do = "correct it at its source and sync again"
+            if row["inbox_id"] is not None:
+                do = f"it came by a webhook, which `crmkit inbox replay {row['inbox_id']}` reads again"
+            output.warn(f"{row['id']}: {row['place']}: {why}; {do}")
     told = asyncio.run(_read(call, names, readable))
     with call.reading() as tx:
         left = [row for row in report.quarantine_rows(tx, [row["id"] for row in rows]) if row["resolved_at"] is None]

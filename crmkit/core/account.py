@@ -125,6 +125,7 @@ class QuarantineRow(SQLModel, table=True):
     """A record, or a field of one, that could not be taken: its place, its raw body and the reason.
 
     `scope` is `record` where nothing of it was stored and `field` where the record landed without that field.
+    `inbox_id` is the webhook that it came by.
     """
 
     __tablename__ = "quarantine"
@@ -149,6 +150,7 @@ class QuarantineRow(SQLModel, table=True):
     place: str
     reason: str
     raw: str | None = None
+    inbox_id: int | None = None
     seen_at: datetime = Field(sa_type=UtcTime)
     tries: int = 1
     resolved_at: datetime | None = Field(default=None, sa_type=UtcTime)

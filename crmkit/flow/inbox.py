@@ -20,9 +20,9 @@ from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.core.log import WEBHOOK_TAKEN, WEBHOOK_UNREADABLE, place_of
 from crmkit.core.records import Record
 from crmkit.flow import forget
-from crmkit.flow.ingest import Tally, ingest
+from crmkit.flow.ingest import WEBHOOK, Tally, ingest, refusal_key
 from crmkit.flow.sync import Run
-from crmkit.store import bulk, inbox, lines
+from crmkit.store import accounts, bulk, inbox, lines
 from crmkit.store.bulk import Row
 from crmkit.store.engine import is_out_of_order
 
@@ -236,12 +236,14 @@ def _take(tx: Connection, shop: Shop, read: dict[int, _Said], listened: Collecti
         tx,
         shop,
         page,
-        stream="webhook",
+        stream=WEBHOOK,
         listened=listened,
         now=now,
         live=False,
         correlations=correlations,
     )
+    told = {n: [refusal_key(shop, WEBHOOK, "record", one) for one in said.refused] for n, said in known.items()}
+    accounts.read_from(tx, shop.id, told, now)
     hinted = {n: [*one.rereads, *((r.kind, r.ref) for r in one.refused if r.ref)] for n, one in known.items()}
     gone = forget.about_forgotten(tx, shop, {number: one.records for number, one in known.items()}, hinted)
     if gone:

@@ -41,6 +41,9 @@ from crmkit.store import accounts, bulk, inbox, lines, log, orders
 from crmkit.store import tables as t
 from crmkit.store.engine import UNSTORABLE, refusal
 
+#: The stream of what came by webhooks.
+WEBHOOK = "webhook"
+
 
 @dataclass(slots=True)
 class Tally:
@@ -195,14 +198,23 @@ def _raw(record: Record) -> str:
         return repr(record)
 
 
+def refusal_key(shop: Shop, stream: str, scope: str, refused: Refused) -> str:
+    """What makes a refusal the same one when it is met again.
+
+    What has no id, and came by a webhook, is told from others that read alike by its place in there.
+    """
+    is_placed = refused.ref is None and stream == WEBHOOK
+    told = refused.kind, scope, refused.place, refused.raw, refused.reason
+    return accounts.quarantine_key(shop.id, *told, is_placed=is_placed)
+
+
 def _quarantine(tx: Connection, shop: Shop, stream: str, tally: Tally, now: datetime) -> None:
     rows = []
     for scope, refusals in (("record", tally.refused), ("field", tally.flaws)):
         for refused in refusals:
-            key = accounts.quarantine_key(shop.id, refused.kind, scope, refused.place, refused.raw, refused.reason)
             rows.append(
                 {
-                    "key": key,
+                    "key": refusal_key(shop, stream, scope, refused),
                     "account_id": shop.id,
                     "stream": stream,
                     "kind": refused.kind,

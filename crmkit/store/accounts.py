@@ -171,9 +171,15 @@ def move_cursor(
 # --- quarantine -------------------------------------------------------------------------------------------------------
 
 
-def quarantine_key(account: int, kind: str, scope: str, place: str, raw: str | None, reason: str) -> str:
-    """What makes a refusal the same one when it is met again: what was refused and why, not where in a grown file."""
-    what = place if raw is None else raw if scope == "record" else f"{place} {raw}"
+def quarantine_key(
+    account: int, kind: str, scope: str, place: str, raw: str | None, reason: str, *, is_placed: bool = False
+) -> str:
+    """What makes a refusal the same one when it is met again: what was refused and why, not where in a grown file.
+
+    Args:
+        is_placed: its place tells it from others that read alike.
+    """
+    what = place if raw is None else f"{place} {raw}" if is_placed or scope != "record" else raw
     told = "\x1f".join((str(account), kind, scope, what, reason))
     return hashlib.blake2b(told.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 
@@ -227,6 +233,20 @@ def resolve(
     if closed:
         tx.execute(sa.update(t.quarantine).where(t.quarantine.c.id.in_(closed)).values(resolved_at=now))
     return len(closed)
+
+
+def read_from(tx: Connection, account: int, told: Mapping[int, Sequence[str]], now: datetime) -> None:
+    """What webhooks of an account, by number, were found to hold that is refused, by key.
+
+    What an earlier reading of them refused, and this one did not, is settled.
+    """
+    q = t.quarantine.c
+    of = {key: number for number, keys in told.items() for key in keys}
+    bulk.update(tx, t.quarantine, ("key",), ("inbox_id",), [{"key": key, "inbox_id": of[key]} for key in sorted(of)])
+    before = bulk.select_in(tx, (q.id, q.key), q.inbox_id, told, q.account_id == account, q.resolved_at.is_(None))
+    closed = [row["id"] for row in before if row["key"] not in of]
+    if closed:
+        tx.execute(sa.update(t.quarantine).where(bulk.one_of(tx, q.id, closed)).values(resolved_at=now))
 
 
 def tried(tx: Connection, ids: Sequence[int]) -> None:

@@ -119,6 +119,17 @@ def test_of_a_message_in_doubt_it_is_explained_when_its_vendor_will_be_asked(
     assert "was asked 10 times what became of it, and is asked no more" in doubt(10)
 
 
+def test_what_came_by_a_webhook_and_has_no_id_is_to_be_read_again_with_its_webhook(worked: Place) -> None:
+    store = Host.open(worked.config).store()
+    with store.begin() as tx:
+        tx.execute(sa.update(t.quarantine).values(inbox_id=3, ref=None))
+        number = tx.execute(sa.select(t.quarantine.c.id)).scalar_one()
+    store.close()
+    told = worked.run("quarantine", "retry", str(number), now=NOW)
+    assert "it has no id to be read by; it came by a webhook, which `crmkit inbox replay 3` reads again" in told.stderr
+    assert "webhook" in worked.ok("quarantine", "show", str(number))
+
+
 def test_a_template_is_tried(worked: Place) -> None:
     assert "Your order 1001" in worked.ok("messages", "test", "order-shipped")
     shown = worked.ok(

@@ -9,7 +9,9 @@ from sqlalchemy.exc import OperationalError
 
 from crmkit.adapters.stream import Page, Refused
 from crmkit.core.records import Buyer, CustomerRecord, OrderRecord, PaymentRecord
+from crmkit.flow.inbox import _Said, _take
 from crmkit.flow.ingest import Tally, ingest
+from crmkit.store import inbox
 from crmkit.store import tables as t
 from crmkit.store.engine import refusal
 from tests.play import HOUR, NOON, Play, buyer, order
@@ -125,6 +127,41 @@ def test_a_customers_flaw_is_closed_when_it_is_mended(play: Play) -> None:
     assert len(opened(play)) == 1
     take(play, Page([record("ann@example.com")]))
     assert opened(play) == []
+
+
+def called(play: Play, number: int, refused: list[Refused]) -> None:
+    """A webhook that was kept is read, for the first time or again, and this of it is refused."""
+    with play.store.begin() as tx:
+        call = {"account_id": 1, "dedupe_key": f"call {number}", "headers": {}, "query": "", "body": b"[]"}
+        if inbox.keep(tx, [{**call, "received_at": NOON}]) == [False]:
+            inbox.again(tx, [number])
+        assert _take(tx, play.shops[1], {number: _Said(refused=refused)}, (), NOON) is not None
+
+
+def lines(*numbers: int) -> list[Refused]:
+    return [Refused("receipt", f"webhook:{number}", "neither a receipt nor a reply", "{}") for number in numbers]
+
+
+def test_what_is_refused_of_a_webhook_and_has_no_id_is_told_apart_by_its_place(play: Play) -> None:
+    called(play, 1, lines(*range(40)))
+    assert len(opened(play)) == 40
+    called(play, 1, lines(*range(40)))
+    assert len(opened(play)) == 40
+    assert {row["inbox_id"] for row in opened(play)} == {1}
+    take(play, Page([], [Refused("order", f"orders.csv:{line}", "no id", ";;;") for line in (3, 4)]))
+    assert len(opened(play)) == 41, "in a file that has grown a row stands elsewhere"
+
+
+def test_what_a_webhook_that_is_read_again_does_not_refuse_any_more_is_settled(play: Play) -> None:
+    called(play, 1, lines(0, 1, 2))
+    called(play, 2, lines(7, 8))
+    called(play, 1, lines(1))
+    assert sorted(row["place"] for row in opened(play)) == ["webhook:1", "webhook:7", "webhook:8"]
+    called(play, 1, [])
+    called(play, 2, [])
+    assert opened(play) == []
+    called(play, 2, lines(8))
+    assert [row["place"] for row in opened(play)] == ["webhook:8"]
 
 
 def test_a_row_is_not_blamed_for_what_is_the_databases_own_trouble(play: Play) -> None:

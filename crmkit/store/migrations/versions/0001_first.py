@@ -634,6 +634,7 @@ def upgrade() -> None:
         sa.Column("place", sa.String(), nullable=False),
         sa.Column("reason", sa.String(), nullable=False),
         sa.Column("raw", sa.String(), nullable=True),
+        sa.Column("inbox_id", NUMBER, nullable=True),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("tries", NUMBER, nullable=False),
         sa.Column("resolved_at", sa.DateTime(timezone=True), nullable=True),
