@@ -3,15 +3,19 @@
 A class lists its attributes below `Class attributes:`; of a method the first paragraph is told.
 """
 
+import collections.abc
+import dataclasses
 import inspect
 import re
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
+from pydantic import AwareDatetime
 from thing import entries, sentence, table
 
-from crmkit import Gateway, Message, Source
+from crmkit import Gateway, Message, Order, OrderRecord, Source
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.duration import write_duration
 from crmkit.testing import contract, gateway_contract, handler_contract, playbook_contract, policy_contract
@@ -32,6 +36,7 @@ CONTRACTS: Mapping[str, tuple[type, ...]] = {
     "its policies": (policy_contract.PolicyContract,),
 }
 _TOPIC = re.compile(r"""needs\(\s*["']([\w-]+)["']|["']([\w-]+)["'] in self\.lacks|lacks\[["']([\w -]+)["']\]""")
+_NAMED = re.compile(r"""\.name == ["']([a-z-]+)["']""")
 _STREAMS = 'key.startswith("streams ")'
 
 
@@ -75,23 +80,49 @@ def contracts() -> str:
 
 
 def topics() -> str:
-    """What may stand in `lacks`, by what is held to the contract: read from the tests that look there."""
+    """What may stand in `lacks`, and fixtures that are looked for by name: read from the tests that look there."""
     rows = []
     for what, classes in CONTRACTS.items():
-        found: set[str] = set()
+        lacking: set[str] = set()
+        named: set[str] = set()
         for kind in classes:
             text = inspect.getsource(inspect.getmodule(kind) or kind)
-            found |= {name for groups in _TOPIC.findall(text) for name in groups if name}
-            found |= {"streams NAME"} if _STREAMS in text else set()
-        if found:
-            rows.append((what, ", ".join(f"`{name}`" for name in sorted(found))))
-    return table("of", "`lacks`", rows=rows)
+            lacking |= {name for groups in _TOPIC.findall(text) for name in groups if name}
+            lacking |= {"streams NAME"} if _STREAMS in text else set()
+            named |= set(_NAMED.findall(text))
+        if lacking or named:
+            rows.append((what, *(", ".join(f"`{one}`" for one in sorted(names)) for names in (lacking, named))))
+    return table("of", "`lacks`", "fixtures with these names", rows=rows)
 
 
 def fixture() -> str:
     """What may stand in `NAME.json`: the docstring of `Fixture` from what was given on."""
     said = (inspect.getdoc(Fixture) or "").partition("\n\n")[2].partition("\n\nAttributes:")[0]
     return f"{said}\n"
+
+
+def order() -> str:
+    """What a shop may say of an order, and as what handlers and templates see it."""
+    seen = {item.name: item for item in dataclasses.fields(Order)}
+    called = {"shipping_total": "shipping"}
+    elsewhere = {"buyer": "`event.customer`, who it is found to be"}
+    rows = []
+    for name, one in OrderRecord.model_fields.items():
+        item = seen.get(called.get(name, name))
+        shown = elsewhere.get(name, "") if item is None else f"`order.{item.name}`, {_kind(item.type)}"
+        rows.append((f"`{name}`", _kind(one.annotation), shown))
+    return table("`OrderRecord`", "takes", "handlers and templates see", rows=rows)
+
+
+def _kind(annotation: Any) -> str:
+    """A type in one word or two: `Decimal`, several `LineRecord`, any mapping."""
+    while get_origin(annotation) in {Annotated, Union, UnionType}:
+        annotation = get_args(annotation)[0]
+    if get_origin(annotation) is tuple:
+        return f"several {_kind(get_args(annotation)[0])}"
+    if annotation is None or get_origin(annotation) in {dict, collections.abc.Mapping}:
+        return "a mapping"
+    return "`datetime` with its zone" if annotation is AwareDatetime else f"`{annotation.__name__}`"
 
 
 def adapter_attributes() -> str:
@@ -150,6 +181,6 @@ TABLES = {
     one.__name__: one
     for one in (
         adapter_attributes, adapter_methods, gateway_attributes, gateway_methods, source_attributes, source_methods,
-        given, message, contracts, topics, fixture,
+        given, message, order, contracts, topics, fixture,
     )
 }  # fmt: skip

@@ -12,6 +12,7 @@ import pytest
 from crmkit import Gateway, Message, OrderRecord, Reason, Source
 from crmkit.adapters.adapter import Adapter
 from crmkit.testing import a_buyer
+from crmkit.testing.exchange import Fixture
 from tests.docs.snippet import DOCS, fences, play
 
 TEXT = (DOCS / "plugins.md").read_text("utf-8")
@@ -59,6 +60,12 @@ def test_all_that_an_author_may_write_is_in_the_tables(kind: type) -> None:
         if not name.startswith("_") and f"| `{name}` |" not in TEXT and f"{name}(" not in TEXT
     ]
     assert missing == []
+
+
+def test_all_that_a_fixture_may_hold_is_told() -> None:
+    told = (DOCS / "tutorial" / "testing.md").read_text("utf-8").partition("<!-- generated: fixture -->")[2]
+    names = {*Fixture.GIVEN, *Fixture.EXPECTED, *Fixture.MORE}
+    assert [name for name in sorted(names) if f"`{name}`" not in told] == []
 
 
 def test_of_a_batch_each_has_its_own_receipt_and_who_is_not_spoken_of_has_none(make_adapter: Any) -> None:
