@@ -84,9 +84,10 @@ def show(call: Call, name: str, schema: bool, as_json: bool) -> None:
 def trace(call: Call, interaction: int, as_json: bool) -> None:
     """Say which handlers an interaction meets, in which order, what they ask for, their queries and their time.
 
-    The interaction is decided once more, as of `--now`, else of the moment its messages were decided, in a transaction
-    that is rolled back: nothing is written. What comes of it is compared with what was recorded; tables of plugins' own
-    are as they are today. Exit code 1 if a handler fails.
+    The interaction is decided once more, as of `--now`, else of the moment it was decided or recorded, in a transaction
+    that is rolled back: nothing is written. The messages and interactions that come of it are compared with those that
+    were recorded, and what is not compared is named; tables of plugins' own are as they are today, and a plugin that is
+    not loaded is left out. Exit code 1 if a handler fails.
     """
     from crmkit.cli import retrace
 

@@ -56,6 +56,7 @@ def facts_of(done: "Rehearsal") -> dict[str, Any]:
                 "plugin": one.plugin,
                 "handler": one.handler,
                 "seconds": round(one.seconds, 6),
+                "loads": list(one.loads),
                 "actions": [{"action": type(action).__name__, **_given(action)} for action in one.actions],
                 "queries": [
                     {
@@ -77,6 +78,8 @@ def facts_of(done: "Rehearsal") -> dict[str, Any]:
             for row in done.messages
         ],
         "differences": done.differences,
+        "not_compared": done.not_compared,
+        "not_loaded": list(done.away),
     }
 
 
@@ -115,11 +118,14 @@ def say(call: Call, done: "Rehearsal") -> None:
         for text in done.differences:
             output.say(f"- {text}")
     elif done.is_decided and not done.failed:
-        output.say("as recorded")
+        besides = f", but for what is not compared: {', '.join(done.not_compared)}" if done.not_compared else ""
+        output.say(f"as recorded{besides}")
+    for plugin in done.away:
+        output.say(f"{plugin} is not loaded: what it told is left out")
 
 
 def _handler(one: "Called") -> list[str]:
-    told = []
+    told = [f"  load {table}: read for the whole batch, one statement" for table in one.loads]
     for query in one.queries:
         by = f" by {', '.join(query.where)}" if query.where else ""
         how = "preloaded" if query.is_preloaded else "one statement"

@@ -6,7 +6,6 @@ that counts finds its own count.
 """
 
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
-from crmkit.core.actions import Action, Later
+from crmkit.core.actions import Action, Broadcast, Cancel, Later, Save, Send
 from crmkit.core.events import EVENTS, Event
 from crmkit.core.hooks import Handler
 from crmkit.core.message import State
@@ -30,6 +29,12 @@ from crmkit.store.engine import UNSTORABLE, refusal
 
 #: Where messages go that are not to leave, when they are decided.
 _STAYING = frozenset({State.SUPPRESSED, State.HELD})
+#: What actions leave behind that is not compared.
+_UNCOMPARED: dict[type[Action] | tuple[type[Action], ...], str] = {
+    Save: "rows of plugins' own tables (Save)",
+    (Later, Cancel): "timers (Later, Cancel)",
+    Broadcast: "broadcasts (Broadcast)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +50,11 @@ class Query:
 
 @dataclass(slots=True)
 class Called:
-    """One handler that ran: what it asked for, its queries, and the seconds it took."""
+    """One handler that ran: tables read for it beforehand, what it asked for, its queries, the seconds it took."""
 
     plugin: str
     handler: str
+    loads: tuple[str, ...] = ()
     actions: list[Action] = field(default_factory=list)
     queries: list[Query] = field(default_factory=list)
     seconds: float = 0.0
@@ -69,6 +75,8 @@ class Rehearsal:
         messages: what would be put into the outbox.
         differences: how that differs from what was recorded, in words; nothing is compared while all of it is pending.
         is_quiet: whether it is history, which tells nobody.
+        away: plugins that are switched on and not loaded: what they told is left out of the differences.
+        not_compared: what of it is asked for and leaves nothing to compare with, in words.
     """
 
     row: Mapping[str, Any]
@@ -80,6 +88,8 @@ class Rehearsal:
     failed: dict[str, str] = field(default_factory=dict)
     messages: list[dict[str, Any]] = field(default_factory=list)
     differences: list[str] = field(default_factory=list)
+    away: tuple[str, ...] = ()
+    not_compared: list[str] = field(default_factory=list)
 
     @property
     def is_decided(self) -> bool:
@@ -94,8 +104,8 @@ def rehearse(
 
     Args:
         tx: a write transaction that is rolled back (`Store.rehearse`).
-        now: the run's clock; None: the moment at which it was decided where its messages tell, else `clock`, and never
-            earlier than when it happened.
+        now: the run's clock; None: the moment at which it was decided, as far as what came of it tells, else at which
+            it was recorded, and never earlier than when it happened; `clock` while it waits for every plugin.
         clock: the wall clock.
 
     Returns:
@@ -105,15 +115,17 @@ def rehearse(
     if row is None:
         return None
     messages, told, pending = _recorded(tx, number)
-    if now is None:
-        now = max(min((message["decided_at"] for message in messages), default=clock()), row["occurred_at"])
-    done = Rehearsal(row, now, pending)
+    done = Rehearsal(row, now or clock(), pending, away=tuple(sorted(setup.away)))
+    if now is None and done.is_decided:
+        decided = [*(one["decided_at"] for one in messages), *(one["recorded_at"] for one in told)]
+        done.now = now = max(min(decided, default=row["recorded_at"]), row["occurred_at"])
+    now = done.now
     shop = setup.shops.get(row["shop_id"]) if row["shop_id"] is not None else None
     done.is_quiet = bool(row["is_quiet"]) or (shop is not None and row["occurred_at"] < shop.announce_from)
     _take_away(tx, number)
     try:
         with tx.begin_nested():
-            decided = again(tx, setup, now, row, _Watch(done).ask)
+            outcome = again(tx, setup, now, row, _Watch(done).ask)
             told_now = _children(tx, number)
     except UNSTORABLE as error:
         why = refusal(error)
@@ -121,11 +133,15 @@ def rehearse(
             raise
         done.failed = dict.fromkeys((one.plugin for one in done.called), why)
         return done
-    done.failed = {plugin: text for plugin, _, text in decided.failed}
-    done.messages = [message for message in decided.rows if message["interaction_id"] == number]
+    done.failed = {plugin: text for plugin, _, text in outcome.failed}
+    done.messages = [message for message in outcome.rows if message["interaction_id"] == number]
     if done.is_decided and row["type"] in EVENTS:
         owing = {one["plugin"] for one in pending}
-        done.differences = list(_differences(done, messages, told, told_now, owing))
+        here = [one for one in messages if one["plugin"] not in setup.away]
+        done.differences = list(
+            _differences(done, here, [one for one in told if _by(one) not in setup.away], told_now, owing)
+        )
+        done.not_compared = list(_not_compared(done))
     return done
 
 
@@ -142,7 +158,7 @@ class _Watch:
             Exception: what it raises.
         """
         self.done.event = event
-        called = Called(plugin.name, handler.name)
+        called = Called(plugin.name, handler.name, tuple(t.table_of(model).name for model in handler.load))
         self.done.called.append(called)
         began = time.perf_counter()
         try:
@@ -213,19 +229,70 @@ def _differences(
             yield f"{_named(old)} was recorded ({_outcome(old)}), and is not asked for now"
         elif old is not None and new is not None:
             yield from _changed(old, new)
-    timed = {
-        (one.plugin, action.event.name) for one in done.called for action in one.actions if isinstance(action, Later)
-    }
-    was, now = (Counter((row["actor"].partition(":")[2], row["type"]) for row in rows) for rows in (told, told_now))
-    for (plugin, kind), count in sorted((was - now).items()):
-        if (plugin, kind) not in timed:  # else it was set as a timer, and fired since
-            yield f"{plugin} told {kind}{_times(count)}, and does not now"
-    for (plugin, kind), count in sorted((now - was).items()):
-        if plugin not in owing:
-            yield f"{plugin} tells {kind}{_times(count)} now, and did not"
+    yield from _retold(done, told, told_now, owing)
     for plugin in sorted(done.failed):
         if plugin not in owing:
             yield f"{plugin} fails now, and did not, or was given up: {done.failed[plugin]}"
+
+
+def _retold(done: Rehearsal, told: Sequence[Row], told_now: Sequence[Row], owing: set[str | None]) -> Iterator[str]:
+    """How the interactions differ that plugins told: how many, what they are about, what they say."""
+    timed = {
+        (one.plugin, action.event.name) for one in done.called for action in one.actions if isinstance(action, Later)
+    }
+    for plugin, kind in sorted({(_by(row), row["type"]) for row in (*told, *told_now)}):
+        was = [_tale(row) for row in told if (_by(row), row["type"]) == (plugin, kind)]
+        now = [_tale(row) for row in told_now if (_by(row), row["type"]) == (plugin, kind)]
+        for tale in list(was):
+            if tale in now:
+                was.remove(tale)
+                now.remove(tale)
+        for old, new in _pairs(was, now):
+            was.remove(old)
+            now.remove(new)
+            what = ", ".join(name for name in {**old, **new} if old.get(name) != new.get(name))
+            yield f"{plugin} tells {kind} with another {what}"
+        lost, more = len(was), len(now)
+        if lost and (plugin, kind) not in timed:  # else it was set as a timer, and fired since
+            yield f"{plugin} told {kind}{_times(lost)}, and does not now"
+        if more and plugin not in owing:
+            yield f"{plugin} tells {kind}{_times(more)} now, and did not"
+
+
+def _tale(row: Row) -> dict[str, Any]:
+    """What is compared of an interaction: its key, whom and what it is about, each field of what it says."""
+    about = {"customer": row["profile_id"], "shop": row["shop_id"], "order": row["order_id"]}
+    return {"key": row["key"], **about, **(row["payload"] or {})}
+
+
+def _pairs(was: Sequence[dict[str, Any]], now: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What was told beside what is told in its place: that of the same key, else the next of those left."""
+    left, later, found = list(now), list[dict[str, Any]](), []
+    for old in was:
+        new = next((one for one in left if old["key"] is not None and one["key"] == old["key"]), None)
+        if new is None:
+            later.append(old)
+        else:
+            left.remove(new)
+            found.append((old, new))
+    return [*found, *zip(later, left, strict=False)]
+
+
+def _by(row: Row) -> str:
+    """The plugin that told an interaction."""
+    return str(row["actor"]).partition(":")[2]
+
+
+def _not_compared(done: Rehearsal) -> Iterator[str]:
+    """What was asked for and is kept where it cannot be told from what others made of it since."""
+    asked = [action for one in done.called for action in one.actions]
+    for kinds, what in _UNCOMPARED.items():
+        if any(isinstance(action, kinds) for action in asked):
+            yield what
+    if any(isinstance(action, Send) and action.combine is not None for action in asked):
+        yield "messages that are combined with others (Send with combine)"
+    if done.is_quiet and any(isinstance(action, Send) for action in asked):
+        yield "what history would have sent (Send)"
 
 
 def _changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

@@ -148,7 +148,10 @@ def test_what_was_decided_comes_out_as_it_was_recorded(points: Place) -> None:
     assert "as recorded" in shown
     assert "points: count" in shown
     assert "select points_of by customer_id: 1 row, preloaded" in shown
+    assert "load points_of: read for the whole batch, one statement" in shown
     assert "Send template=order-shipped, via=[email], key=thanks:T2" in shown
+    assert found["not_compared"] == ["rows of plugins' own tables (Save)", "timers (Later, Cancel)"]
+    assert "as recorded, but for what is not compared: rows of plugins' own tables (Save)" in shown
 
 
 def test_what_differs_from_what_was_recorded_is_said(points: Place) -> None:
@@ -168,6 +171,29 @@ def test_what_differs_from_what_was_recorded_is_said(points: Place) -> None:
     assert "the message order-shipped of points is new: queued; nothing of that key was recorded" in said
     assert "points told points-given, and does not now" in said
     assert "points tells points-due now, and did not" in said
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ("PointsGiven(points=4)", ["points tells points-given with another points"]),
+        ("PointsGiven(points=3), key='once'", ["points tells points-given with another key"]),
+        ("PointsGiven(points=3)", []),
+    ],
+)
+def test_what_an_event_says_is_compared_too(points: Place, told: str, said: list[str]) -> None:
+    points.run("sync", now=NOW)
+    points.run("dispatch", now=NOW)
+    (points.folder / "points.py").write_text(POINTS.replace("PointsGiven(points=3)", told))
+    assert traced(points, number(points, "T2", "order-shipped"))["differences"] == said
+
+
+def test_what_told_nobody_is_traced_as_of_when_it_was_recorded(points: Place) -> None:
+    points.run("sync", now=NOW)
+    points.run("dispatch", now=NOW)
+    found = traced(points, number(points, "T5", "order-placed"))
+    assert found["is_decided"]
+    assert found["decided_as_of"] == "2026-05-08T18:00:00+00:00"
 
 
 def test_a_timer_that_fired_since_is_no_difference(points: Place) -> None:
@@ -211,6 +237,12 @@ def test_in_safe_mode_a_plugin_that_was_left_out_is_not_asked(points: Place) -> 
     points.run("sync", now=NOW)
     found = traced(points, number(points, "T2", "order-shipped"), "--now", NOW, "--only-plugins", "care")
     assert {one["plugin"] for one in found["handlers"]} == {"care"}
+    assert found["not_loaded"] == ["points"]
+    points.run("dispatch", now=NOW)
+    which = str(number(points, "T2", "order-shipped"))
+    shown = points.run("plugins", "trace", which, before=("--only-plugins", "care")).stdout
+    assert "points is not loaded: what it told is left out" in shown
+    assert "other than recorded" not in shown
 
 
 def test_what_there_is_not_is_said_and_nothing_is_created(points: Place) -> None:
