@@ -9,6 +9,7 @@ In the order a mail goes:
 - `pool`: its connections, kept while they are good
 - `connection`: one of them, and what may have left when it is lost
 - `status`: what a server's refusal means
+- `machine`: which hosts are this machine
 
 Vendors with an API of their own share:
 

@@ -1,10 +1,10 @@
 """What gateways to vendors with an HTTP API of their own are told: where it is."""
 
-import ipaddress
 from urllib.parse import urlsplit
 
 from pydantic import field_validator
 
+from crmkit_email.machine import is_loopback
 from crmkit_email.mime import SenderSettings
 
 
@@ -20,13 +20,6 @@ class ApiSettings(SenderSettings):
         parts = urlsplit(value)
         if not parts.hostname or parts.scheme not in {"http", "https"} or parts.query or parts.fragment:
             raise ValueError("should be an address like https://api.example.com")
-        if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        if parts.scheme == "http" and not is_loopback(parts.hostname):
             raise ValueError("would send the credentials in the clear; use https")
         return value.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"

@@ -30,6 +30,7 @@ from crmkit import (
 )
 from crmkit_email.address import ascii_domain, parse_address
 from crmkit_email.connection import Connection, Server, connect
+from crmkit_email.machine import is_loopback
 from crmkit_email.mime import Mail, MailSettings, Writer
 from crmkit_email.pool import Pool
 from crmkit_email.status import Phase, said, verdict
@@ -94,7 +95,7 @@ class SmtpGateway(Gateway):
                 self.tls = "implicit" if self.port == IMPLICIT_TLS_PORT else "starttls"
             if (self.username is None) != (self.password is None):
                 raise ValueError("username and password go together: give both or neither")
-            if self.tls == "none" and self.password is not None and not _is_loopback(self.host):
+            if self.tls == "none" and self.password is not None and not is_loopback(self.host):
                 raise ValueError('tls = "none" would send the password in the clear; use "starttls" or "implicit"')
             return self
 
@@ -251,10 +252,3 @@ class SmtpGateway(Gateway):
 @hookimpl
 def crmkit_gateways() -> Iterator[type[Gateway]]:
     yield SmtpGateway
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host.lower() == "localhost"
