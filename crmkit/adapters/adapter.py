@@ -65,6 +65,8 @@ class Adapter:
         largest_body: bytes of a body at the most.
         sends: whether what it calls has effects that must not be doubled: then what became of a call that was lost on
             its way is in doubt, and it is not repeated.
+        remembers: whether it cannot be used without what it remembers: then the installation needs a key, and
+            `crmkit config check` says so where there is none. An instance may know it better.
 
     Attributes:
         settings, account: this use of the adapter.
@@ -84,6 +86,7 @@ class Adapter:
     content_types: ClassVar[tuple[str, ...]] = CONTENT_TYPES
     largest_body: ClassVar[int] = LARGEST_BODY
     sends: ClassVar[bool] = False
+    remembers: bool = False
 
     settings: Any
 

@@ -7,14 +7,14 @@ everything that is wrong in it.
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from zoneinfo import ZoneInfo
 
 import httpx
 
-from crmkit.adapters.adapter import Account
+from crmkit.adapters.adapter import Account, Adapter
 from crmkit.adapters.gateway import Gateway
 from crmkit.adapters.http import client
 from crmkit.adapters.source import Source
@@ -28,7 +28,7 @@ from crmkit.flow.render import Templates
 from crmkit.flow.setup import Entry, Plugin, Rules, Setup, StaffMember
 from crmkit.host.catalogue import PLAY
 from crmkit.host.config import Config, load
-from crmkit.host.document import Misconfigured, Problem
+from crmkit.host.document import Misconfigured, Place, Problem
 from crmkit.host.opening import Broken, Opening, Pages, ShopEntry
 from crmkit.host.plugins import Plugins
 from crmkit.store.engine import Store
@@ -141,8 +141,7 @@ class Host:
     def _quiet_source(self, shop: ShopEntry) -> Source:
         """The adapter of a shop, to be asked what needs no network."""
         if shop.name not in self._sources:
-            nowhere = httpx.AsyncClient(transport=httpx.MockTransport(_no_request))
-            self._sources[shop.name] = self._source(shop, nowhere)
+            self._sources[shop.name] = self._source(shop, _nowhere())
         return self._sources[shop.name]
 
     def source(self, shop: ShopEntry) -> Source:
@@ -232,6 +231,7 @@ class Host:
         found += dict.fromkeys(Problem(str(one.error), f"without it: {one.needed_by}") for one in broken)
         found += [Problem(str(error)) for error in self.templates.check()]
         found += self._wordings()
+        found += self._forgetful()
         reports: dict[str, frozenset[str]] = {}
         for shop in self.shops.values():
             try:
@@ -250,6 +250,25 @@ class Host:
                 found += self._checked(playbook, check, reports)
         return found
 
+    def _forgetful(self) -> Iterator[Problem]:
+        """Accounts that cannot do without what they remember, where there is no key to lock it with."""
+        if self.config.key is not None:
+            return
+        asked: list[tuple[str, Place, Callable[[], Adapter]]] = [
+            (shop.name, (f"{shop.kind}s", shop.name), partial(self._quiet_source, shop)) for shop in self.shops.values()
+        ]
+        for channel, entries in self.channels.items():
+            asked += [(one.name, ("channels", channel), partial(self._gateway, one, _nowhere())) for one in entries]
+        for name, at, made in asked:
+            try:
+                adapter = made()
+            except CrmkitError:
+                continue  # told by whoever asks it more
+            if adapter.remembers:
+                what = f"{name} has to remember what it signs in with, and there is no key to lock that with"
+                do = "set [crm] key, or put a long random text into the environment variable CRMKIT_KEY, and keep it"
+                yield self.config.document.problem(at, what, do, level="warning")
+
     def _wordings(self) -> Iterator[Problem]:
         """What keeps gateways from sending templates as they are written."""
         for channel, entries in self.channels.items():
@@ -261,7 +280,7 @@ class Host:
     def _wordings_of(self, entry: Entry, elsewhere: Collection[str]) -> Iterator[Problem]:
         """What keeps one gateway from it; `elsewhere` are the templates that say something of another like it."""
         try:
-            gateway = self._gateway(entry, httpx.AsyncClient(transport=httpx.MockTransport(_no_request)))
+            gateway = self._gateway(entry, _nowhere())
         except CrmkitError as error:
             yield Problem(str(error))
             return
@@ -341,6 +360,11 @@ def _made(name: str, make: Callable[[], R]) -> R:
         raise
     except Exception as error:
         raise PluginError(f"cannot be set up: {type(error).__name__}: {error}", who=name, operation="open") from error
+
+
+def _nowhere() -> httpx.AsyncClient:
+    """A client for an adapter that is to be asked what needs no network."""
+    return httpx.AsyncClient(transport=httpx.MockTransport(_no_request))
 
 
 def _no_request(request: httpx.Request) -> httpx.Response:

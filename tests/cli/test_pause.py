@@ -1,9 +1,13 @@
 """`crmkit pause` keeps what is queued, `crmkit resume` lets it leave."""
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 
+from crmkit.engine.local import Local
+from crmkit.flow.pause import refuse
+from crmkit.host.host import Host
 from tests.cli.conftest import NOW, Place
 
 
@@ -52,3 +56,17 @@ def test_the_doctor_names_what_is_paused(place: Place) -> None:
     place.run("sync", now=NOW)
     place.ok("pause", "all", "--reason", "wrong price")
     assert "`crmkit resume all` lifts it" in place.run("doctor", "--offline", now=NOW).output
+
+
+def test_the_doctor_is_of_one_mind_about_a_gateway_whose_credentials_were_refused(place: Place) -> None:
+    place.run("sync", now=NOW)
+    host = Host.open(place.config)
+    store = host.store()
+    with store.begin() as tx:
+        refuse(tx, Local(host, store).setup(tx), "folder", "no", datetime(2026, 5, 8, tzinfo=UTC))
+    store.close()
+    found = [json.loads(line) for line in place.run("doctor", "--json", now=NOW).stdout.splitlines()]
+    told = [(one["level"], one["text"]) for one in found if one["part"] == "gateway folder"]
+    assert [level for level, _ in told] == ["bad", "note"]
+    assert "credentials refused: no; 0 messages queued; `crmkit resume gateway folder` lifts it" in told[0][1]
+    assert told[1][1].startswith("answers now")

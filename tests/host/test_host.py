@@ -480,3 +480,38 @@ def test_a_connection_that_cannot_be_shared_is_refused_at_its_line(
     (line,) = told(write(text), shelf)
     assert ".connection: " in line
     assert told_of in line
+
+
+def test_an_account_that_has_to_remember_is_warned_of_where_there_is_no_key(
+    shelf: Shelf, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shelf.add(
+        "sms.heron",
+        """
+        from crmkit import Gateway, GatewaySettings, hookimpl
+
+        class HeronGateway(Gateway):
+            name = "heron"
+            channel = "sms"
+            reaches = ("phone",)
+
+            class Settings(GatewaySettings):
+                token: str | None = None
+
+            def __init__(self, settings, account, http):
+                super().__init__(settings, account, http)
+                self.remembers = settings.token is None
+
+        @hookimpl
+        def crmkit_gateways():
+            yield HeronGateway
+        """,
+    )
+    monkeypatch.delenv("CRMKIT_KEY", raising=False)
+    bare = '[[channels.sms]]\nuse = "heron"\n'
+    (warned,) = Host.open(write(bare), plugins=shelf.plugins).findings()
+    assert (warned.level, warned.key) == ("warning", "channels.sms")
+    assert "heron has to remember what it signs in with, and there is no key" in warned.what
+    assert Host.open(write(f'{bare}token = "t"\n'), plugins=shelf.plugins).findings() == []
+    monkeypatch.setenv("CRMKIT_KEY", "k" * 43)
+    assert Host.open(write(bare), plugins=shelf.plugins).findings() == []
