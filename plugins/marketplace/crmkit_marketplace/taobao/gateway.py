@@ -62,6 +62,7 @@ class TaobaoGateway(Gateway):
     def __init__(self, settings: TaobaoSmsSettings, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
         self.top = Top(self, settings)
+        self.remembers = settings.session is None
 
     # the token
 

@@ -59,6 +59,7 @@ class TaobaoSource(Source):
     def __init__(self, settings: TaobaoSettings, account: Account, http: httpx.AsyncClient) -> None:
         super().__init__(settings, account, http)
         self.top = Top(self, settings)
+        self.remembers = settings.session is None
         self.trades = TradeReader(self, self.top, settings.app_key)
         lacks = {"refunds", "returns"} if not settings.refunds else set()
         self.reports = TaobaoSource.reports - lacks - ({"reviews"} if not settings.reviews else set())
