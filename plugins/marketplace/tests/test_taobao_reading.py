@@ -291,6 +291,22 @@ async def test_messages_are_confirmed_only_once_what_they_told_of_is_stored() ->
     assert (await gather(shop.messages(Start(third.cursor)))).pages == []
 
 
+async def test_a_confirmation_that_is_refused_keeps_no_message_from_being_read() -> None:
+    platform = FakePlatform()
+    platform.put(7)
+    platform.tell("taobao_trade_TradeBuyerPay", tid=7)
+    shop = source(platform, messages="default")
+    first = await gather(shop.messages(Start()))
+    platform.tell("taobao_trade_TradeSellerShip", tid=8)
+    platform.troubles = [Error(15, "isv.invalid-parameter")]
+    again = await gather(shop.messages(Start(first.cursor)))
+    assert again.error is None
+    assert [one.external_id for one in again.hints] == ["8"]
+    platform.now += 11 * MINUTE
+    platform.troubles = [Error(15, "isv.invalid-parameter")]
+    assert {one.external_id for one in (await gather(shop.messages(Start(again.cursor)))).hints} == {"7", "8"}
+
+
 async def test_many_messages_are_taken_in_rounds() -> None:
     platform = FakePlatform()
     for number in range(1, 451):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from crmkit import AuthError, FormSpec, Reason, Wording
 from crmkit.core.message import MessageRow
@@ -38,6 +39,7 @@ def wording(
         (wording(sign=None), {"sign_name": None}, ["no sign_name, neither in the template nor in the gateway's entry"]),
         (wording(code=None), {}, ["no template_id of a text that Taobao approved"]),
         (wording(code="1001"), {}, ["template_id is '1001'; those of Taobao look like SMS_123456789"]),
+        (wording(sign="【茶铺】"), {}, ["sign_name should be 2 to 16 characters without spaces, without 【 and 】"]),
         (wording("marketing"), {}, ["order tokens are for news of the order, not for marketing"]),
     ],
 )
@@ -70,6 +72,18 @@ async def test_the_doctor_tells_what_is_not_approved_and_what_nothing_fills() ->
     platform.signs["茶铺"]["sign_status"] = 1
     texts.wordings = [wording()]
     assert list(await texts.check()) == []
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"sign_name": "【茶铺】"}, "without 【 and 】"),
+        ({"url": "http://gw.api.taobao.com/router/rest"}, "would send the seller's token in the clear; use https"),
+    ],
+)
+def test_settings_that_cannot_be_meant_are_refused(said: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        gateway(FakePlatform(), **said)
 
 
 def test_every_reason_is_found_however_its_code_is_written() -> None:

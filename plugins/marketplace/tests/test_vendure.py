@@ -267,11 +267,20 @@ def test_what_a_shop_reports_is_what_it_says_of_itself() -> None:
         ({"username": None, "password": None}, "one of them"),
         ({"api_key": "k"}, "one of them"),
         ({"states": {"A": "lost"}}, "Input should be"),
+        ({"url": "http://shop.example.com"}, "would send the password in the clear; use https"),
+        ({"url": "http://93.184.216.34"}, "in the clear"),
+        ({"webhook_secret": "x"}, "is no key, so every webhook would be turned away"),
+        ({"webhook_secret": ["d2hhdCBpcyBzYWlk", ""]}, "is no key"),
     ],
 )
 def test_settings_that_cannot_be_meant_are_refused(said: dict[str, Any], why: str) -> None:
     with pytest.raises(ValidationError, match=why):
         VendureSettings.model_validate({**SETTINGS, **said})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:3000", "localhost", "vendure:3000", "10.0.0.7", "[::1]:3000"])
+def test_a_shop_nearby_may_be_asked_in_the_clear(host: str) -> None:
+    assert VendureSettings.model_validate({**SETTINGS, "url": f"http://{host}"}).url == f"http://{host}/admin-api"
 
 
 def test_the_address_may_be_the_shops() -> None:

@@ -32,7 +32,7 @@ from crmkit import (
 from .api import Top
 from .fault import is_missing, says_missing, sub_code, sub_words, word
 from .reason import DAY_LIMIT, MONTH_LIMIT, OURS, RECIPIENT_LIMIT, lasts, name_of, reason_of, wait_of
-from .settings import TaobaoSmsSettings
+from .settings import SIGN, SIGN_WORDS, TaobaoSmsSettings
 
 SEND = "taobao.jst.sms.oaid.message.send"
 #: The states of a text or a signature, and the type of a text for advertising.
@@ -144,6 +144,8 @@ class TaobaoGateway(Gateway):
             yield f"template_id is {form.template_id!r}; those of Taobao look like SMS_123456789"
         if (form is None or not form.sign_name) and self.settings.sign_name is None:
             yield "no sign_name, neither in the template nor in the gateway's entry"
+        elif form is not None and form.sign_name and not re.fullmatch(SIGN, form.sign_name):
+            yield f"sign_name should be {SIGN_WORDS}"
         if wording.purpose == "marketing":
             yield "order tokens are for news of the order, not for marketing"
 

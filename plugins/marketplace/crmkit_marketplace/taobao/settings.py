@@ -1,11 +1,14 @@
 """The sections of crmkit.toml of a shop on Taobao, and of text messages by order token."""
 
+import re
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, Field, SecretStr, field_validator
 
 from crmkit import GatewaySettings, SourceSettings, secrets_of
+
+from ..endpoint import is_public
 
 #: The types of trades that are goods somebody waits for. The platform lists five of them unless it is told more.
 TYPES = (
@@ -14,6 +17,9 @@ TYPES = (
     *("external_trade", "shopex_trade", "super_market_trade", "super_market_cod_trade", "waimai", "o2o_offlinetrade"),
     *("eticket", "hotel_trade", "tmall_i18n", "nopaid", "pre_auth_type"),
 )
+#: What signatures look like, and in words.
+SIGN = r"[^\s【】]{2,16}"
+SIGN_WORDS = "2 to 16 characters without spaces, without 【 and 】"
 Secrets = SecretStr | Annotated[list[SecretStr], Field(min_length=1)]
 
 
@@ -41,6 +47,8 @@ class AppSettings(BaseModel):
         parts = urlsplit(written.strip())
         if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.username:
             raise ValueError("is no address of http:// or https://, without a query")
+        if parts.scheme == "http" and is_public(parts.hostname):
+            raise ValueError("would send the seller's token in the clear; use https")
         return written.strip()
 
     @property
@@ -78,3 +86,10 @@ class TaobaoSmsSettings(GatewaySettings, AppSettings):
     """
 
     sign_name: str | None = None
+
+    @field_validator("sign_name")
+    @classmethod
+    def _is_a_sign(cls, written: str | None) -> str | None:
+        if written is not None and not re.fullmatch(SIGN, written):
+            raise ValueError(f"should be {SIGN_WORDS}")
+        return written

@@ -5,6 +5,7 @@ made. A change reaches the list a little late. Changed trades are asked for by l
 """
 
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -147,7 +148,10 @@ class TaobaoSource(Source):
         stored = list((start.cursor or {}).get("taken", ()))
         for first in range(0, len(stored), hint.CONFIRMED):
             ids = ",".join(stored[first : first + hint.CONFIRMED])
-            await self.top.ask("confirm messages", "taobao.tmc.messages.confirm", s_message_ids=ids, group_name=group)
+            with suppress(RefusedError):  # those it refuses come again, and hint at nothing new
+                await self.top.ask(
+                    "confirm messages", "taobao.tmc.messages.confirm", s_message_ids=ids, group_name=group
+                )
         seller = await self.vendor_account()
         taken: dict[str, None] = {}
         for _ in range(hint.ROUNDS):

@@ -5,7 +5,9 @@ from typing import Literal, Self
 import httpx
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from crmkit import SourceSettings
+from crmkit import SourceSettings, StandardWebhooks
+
+from ..endpoint import is_public
 
 #: What a state may mean to a buyer; an ignored one is no order at all.
 Meaning = Literal["placed", "paid", "shipped", "delivered", "completed", "cancelled", "ignored"]
@@ -54,8 +56,20 @@ class VendureSettings(SourceSettings):
             raise ValueError("begins with neither http:// nor https://")
         if url.query or url.fragment or url.userinfo:
             raise ValueError("holds more than host and path; credentials belong into username and password")
+        if url.scheme == "http" and is_public(url.host):
+            raise ValueError("would send the password in the clear; use https")
         path = url.path.rstrip("/")
         return str(url.copy_with(path=path or "/admin-api"))
+
+    @field_validator("webhook_secret")
+    @classmethod
+    def _is_a_key(cls, given: SecretStr | list[SecretStr] | None) -> SecretStr | list[SecretStr] | None:
+        for secret in given if isinstance(given, list) else [given]:
+            if secret is not None and StandardWebhooks.written(secret.get_secret_value(), b"") is None:
+                raise ValueError(
+                    "is no key, so every webhook would be turned away; `openssl rand -base64 32` prints one"
+                )
+        return given
 
     @model_validator(mode="after")
     def _says_who_asks(self) -> Self:
