@@ -137,8 +137,17 @@ def _version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
     metavar="TIME",
     help="The run's clock, for simulation: an ISO time with zone, 2026-05-07T09:00+08:00.",
 )
-@click.option("--no-plugins", is_flag=True, help="Load no playbooks.")
-@click.option("--only-plugins", metavar="A,B", help="Load only these of the playbooks the configuration names.")
+@click.option(
+    "--no-plugins",
+    is_flag=True,
+    help="Load no playbooks, and of adapters' packages no handlers, schedules, policies and pages; what they would"
+    " decide waits.",
+)
+@click.option(
+    "--only-plugins",
+    metavar="A,B",
+    help="The same but for these: playbooks the configuration names, or adapters as FAMILY.SLUG.",
+)
 @click.option("--debug", is_flag=True, envvar="CRMKIT_DEBUG", help="Show where an unexpected error came from.")
 @click.pass_context
 def cli(

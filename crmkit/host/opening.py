@@ -68,7 +68,8 @@ class Opening:
     Args:
         config: what to open.
         plugins: where plugins come from.
-        wanted: load only these of the playbooks it names; None: all.
+        wanted: load only these of the playbooks it names, and only of these adapters' packages (`FAMILY.SLUG`) what
+            they decide: handlers, schedules, policies, pages. Adapters themselves are always loaded. None: all.
     """
 
     def __init__(self, config: Config, plugins: Plugins, wanted: Sequence[str] | None) -> None:
@@ -98,8 +99,12 @@ class Opening:
         for number in range(len(self.config.use)):
             self._open_playbook(number)
         for loaded in self.plugins.loaded():
-            if loaded.family != PLAY:  # adapters may bring handlers, policies and tables too
+            if loaded.family == PLAY:
+                continue
+            if self.wanted is None or loaded.name in self.wanted:  # adapters may bring handlers and the like too
                 self._guard(f"what {loaded.name} decides", (), self._add, loaded, loaded.name, None)
+            elif "crmkit_handlers" in loaded.hook_names:  # its hooks are not even asked; what they would decide waits
+                self.absent.append(loaded.name)
         self._check_sections()
         self.problems = list(dict.fromkeys(self.problems))
 
@@ -298,8 +303,9 @@ class Opening:
                 self._complain((name,), f'the playbook "{name}" is not switched on', f'add "{name}" to [plugins] use')
             else:
                 self._complain((name,), f'unknown section "{name}"', nearest(name, {*CORE, *named, *installed}))
+        deciding = {loaded.name for loaded in self.plugins.loaded() if loaded.family != PLAY}
         for slug in self.wanted or ():
-            if slug not in named:
+            if slug not in named | deciding:
                 self._complain(("plugins", "use"), f'--only-plugins: "{slug}" is not switched on', nearest(slug, named))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from crmkit.core.errors import PluginError
+from crmkit.host.document import Misconfigured
 from crmkit.host.host import Host
 
 from .conftest import Shelf
@@ -108,3 +109,33 @@ def test_who_is_not_loaded_is_known_to_the_steps(shelf: Shelf, write: Callable[[
     assert not setup.absent
     assert setup.away == {"sms.torn"}
     assert Host.open(path, plugins=shelf.plugins, no_plugins=True).setup({}).away >= {"morning", "sms.torn"}
+
+
+def test_in_safe_mode_an_adapters_package_decides_nothing_and_its_work_waits(
+    shelf: Shelf, write: Callable[[str], Path]
+) -> None:
+    shelf.add("sms.lame", WEB.replace('yield "no page"', 'raise SystemExit("asked")'))
+    shelf.add("play.morning", MORNING)
+    path = write("""
+        [crm]
+        database = "sqlite:///crm.db"
+        [plugins]
+        use = ["morning"]
+        [[channels.sms]]
+        use = "lame"
+    """)
+
+    def opened(*only: str) -> Host:
+        return Host.open(path, plugins=shelf.plugins, only_plugins=only)
+
+    host = opened()
+    setup = host.setup({})
+    assert [entry.name for entry in host.channels["sms"]] == ["lame"]
+    assert (setup.plugins, setup.absent, host.broken) == ([], {"morning", "sms.lame"}, [])
+    setup = opened("morning").setup({})
+    assert ([plugin.name for plugin in setup.plugins], setup.absent) == (["morning"], {"sms.lame"})
+    host = opened("sms.lame")
+    assert ([plugin.name for plugin in host.setup({}).plugins], host.absent) == (["sms.lame"], ["morning"])
+    assert [one.name for one in host.broken] == ["sms.lame"]  # its pages were asked for
+    with pytest.raises(Misconfigured, match=r"sms\.other. is not switched on"):
+        opened("sms.other")
