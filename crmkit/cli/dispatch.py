@@ -17,6 +17,7 @@ from crmkit.core.message import State
 
 if TYPE_CHECKING:
     from crmkit.engine.local import DispatchRun, Plan
+    from crmkit.flow.decide import Decided
 
 #: States a message of this run should not have ended in.
 _BAD = (State.FAILED, State.IN_DOUBT, State.HELD)
@@ -68,8 +69,7 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         output.warn(f"{plural(run.retrying, 'message')} will be tried again: `crmkit messages list --state queued`")
     for name, why in run.delivered.put_off.items():
         output.warn(f"gateway {name}: {why}")
-    for plugin, interaction, text in run.decided.failed:
-        output.warn(f"error: {plugin} on interaction #{interaction}: {text}")
+    _warn_of(run.decided)
     if run.decided.failures > len(run.decided.failed):
         output.warn(f"and {run.decided.failures - len(run.decided.failed):,} more")
     for plugin, seconds in run.decided.seconds.items():
@@ -79,6 +79,17 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
     bad = run.delivered.stopped or run.decided.failures or run.lapsed[1] or run.retrying or missing or unread
     if bad or any(run.delivered.states[state] or run.decided.messages[state] for state in _BAD):
         click.get_current_context().exit(1)
+
+
+def _warn_of(decided: "Decided") -> None:
+    """Name what failed: each error once, however many interactions it befell."""
+    found: dict[tuple[str, str], dict[int, None]] = {}
+    for plugin, interaction, text in decided.failed:
+        found.setdefault((plugin, text), {})[interaction] = None
+    for (plugin, text), numbers in found.items():
+        first = f"interaction #{next(iter(numbers))}"
+        rest = f" and {plural(len(numbers) - 1, 'other')}" if len(numbers) > 1 else ""
+        output.warn(f"error: {plugin} on {first}{rest}: {text}")
 
 
 def _print(run: "DispatchRun") -> None:
@@ -164,8 +175,7 @@ def _plan(call: Call, plan: "Plan", file: Path | None, as_json: bool) -> None:
         if plan.decided.quiet:
             output.say(f"history tells nobody: {plural(plan.decided.quiet, 'message')} would have been sent")
         output.say("a plan: nothing was sent, and nothing was written to the database")
-    for plugin, interaction, text in plan.decided.failed:
-        output.warn(f"error: {plugin} on interaction #{interaction}: {text}")
+    _warn_of(plan.decided)
     if plan.decided.failed or any(row["state"] == State.HELD for row in rows):
         click.get_current_context().exit(1)
 

@@ -119,6 +119,18 @@ def test_of_a_message_in_doubt_it_is_explained_when_its_vendor_will_be_asked(
     assert "was asked 10 times what became of it, and is asked no more" in doubt(10)
 
 
+def test_an_error_that_befalls_many_is_told_once(place: Place) -> None:
+    place.run("sync", now=NOW)
+    (place.folder / "templates").mkdir()
+    front = '---\npurpose = "transactional"\nsubject = "Hi"\n---\n'
+    (place.folder / "templates" / "order-shipped.en.email.txt").write_text(front + "{% if %}")
+    for options in (("--plan",), ()):
+        told = place.run("dispatch", *options, now=NOW)
+        (said,) = [line for line in told.stderr.splitlines() if "correct the template" in line]
+        assert said.startswith("error: care on interaction #")
+        assert " and 2 others: " in said
+
+
 def test_what_came_by_a_webhook_and_has_no_id_is_to_be_read_again_with_its_webhook(worked: Place) -> None:
     store = Host.open(worked.config).store()
     with store.begin() as tx:
