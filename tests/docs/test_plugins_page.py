@@ -68,6 +68,16 @@ def test_all_that_a_fixture_may_hold_is_told() -> None:
     assert [name for name in sorted(names) if f"`{name}`" not in told] == []
 
 
+def test_a_playbook_tells_what_is_wrong_where_the_configuration_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "250")
+    shown = TEXT.partition("```python teatime.py")
+    for fence in fences(f"{shown[1]}{shown[2]}")[:3]:
+        play(fence, tmp_path)
+
+
 def test_of_a_batch_each_has_its_own_receipt_and_who_is_not_spoken_of_has_none(make_adapter: Any) -> None:
     page = module("crmkit_flock.py")
     said = [{"reference": "k3", "code": 12}, {"reference": "k1", "id": "f1"}, {"reference": "k4", "code": 99}]
