@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from crmkit import Ref, RetryableError, Start
@@ -83,6 +83,7 @@ async def test_a_trade_that_changes_meanwhile_costs_the_first_page_first_a_trade
     late=st.lists(st.lists(st.integers(0, 61), max_size=4), max_size=8),
     size=st.integers(1, 20),
 )
+@example(count=40, leaving=[set(), set(), set(), {1}], late=[[], [], [], [61]], size=10)
 def test_no_trade_that_stays_in_a_span_is_missed_whatever_leaves_and_comes_late(
     count: int, leaving: list[set[int]], late: list[list[int]], size: int
 ) -> None:
