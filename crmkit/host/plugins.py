@@ -5,9 +5,12 @@ stands wherever a plugin's code is called.
 """
 
 import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from importlib import import_module
@@ -313,11 +316,14 @@ def _register(name: str, origin: str, load: Callable[[], Any], lacks: Sequence[s
     """Import a plugin and check that its hooks are ours. `lacks` says which of its requirements are not met."""
     who = f"plugin {name} ({origin})"
     began = time.perf_counter()
-    try:
-        module = load()
-    except (Exception, SystemExit) as error:
-        do = f"it needs {'; '.join(lacks)}" if lacks else "mend or uninstall it"
-        raise PluginError(f"cannot be imported: {_told(error)}", who=who, operation="load", do=do) from error
+    with _interruptible() as pressed:
+        try:
+            module = load()
+        except (Exception, SystemExit, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt) and pressed:
+                raise
+            do = f"it needs {'; '.join(lacks)}" if lacks else "mend or uninstall it"
+            raise PluginError(f"cannot be imported: {_told(error)}", who=who, operation="load", do=do) from error
     seconds = time.perf_counter() - began
     manager = pluggy.PluginManager(hooks.GROUP)
     manager.add_hookspecs(hooks)
@@ -338,6 +344,26 @@ def _register(name: str, origin: str, load: Callable[[], Any], lacks: Sequence[s
         raise PluginError("it implements no hook", who=who, operation="load", do="mark its hooks with @hookimpl")
     family, _, slug = name.partition(".")
     return Loaded(name, slug, family, origin, module, manager, _folder(module), seconds)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """What is pressed meanwhile to interrupt the run, so that a plugin which only says so is told from a person."""
+    pressed: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler or threading.current_thread() is not threading.main_thread():
+        yield pressed  # who has a handler of their own is not interrupted by an exception
+        return
+
+    def press(number: int, _: Any) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _folder(module: Any) -> Path | None:

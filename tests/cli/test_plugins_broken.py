@@ -73,6 +73,9 @@ BROKEN = "plugin play.broken (crmkit-broken 1.2) load: "
 CASES = {
     "an import that fails": Case("import no_such_module", everywhere(BROKEN + "cannot be imported: ModuleNotFound")),
     "an import that exits": Case("raise SystemExit(3)", everywhere(BROKEN + "cannot be imported: SystemExit: 3")),
+    "an import that interrupts": Case(
+        "raise KeyboardInterrupt", everywhere(BROKEN + "cannot be imported: KeyboardInterrupt")
+    ),
     "an import that is no Python": Case("def f(:", everywhere(BROKEN + "cannot be imported: SyntaxError")),
     "a misspelt hook": Case(
         "from crmkit import hookimpl\n@hookimpl\ndef crmkit_handler():\n    yield 1",
@@ -279,3 +282,10 @@ def test_everybody_else_goes_on_and_the_broken_one_is_named(
     sent = [json.loads(line) for line in place.run("messages", "list", "--json").stdout.splitlines()]
     mine = {row["order"]: row["state"] for row in sent if row["plugin"] == "care" and row["gateway"] == "folder"}
     assert mine == {"T2": "sent", "T3": "sent"}
+
+
+def test_whoever_interrupts_an_import_interrupts_the_run(place: Place, install: Callable[[str, Case], None]) -> None:
+    install("crmkit-broken", Case("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)", {}))
+    place.config.write_text(CONFIG.replace('use = ["care"]', 'use = ["broken", "care"]'))
+    result = place.run("config", "check")
+    assert (result.exit_code, "interrupted" in result.output) == (130, True)
