@@ -6,6 +6,7 @@ import sys
 import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,7 +52,9 @@ def test_what_is_written_is_in_style_whatever_it_is_called(tmp_path: Path, kind:
     [
         ("sms", "Heron", "write a-z, 0-9 and _, a letter first: heron"),
         ("sms", "my-heron", "a letter first: my_heron"),
-        ("sms", "1st", "cannot be the name of a plugin"),
+        ("sms", "MyHeron", "a letter first: my_heron"),
+        ("sms", "1st", "a letter first: st"),
+        ("sms", "heron_of_the_northern_lakes", "a letter first: heron_of_the_northern_la"),
         ("sms", "../x", "cannot be the name of a plugin"),
         ("sms", "class", "cannot be the name of a plugin"),
         ("sms", "match", "cannot be the name of a plugin"),
@@ -79,6 +82,20 @@ def test_what_lies_there_is_left_alone(tmp_path: Path) -> None:
     result = place.run("plugins", "new", "playbook", "heron", "--into", str(tmp_path))
     assert (result.exit_code, "is there already, and not empty" in result.stderr) == (2, True)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_what_cannot_be_written_whole_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.write_text
+
+    def full(self: Path, *given: Any, **options: Any) -> int:
+        if self.name == "README.md":
+            raise OSError(28, "No space left on device", str(self))
+        return real(self, *given, **options)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    result = Place(tmp_path).run("plugins", "new", "sms", "heron", "--into", str(tmp_path))
+    assert (result.exit_code, "No space left on device" in result.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
 
 
 # --- check ------------------------------------------------------------------------------------------------------------

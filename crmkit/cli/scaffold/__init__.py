@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from string import Template
+from tempfile import TemporaryDirectory
 
 from crmkit import __version__
 from crmkit.core.errors import ConfigError
@@ -22,6 +23,8 @@ from crmkit.host.plugins import PATHS
 _LONGEST = 24
 _HERE = Path(__file__).parent
 _NAME = re.compile(r"[a-z][a-z0-9]*(?:_[a-z0-9]+)*")
+#: Where a word begins within `MyHeron`.
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 #: Names our own packages have, installed or not.
 _OURS = frozenset("bridge call campaign care chat cluster console email insight loyalty marketplace sales".split())
 _TAKEN = _OURS | {"service", "sms", "survey", "testing", "voice"}
@@ -72,10 +75,14 @@ def write(kind: str, name: str, into: Path) -> Path:
         raise _refused(f"{target} is there already, and not empty", "name another folder with --into, or remove it")
     files = list(_files(kind, values))
     try:
-        for path, text in files:
-            file = target / path
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, "utf-8", newline="\n")
+        into.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=f".{target.name}-", dir=into) as place:  # whole, or not at all
+            made = Path(place) / target.name
+            for path, text in files:
+                file = made / path
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, "utf-8", newline="\n")
+            made.rename(target)  # an empty folder there gives way
     except OSError as error:
         raise _refused(f"{error.filename} cannot be written ({error.strerror})", "name another folder") from error
     return target
@@ -113,7 +120,7 @@ def _files(kind: str, values: dict[str, str]) -> Iterator[tuple[Path, str]]:
 def _check(kind: Kind, name: str) -> None:
     """Refuse a name that could not be used."""
     if not _NAME.fullmatch(name) or len(name) > _LONGEST:
-        near = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:_LONGEST]
+        near = re.sub(r"[^a-z0-9]+", "_", _WORD.sub("_", name).lower()).lstrip("_0123456789")[:_LONGEST].strip("_")
         do = "write a-z, 0-9 and _, a letter first" + (f": {near}" if _NAME.fullmatch(near) else "")
         raise _refused(f"{name!r} cannot be the name of a plugin", do)
     if keyword.iskeyword(name) or keyword.issoftkeyword(name) or len(name) < 2:
