@@ -111,6 +111,13 @@ class Templates:
         """The channels there is a template `name` for."""
         return sorted(channel for known, channel in self._files if known == name)
 
+    def own(self) -> dict[str, list[Path]]:
+        """The files of the configuration's own templates, by name."""
+        found: dict[str, list[Path]] = {}
+        for (name, _), places in self._files.items():
+            found.setdefault(name, []).extend(p for (_, at), files in places.items() if at <= 1 for p in files.values())
+        return {name: sorted(files) for name, files in found.items() if files}
+
     def places(self, shop: str | None = None) -> list[Path]:
         """Where a template is looked for, in order: what an error about a missing one says."""
         own = [] if self._own is None else [*([self._own / shop] if shop else []), self._own]

@@ -232,6 +232,7 @@ class Host:
         found += [Problem(str(error)) for error in self.templates.check()]
         found += self._wordings()
         found += self._forgetful()
+        found += self._unheard()
         reports: dict[str, frozenset[str]] = {}
         for shop in self.shops.values():
             try:
@@ -268,6 +269,19 @@ class Host:
                 what = f"{name} has to remember what it signs in with, and there is no key to lock that with"
                 do = "set [crm] key, or put a long random text into the environment variable CRMKIT_KEY, and keep it"
                 yield self.config.document.problem(at, what, do, level="warning")
+
+    def _unheard(self) -> Iterator[Problem]:
+        """Templates of the shop's own that are written for no channel that is switched on."""
+        for name, files in self.templates.own().items() if self.channels else ():
+            channels = self.templates.channels(name)
+            if not set(channels) & set(self.channels):
+                what = (
+                    f"{files[0]}: {name} is written for {' and '.join(channels)} alone, where no gateway is switched on"
+                )
+                do = (
+                    f"write {name} for {' or '.join(self.channels)} too, or add a gateway to [[channels.{channels[0]}]]"
+                )
+                yield Problem(what, do, level="warning")
 
     def _wordings(self) -> Iterator[Problem]:
         """What keeps gateways from sending templates as they are written."""

@@ -515,3 +515,17 @@ def test_an_account_that_has_to_remember_is_warned_of_where_there_is_no_key(
     assert Host.open(write(f'{bare}token = "t"\n'), plugins=shelf.plugins).findings() == []
     monkeypatch.setenv("CRMKIT_KEY", "k" * 43)
     assert Host.open(write(bare), plugins=shelf.plugins).findings() == []
+
+
+def test_a_template_for_a_channel_that_is_not_switched_on_is_warned_of_where_it_is_the_only_text(
+    shelf: Shelf, write: Write, tmp_path: Path
+) -> None:
+    folder = tmp_path / "templates"
+    folder.mkdir()
+    front = '---\npurpose = "transactional"\n{}---\nHello'
+    for name, subject in (("news.en.sms", ""), ("both.en.sms", ""), ("both.en.email", 'subject = "Hi"\n')):
+        (folder / f"{name}.txt").write_text(front.format(subject))
+    (warned,) = Host.open(write('[[channels.email]]\nuse = "post"\n'), plugins=shelf.plugins).findings()
+    assert warned.level == "warning"
+    assert "news.en.sms.txt: news is written for sms alone, where no gateway is switched on" in warned.what
+    assert Host.open(write(""), plugins=shelf.plugins).findings() == []
