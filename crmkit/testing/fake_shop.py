@@ -72,6 +72,8 @@ class FakeShop:
     Class attributes:
         descending: whether lists are newest first.
         sorts: what they are sorted by: `changed_at`, `created_at` or `number`.
+        moves_times: whether the time of an order moves with every change of it.
+        behind: how long its lists are behind what happens; None: as long as the source says by `end_lag`.
 
     Attributes:
         now: its clock; move it.
@@ -80,11 +82,14 @@ class FakeShop:
         orders: what it has, by number.
         between: called before each page of a list, with how many pages were asked for: change something there.
         pages: how many pages were asked for.
+        expired: how many cursors were refused as expired.
         asked: what was asked.
     """
 
     descending: ClassVar[bool] = False
     sorts: ClassVar[str] = "changed_at"
+    moves_times: ClassVar[bool] = False
+    behind: ClassVar[timedelta | None] = None
 
     now: datetime = NOON
     size: int = 2
@@ -92,6 +97,7 @@ class FakeShop:
     orders: dict[int, Kept] = field(default_factory=dict)
     between: Callable[[int], None] = lambda pages: None
     pages: int = 0
+    expired: int = 0
     asked: list[httpx.Request] = field(default_factory=list)
     _age: int = 0
 
@@ -186,6 +192,7 @@ class FakeShop:
         if cursor is not None:
             age, _, place = cursor.partition("|")
             if int(age) != self._age:
+                self.expired += 1
                 raise CursorExpired
             first = next((at for at, kept in enumerate(shown) if self._is_after(kept, place)), len(shown))
         found = shown[first : first + step]

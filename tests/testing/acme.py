@@ -15,7 +15,9 @@ from crmkit import (
     Ref,
     Source,
     SourceSettings,
+    Start,
     answered_at,
+    stream,
     window,
 )
 from crmkit.testing import CursorExpired, FakeShop
@@ -200,3 +202,39 @@ class StampsTime(AcmeSource):
 
     def to_order(self, order: dict[str, Any], at: datetime | None) -> OrderRecord:
         return super().to_order(order, at).model_copy(update={"updated_at": at})
+
+
+class ReadsOneChunk(AcmeSource):
+    """Asks for a hundred ids, and forgets the rest."""
+
+    async def read(self, refs: Sequence[Ref]) -> AsyncIterator[Page]:
+        async for page in super().read(refs[:100]):
+            yield page
+
+
+class AsStream(AcmeSource):
+    """The list of what changed with a cursor of its own instead of a window."""
+
+    @stream
+    async def orders(self, start: Start) -> AsyncIterator[Page]:
+        since = start.cursor["until"] if start.cursor else (start.since or start.now - timedelta(days=1)).isoformat()
+        until = start.now.isoformat()
+        async for found in self.lists({"since": since, "until": until}):
+            yield Page([self.to_order(order, found["at"]) for order in found["orders"]])
+        yield Page((), cursor={"until": (start.now - timedelta(minutes=5)).isoformat()})
+
+
+class SaysElseByIdAsStream(AsStream):
+    """Gives less by id than its stream tells."""
+
+    async def read(self, refs: Sequence[Ref]) -> AsyncIterator[Page]:
+        async for page in super().read(refs):
+            yield Page([record.model_copy(update={"vendor_status": None}) for record in page.records])
+
+
+class NeverEnds(AcmeSource):
+    """Asks for the first page again and again."""
+
+    async def lists(self, asked: dict[str, Any]) -> AsyncIterator[dict[str, Any]]:
+        while True:
+            yield await self.ask(asked | {"number": 1})

@@ -13,6 +13,8 @@ from crmkit.testing.database import Migrate, MigratedTemplates
 from crmkit.testing.source_contract import _Reader, shown_by
 from tests.testing import acme
 
+#: Tests that are skipped where it is said why.
+SAID = {"cursor", "silent"}
 Try = Callable[..., None]
 
 
@@ -51,11 +53,13 @@ def attempt(
                 held.test_a_vendors_clock_that_is_wrong_loses_nothing(minutes, readers) for minutes in (-10, 0, 10)
             ],
             "cursor": lambda: held.test_an_expired_cursor_is_begun_anew(readers),
+            "silent": lambda: held.test_a_change_that_moves_no_time_is_found(readers),
             "no news": lambda: held.test_what_did_not_change_writes_nothing(readers),
             "by id": lambda: held.test_by_id_it_reads_the_same_as_by_stream(),
+            "many by id": lambda: held.test_as_many_as_there_are_are_read_by_id(),
         }
         for name, run in tests.items():
-            if not test or name == test:
+            if name == test or (not test and name not in SAID):
                 run()
 
     yield hold
@@ -74,6 +78,8 @@ def attempt(
 )
 def test_a_source_that_reads_right_passes(attempt: Try, source: type[Source], shop: type[FakeShop]) -> None:
     attempt(source, shop)
+    if source is acme.ByCursor:
+        attempt(source, shop, "cursor")
 
 
 @pytest.mark.parametrize(
@@ -85,12 +91,34 @@ def test_a_source_that_reads_right_passes(attempt: Try, source: type[Source], sh
         (acme.GivesUpCursor, "cursor", "were never read"),
         (acme.ByOurClock, "clock", "orders .* (were never read|is old)"),
         (acme.SaysElseById, "by id", "by id is not what it is listed as"),
+        (acme.SaysElseByIdAsStream, "by id", "by id is not what it is listed as"),
+        (acme.ReadsOneChunk, "many by id", "of 230 orders asked for by id 130 were left out"),
+        (acme.NeverEnds, "breaks off", "asked 1000 pages in one sync; it does not get on"),
         (acme.StampsTime, "no news", "is written again though nothing changed"),
     ],
 )
 def test_a_source_that_reads_wrong_fails(attempt: Try, source: type[Source], test: str, told: str) -> None:
-    with pytest.raises(AssertionError, match=told):
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=told):
         attempt(source, acme.AcmeShop, test)
+
+
+def test_a_source_with_a_cursor_of_its_own_is_read_by_id_as_its_stream_tells(attempt: Try) -> None:
+    attempt(acme.AsStream, acme.AcmeShop, "by id")
+
+
+def test_what_expires_nowhere_is_not_shown_to_be_begun_anew(attempt: Try) -> None:
+    with pytest.raises(pytest.skip.Exception, match="nothing expired"):
+        attempt(acme.AcmeSource, acme.AcmeShop, "cursor")
+
+
+def test_that_changes_move_times_is_for_the_shop_to_say(attempt: Try) -> None:
+    class Moving(acme.AcmeShop):
+        moves_times = True
+
+    with pytest.raises(pytest.fail.Exception, match="its shop does not say moves_times = True"):
+        attempt(acme.AcmeSource, acme.AcmeShop, "silent")
+    with pytest.raises(pytest.skip.Exception, match="moves the time of every change"):
+        attempt(acme.AcmeSource, Moving, "silent")
 
 
 def test_a_parcel_tells_of_itself_and_what_may_follow() -> None:

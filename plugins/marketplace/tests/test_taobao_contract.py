@@ -30,6 +30,7 @@ class TaobaoShop(FakeShop):
     """A shop that lists the latest change first."""
 
     descending = True
+    moves_times = True
 
     def __init__(self) -> None:
         super().__init__()
