@@ -1,6 +1,7 @@
 """What of a plugin's package is not as it should be: what it says of itself, what it brings, and its tests."""
 
 import json
+import re
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,6 +20,11 @@ if TYPE_CHECKING:
 
 #: What a setting is called that holds a secret.
 _TELLING = ("secret", "password", "passwd", "passphrase", "private_key", "api_key", "token")
+#: What `plugins new` marks with what is its author's to write.
+FILL_IN = "FILL IN"
+#: A table of settings in a README, and the first cell of each of its rows.
+_SETTINGS = re.compile(r"^\| *(?:setting|key)s? *\|.*\n\|[-:| ]+\n((?:\|.*\n?)+)", re.IGNORECASE | re.MULTILINE)
+_FIRST = re.compile(r"^\| *`([^`]+)` *\|", re.MULTILINE)
 #: Seconds a package's own tests may take.
 PATIENCE = 1800
 
@@ -114,6 +120,9 @@ def findings(package: Package, plugins: "Plugins", *, runs_tests: bool = True) -
             every.append(loaded)
         except CrmkitError as error:
             yield Finding(name, str(error))
+    yield from _unfinished(package, every)
+    if package.dist is not None:
+        yield from _readme(package, every)
     if package.file is None:
         yield from _tests(package, every, runs_tests=runs_tests)
 
@@ -236,6 +245,42 @@ def _migrations(loaded: "Loaded", folder: Path) -> Iterator[Finding]:
                         yield Finding(loaded.name, f"its table {table.name}: the column {column} is not in its {where}")
         finally:
             store.close()
+
+
+def _unfinished(package: Package, every: "list[Loaded]") -> Iterator[Finding]:
+    """Where it is still marked to be filled in, as `plugins new` marks it."""
+    seen: set[Path] = set()
+    for loaded in every:
+        own = getattr(loaded.module, "__file__", None)
+        is_package = loaded.folder is not None and hasattr(loaded.module, "__path__")
+        for file in sorted(loaded.folder.rglob("*.py")) if loaded.folder and is_package else [Path(own or "")]:
+            if file in seen or not file.is_file():
+                continue
+            seen.add(file)
+            lines = file.read_text("utf-8", "replace").splitlines()
+            found = [str(number) for number, line in enumerate(lines, 1) if FILL_IN in line]
+            if found:
+                what = f"{FILL_IN} is still written in {file.name}, line {', '.join(found)}"
+                yield Finding(loaded.name, what, is_note=True)
+
+
+def _readme(package: Package, every: "list[Loaded]") -> Iterator[Finding]:
+    """Settings that its README lists in a table, and that are gone."""
+    from crmkit.cli.setting import settings_of
+    from crmkit.host.document import field_names
+    from crmkit.host.sections import AccountSection, EntrySection
+
+    facts: Any = package.dist.metadata if package.dist else None
+    text = str(facts.get_payload() or facts.get("Description") or "")
+    models: list[Any] = [one.settings for one in every if one.settings is not None]
+    classes: list[Any] = [cls for one in every for cls in (*one.sources(), *one.gateways())]
+    models += [cls.Settings for cls in classes]
+    known = {row["key"] for model in models for row in settings_of(model)}
+    known |= {key.rpartition(".")[2] for key in known} | {*field_names(AccountSection), *field_names(EntrySection)}
+    for table in _SETTINGS.findall(text):
+        for key in _FIRST.findall(table):
+            if key not in known:
+                yield Finding(package.label, f"its README describes the setting {key}, which there is not")
 
 
 # --- its tests --------------------------------------------------------------------------------------------------------

@@ -230,6 +230,24 @@ def test_what_replaces_a_test_of_the_contract_is_noted(heron: Callable[[str], Pa
     assert any("test_settings_hide_their_secrets of its own in place of the contract's" in one for one in found)
 
 
+def test_what_is_to_be_filled_in_is_noted_and_a_setting_that_is_gone_is_wrong(heron: Callable[[str], Path]) -> None:
+    folder = heron("sms")
+    _, notes = checked(Place(folder.parent), "heron", "--no-tests", notes=True)
+    assert [one.partition(", line")[0] for one in notes] == ["FILL IN is still written in __init__.py"]
+    info = folder / "crmkit_heron-0.1.0.dist-info" / "METADATA"
+    info.write_text(info.read_text().replace("| `sender` |", "| `from` |"))
+    _, found = checked(Place(folder.parent), "heron", "--no-tests")
+    assert "its README describes the setting from, which there is not" in found
+
+
+def test_a_package_without_its_source_has_no_tests_to_run(heron: Callable[[str], Path]) -> None:
+    folder = heron("sms")
+    (folder / "crmkit_heron-0.1.0.dist-info" / "direct_url.json").unlink()
+    assert checked(Place(folder.parent), "heron") == (0, [])
+    _, notes = checked(Place(folder.parent), "heron", notes=True)
+    assert "its tests are not here (its source)" in notes[-1]
+
+
 def test_a_contract_that_is_deselected_holds_nobody(heron: Callable[[str], Path]) -> None:
     folder = heron("sms")
     project = folder / "pyproject.toml"
