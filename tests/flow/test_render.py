@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from crmkit.core.account import Shop
 from crmkit.core.customer import Customer
 from crmkit.core.errors import ConfigError, PluginError
+from crmkit.core.form import FormSpec
 from crmkit.core.money import Money
 from crmkit.core.order import Line, Order, Parcel, Refund, Review
 from crmkit.flow.render import MissingVariable, Template, Templates, context_of, locale_chain
@@ -278,7 +279,7 @@ def test_front_matter_is_read() -> None:
     )
     assert (found.purpose, found.valid_for, found.milestone) == ("transactional", timedelta(hours=48), "shipped")
     assert found.on_missing == "skip"
-    assert found.gateways == {"aliyun": {"template_id": "SMS_1", "sign_name": "Tea", "params": ["order.number"]}}
+    assert found.gateways == {"aliyun": FormSpec("SMS_1", "Tea", {"number": "order.number"})}
 
 
 @pytest.mark.parametrize(
@@ -291,7 +292,7 @@ def test_front_matter_is_read() -> None:
         ("---\npurpose = 'marketing'\nvalid_for = '2 hours'\n---\nx", "2 hours.*30m"),
         ("---\npurpose = 'marketing'\nmilestone = 'shiped'\n---\nx", "shiped.*known are placed"),
         ("---\npurpose = 'marketing'\n[gateways.a]\ntemplate = 'x'\n---\nx", "did you mean gateways.a.template_id"),
-        ("---\npurpose = 'marketing'\n[gateways.a]\nparams = 'x'\n---\nx", "give a list"),
+        ("---\npurpose = 'marketing'\n[gateways.a]\nparams = 'x'\n---\nx", "give a table .* or a list"),
         ("---\npurpose = \n---\nx", "line 2"),
         ("---\npurpose = 'marketing'\n---\na\n{% if %}", r"t\.en\.sms\.txt:5 "),
         ("---\npurpose = 'marketing'\n---\n{{ x | mony }}", r"txt:4 template: No filter named 'mony'"),
