@@ -45,7 +45,7 @@ class SecretRow(SQLModel, table=True):
     """A key this database works with: its `mark`, by which it is known again, and the key itself where none is given.
 
     A key that lies beside what it hides hides it from those only who see a part of the database. The row
-    `installation` holds no key: its mark, drawn when the database was made, tells this installation from others.
+    `installation` holds no key: its mark, drawn when an account is first opened, tells this installation from others.
     """
 
     __tablename__ = "secret"

@@ -1,6 +1,7 @@
 """Shops and sources with their cursors, what was refused, and the runs."""
 
 import hashlib
+import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from crmkit.core.columns import storable
-from crmkit.core.errors import ConfigError, DatabaseError
+from crmkit.core.errors import ConfigError
 from crmkit.store import bulk
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
@@ -28,16 +29,16 @@ def every(tx: Connection) -> list[Row]:
     return bulk.rows(tx, sa.select(t.account).order_by(t.account.c.id))
 
 
-def installation(tx: Connection) -> str:
-    """What tells this installation from every other: drawn when its database was made, and never changed.
-
-    Raises:
-        DatabaseError: the database has none.
-    """
-    mark = tx.execute(sa.select(t.secret.c.mark).where(t.secret.c.name == "installation")).scalar()
+def installation(tx: Connection, now: datetime) -> str:
+    """What tells this installation from every other: drawn when it is first asked for, and the same ever after."""
+    statement = sa.select(t.secret.c.mark).where(t.secret.c.name == "installation")
+    mark = tx.execute(statement).scalar()
+    if mark is None:  # perhaps another process draws it at this moment
+        bulk.lock(tx, "installation")
+        mark = tx.execute(statement).scalar()
     if mark is None:
-        do = "restore the database from a backup: its table `secret` has lost a row"
-        raise DatabaseError("it does not say which installation it is", who="database", do=do)
+        mark = secrets.token_hex(16)
+        bulk.insert(tx, t.secret, [{"name": "installation", "mark": mark, "value": None, "created_at": now}])
     return str(mark)
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -34,8 +35,8 @@ def test_each_database_is_an_installation_of_its_own_for_ever(tmp_path: Path) ->
         upgrade(f"sqlite:///{tmp_path / name}")
         store = Store(f"sqlite:///{tmp_path / name}")
         try:
-            with store.read() as tx:
-                return accounts.installation(tx)
+            with store.begin() as tx:
+                return accounts.installation(tx, NOON)
         finally:
             store.close()
 
@@ -44,11 +45,13 @@ def test_each_database_is_an_installation_of_its_own_for_ever(tmp_path: Path) ->
     assert (mark("shop.db"), mark("trial.db")) == (first, second)
 
 
-def test_a_database_that_lost_its_mark_says_so(store: Store) -> None:
-    with store.rehearse() as tx:
-        tx.execute(t.secret.delete())
-        with pytest.raises(DatabaseError, match="which installation it is"):
-            accounts.installation(tx)
+def test_who_asks_at_once_which_installation_it_is_is_told_the_same(store: Store) -> None:
+    def ask() -> str:
+        with store.begin() as tx:
+            return accounts.installation(tx, NOON)
+
+    with ThreadPoolExecutor(4) as threads:
+        assert len({asked.result() for asked in [threads.submit(ask) for _ in range(8)]}) == 1
 
 
 def _only(ours: set[str]):  # type: ignore[no-untyped-def]

@@ -1,8 +1,5 @@
 """The first tables."""
 
-import secrets
-from datetime import UTC, datetime
-
 import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
@@ -780,7 +777,7 @@ def upgrade() -> None:
         sa.Column("counts", JSON, nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
-    secret = op.create_table(
+    op.create_table(
         "secret",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("mark", sa.String(), nullable=False),
@@ -788,8 +785,6 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("name"),
     )
-    installation = {"name": "installation", "mark": secrets.token_hex(16), "created_at": datetime.now(UTC)}
-    op.bulk_insert(secret, [installation])
     op.create_table(
         "suppression",
         sa.Column("id", NUMBER, nullable=False),
