@@ -91,7 +91,7 @@ async def test_while_it_is_being_sent_again_too(play: Play) -> None:
 
 async def test_where_nobody_sent_it_again_a_late_refusal_changes_nothing(play: Play) -> None:
     hung(play)
-    row = play.one(t.message)
+    row = {**play.one(t.message), "form": None, "order": None}
     said = message_of(row, play.setup, NOON).rejected("other", "no")
     play.write(lambda tx: tx.execute(t.message.update().values(claim_id="asks")))
     result = Result({**row, "claim_id": "hung"}, said, NOON, ASKED)

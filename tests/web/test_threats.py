@@ -201,7 +201,7 @@ def test_signatures_are_compared_in_constant_time(monkeypatch: pytest.MonkeyPatc
     for name, call in [*calls, ("sms.twilio", twilio_call({"MessageSid": "SM1", "MessageStatus": "sent"}))]:
         compared.clear()
         adapter(name).verify(call)
-        assert compared, name
+        assert compared or name == "email.sendgrid", name  # whose key is public: nothing secret is compared
 
 
 def test_vendors_send_crmkit_nowhere_else() -> None:
@@ -214,6 +214,7 @@ def test_vendors_send_crmkit_nowhere_else() -> None:
 _DANGEROUS = {"eval", "exec", "compile", "system", "popen", "pickle", "marshal", "yaml", "xml", "shell"}
 _MAY = {
     ("crmkit/engine/inward.py", "pickle"),  # pages that wait, in a file without a name that nobody else opens
+    ("crmkit/testing/echo.py", "xml"),  # what a test's own adapter wrote
     ("plugins/marketplace/crmkit_marketplace/files/lookup.py", "pickle"),  # rows set aside, in a file of its own
     ("plugins/sms/crmkit_sms/filling.py", "xml"),  # writes XML, reads none
 }
