@@ -49,7 +49,7 @@ class Host:
         channels: gateways that are switched on and whose adapter works, in failover order.
         playbooks: the plugins with handlers or policies, playbooks first.
         broken: plugins that were skipped.
-        absent: playbooks that are switched on in the configuration and did not come up.
+        absent: what would decide and is not here: playbooks that did not come up, and what was left out for this run.
         problems: what is wrong with the configuration; only warnings, unless it was opened with `strict=False`.
         migrations: {plugin: the folder of its tables' migrations}.
         pages: web pages that plugins bring.
@@ -85,8 +85,8 @@ class Host:
 
         Args:
             path: crmkit.toml.
-            no_plugins: load no playbooks.
-            only_plugins: load only these of the playbooks it names.
+            no_plugins: nothing decides: neither playbooks nor what adapters' packages bring beside their adapters.
+            only_plugins: only these decide.
             plugins: where plugins come from; by default this environment.
             strict: refuse a configuration with errors; else they are kept in `problems`.
 
