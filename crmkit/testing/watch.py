@@ -43,10 +43,11 @@ _EFFECTS = {
 }
 _SOCKETS = {"connect", "connect_ex", "sendto", "send", "sendall", "recv"}
 _RANDOM = {random.random, random.getrandbits, uuid.uuid4, secrets.token_bytes}
-#: Whose own doings are not the playbook's: what reads the database for it, what imports modules and zones.
+#: Whose own doings are not the playbook's: what reads the database for it, what imports modules and zones, and what a
+#: test's tools do whenever the interpreter collects garbage.
 _OTHERS = frozenset(
     "crmkit sqlalchemy sqlmodel psycopg psycopg_pool pydantic sqlite3 logging importlib zoneinfo"
-    " phonenumbers jinja2 threading concurrent linecache tokenize traceback warnings _pytest pluggy".split()
+    " phonenumbers jinja2 threading concurrent linecache tokenize traceback warnings hypothesis _pytest pluggy".split()
 )
 
 

@@ -19,10 +19,10 @@ from crmkit import (
 from datetime import timedelta
 from sqlmodel import Field, SQLModel
 
-class PointsGiven(Event):
+class StampsGiven(Event):
     points: int
 
-class PointsDue(Event):
+class StampsDue(Event):
     pass
 
 class Points(SQLModel, table=True):
@@ -42,24 +42,24 @@ def count(event, crm):
     known = crm.select(Points, customer_id=event.customer.id)
     crm.select(Day, name="x")
     yield Save(Points(customer_id=event.customer.id, count=1 + (known[0].count if known else 0)))
-    yield Emit(PointsGiven(points=3))
+    yield Emit(StampsGiven(points=3))
 
 @on(OrderShipped)
 def thank(event, crm):
     yield Send("order-shipped", via=("email",), key=f"thanks:{event.order.external_id}")
-    yield Later(PointsDue(), at=crm.now + timedelta(days=3))
+    yield Later(StampsDue(), at=crm.now + timedelta(days=3))
     yield Note("thanked")
-    yield Cancel(PointsGiven)
+    yield Cancel(StampsGiven)
 
 @on(OrderPaid)
 def fail(event, crm):
     raise ValueError("no points today")
 
-@on(PointsGiven)
+@on(StampsGiven)
 def ignore(event, crm):
     return ()
 
-@on(PointsDue)
+@on(StampsDue)
 def due(event, crm):
     return ()
 
@@ -126,9 +126,9 @@ def test_what_is_pending_is_traced_and_stays_pending(points: Place) -> None:
         ("points_day", ["name"], 0, False),
     ]
     assert count["actions"][0] == {"action": "Save", "row": {"table": "points_of", "customer_id": 1, "count": 1}}
-    assert count["actions"][1] == {"action": "Emit", "event": {"event": "points-given", "points": 3}}
+    assert count["actions"][1] == {"action": "Emit", "event": {"event": "stamps-given", "points": 3}}
     assert [action["action"] for action in thank["actions"]] == ["Send", "Later", "Note", "Cancel"]
-    assert thank["actions"][3] == {"action": "Cancel", "key": "points-given"}
+    assert thank["actions"][3] == {"action": "Cancel", "key": "stamps-given"}
     assert all(one["seconds"] > 0 for one in found["handlers"])
     assert {(row["plugin"], row["state"]) for row in found["messages"]} == {("care", "queued"), ("points", "queued")}
 
@@ -157,7 +157,7 @@ def test_what_was_decided_comes_out_as_it_was_recorded(points: Place) -> None:
 def test_what_differs_from_what_was_recorded_is_said(points: Place) -> None:
     points.run("sync", now=NOW)
     points.run("dispatch", now=NOW)
-    changed = POINTS.replace("yield Emit(PointsGiven(points=3))", "yield Emit(PointsDue())").replace(
+    changed = POINTS.replace("yield Emit(StampsGiven(points=3))", "yield Emit(StampsDue())").replace(
         'key=f"thanks:{event.order.external_id}"', 'key=f"other:{event.order.external_id}"'
     )
     (points.folder / "points.py").write_text(changed)
@@ -169,22 +169,22 @@ def test_what_differs_from_what_was_recorded_is_said(points: Place) -> None:
     assert "the message order-shipped of care would say something else" in said
     assert "the message order-shipped of points was recorded (sent), and is not asked for now" in said
     assert "the message order-shipped of points is new: queued; nothing of that key was recorded" in said
-    assert "points told points-given, and does not now" in said
-    assert "points tells points-due now, and did not" in said
+    assert "points told stamps-given, and does not now" in said
+    assert "points tells stamps-due now, and did not" in said
 
 
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ("PointsGiven(points=4)", ["points tells points-given with another points"]),
-        ("PointsGiven(points=3), key='once'", ["points tells points-given with another key"]),
-        ("PointsGiven(points=3)", []),
+        ("StampsGiven(points=4)", ["points tells stamps-given with another points"]),
+        ("StampsGiven(points=3), key='once'", ["points tells stamps-given with another key"]),
+        ("StampsGiven(points=3)", []),
     ],
 )
 def test_what_an_event_says_is_compared_too(points: Place, told: str, said: list[str]) -> None:
     points.run("sync", now=NOW)
     points.run("dispatch", now=NOW)
-    (points.folder / "points.py").write_text(POINTS.replace("PointsGiven(points=3)", told))
+    (points.folder / "points.py").write_text(POINTS.replace("StampsGiven(points=3)", told))
     assert traced(points, number(points, "T2", "order-shipped"))["differences"] == said
 
 
@@ -201,7 +201,7 @@ def test_a_timer_that_fired_since_is_no_difference(points: Place) -> None:
     points.run("dispatch", now=NOW)
     points.run("dispatch", now="2026-05-12T20:00+02:00")
     which = number(points, "T2", "order-shipped")
-    assert json.loads(points.ok("interactions", "list", "--type", "points-due", "--json").splitlines()[0])
+    assert json.loads(points.ok("interactions", "list", "--type", "stamps-due", "--json").splitlines()[0])
     assert traced(points, which)["differences"] == []
 
 
