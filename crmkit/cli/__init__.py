@@ -10,7 +10,7 @@
 - `init`, `config`, `plugins`, `db`: setting up
 - `extension`: what plugins' commands may read
 - `scaffold`: a new plugin, as a whole package
-- `soundness`, `proof`: what of a plugin is not as it should be, and what its own tests say
+- `package`, `soundness`, `proof`: which package is meant, what of it is not as it should be, what its own tests say
 - `inventory`, `capability`, `setting`, `retrace`: what is installed, what it can do, how it is set, what it did
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `logs`: where the lines of the log go under a service

@@ -137,11 +137,12 @@ def check(package: str, no_tests: bool, as_json: bool) -> None:
     brings to the contracts of crmkit.testing; without running them they are collected only. What is said to be a note
     need not be mended. Exit code 1 if something is.
     """
-    from crmkit.cli.soundness import findings, package_of
+    from crmkit.cli.package import package_of
+    from crmkit.cli.soundness import findings
     from crmkit.host.plugins import Plugins
 
     found = []
-    for one in findings(package_of(package), Plugins(), runs_tests=not no_tests):
+    for one in findings(package_of(package), Plugins(), "collect" if no_tests else "run"):
         if not one.is_note:
             found.append(one)
         if as_json:

@@ -1,19 +1,16 @@
 """What of a plugin's package is not as it should be: what it says of itself, what it brings, and its tests."""
 
-import json
 import re
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Literal
 
+from crmkit.cli.package import Package
 from crmkit.cli.proof import CONTRACTS, Held, Proof, prove
-from crmkit.core.errors import ConfigError, CrmkitError, PluginError
-from crmkit.host.catalogue import PLAY, SOURCES, Catalogue
+from crmkit.core.errors import CrmkitError, PluginError
+from crmkit.host.catalogue import PLAY, SOURCES
 
 if TYPE_CHECKING:
     from crmkit.host.plugins import Loaded, Plugins
@@ -22,10 +19,12 @@ if TYPE_CHECKING:
 _TELLING = ("secret", "password", "passwd", "passphrase", "private_key", "api_key", "token")
 #: What `plugins new` marks with what is its author's to write.
 FILL_IN = "FILL IN"
-#: A table of settings in a README, and the first cell of each of its rows.
-_SETTINGS = re.compile(r"^\| *(?:setting|key)s? *\|.*\n\|[-:| ]+\n((?:\|.*\n?)+)", re.IGNORECASE | re.MULTILINE)
+#: A table of settings in a README (one of keys may be of anything), and the first cell of each of its rows.
+_SETTINGS = re.compile(r"^\| *settings? *\|.*\n\|[-:| ]+\n((?:\|.*\n?)+)", re.IGNORECASE | re.MULTILINE)
 _FIRST = re.compile(r"^\| *`([^`]+)` *\|", re.MULTILINE)
-#: Seconds a package's own tests may take.
+#: What is done with a package's own tests.
+Doing = Literal["run", "collect", "leave"]
+#: Seconds they may take.
 PATIENCE = 1800
 
 
@@ -41,72 +40,8 @@ class Finding:
     is_note: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Package:
-    """What is looked at: an installed distribution, or a file.
-
-    Attributes:
-        names: its plugins, `FAMILY.SLUG`.
-        folder: where its source and its tests lie, as far as that is known.
-    """
-
-    label: str
-    names: tuple[str, ...]
-    dist: Distribution | None = None
-    folder: Path | None = None
-    file: Path | None = None
-
-
-def package_of(named: str) -> Package:
-    """The package that is meant by a distribution's or a plugin's name, a folder or a file.
-
-    Raises:
-        ConfigError: there is none, or it is not installed.
-    """
-    path = Path(named)
-    if path.suffix == ".py" and path.is_file():
-        return Package(named, (f"{PLAY}.{path.stem}",), file=path.resolve())
-    if path.is_dir():
-        try:
-            name = tomllib.loads((path / "pyproject.toml").read_text("utf-8"))["project"]["name"]
-        except (OSError, KeyError, tomllib.TOMLDecodeError):
-            raise _refused(f"{path / 'pyproject.toml'} names no project", "name the folder of a package") from None
-        return _installed(str(name), path.resolve())
-    points = {found.name: found for found in Catalogue().every()}
-    meant = [found for found in points.values() if named in {found.name, found.slug}]
-    if len({found.distribution for found in meant}) > 1:
-        raise _refused(f"{named!r} is several plugins", f"say {' or '.join(found.name for found in meant)}")
-    return _installed(meant[0].distribution if meant else named, None, only=named if meant else None)
-
-
-def _installed(name: str, folder: Path | None, only: str | None = None) -> Package:
-    try:
-        dist = distribution(name)
-    except PackageNotFoundError:
-        do = f"pip install -e {folder}" if folder else "name a distribution, a plugin, a folder or a .py file"
-        raise _refused(f"{name} is not installed", do) from None
-    names = [point.name for point in dist.entry_points if point.group == "crmkit"]
-    if only is not None:
-        names = [one for one in names if only in {one, one.partition(".")[2]}]
-    return Package(name, tuple(names), dist, folder or _source_of(dist))
-
-
-def _source_of(dist: Distribution) -> Path | None:
-    """Where an editable distribution lies."""
-    try:
-        url = json.loads(dist.read_text("direct_url.json") or "{}")
-    except ValueError:
-        return None
-    where = urlsplit(url.get("url", ""))
-    return Path(unquote(where.path)) if where.scheme == "file" and url.get("dir_info", {}).get("editable") else None
-
-
-def _refused(what: str, do: str) -> ConfigError:
-    return ConfigError(what, who="plugins", operation="check", do=do)
-
-
-def findings(package: Package, plugins: "Plugins", *, runs_tests: bool = True) -> Iterator[Finding]:
-    """Everything that is not as it should be."""
+def findings(package: Package, plugins: "Plugins", tests: Doing = "run") -> Iterator[Finding]:
+    """Everything that is not as it should be; of its tests nothing where they are left."""
     if package.dist is not None:
         yield from _metadata(package)
     if not package.names:
@@ -123,8 +58,8 @@ def findings(package: Package, plugins: "Plugins", *, runs_tests: bool = True) -
     yield from _unfinished(package, every)
     if package.dist is not None:
         yield from _readme(package, every)
-    if package.file is None:
-        yield from _tests(package, every, runs_tests=runs_tests)
+    if tests != "leave":
+        yield from _tests(package, every, runs_tests=tests == "run")
 
 
 # --- what it says of itself -------------------------------------------------------------------------------------------
@@ -186,7 +121,7 @@ def _plugin(loaded: "Loaded", plugins: "Plugins", package: Package) -> Iterator[
             yield found(f"{name} has no docstring")
     for model in models:
         yield from _settings(loaded, model, package)
-    if loaded.folder is not None and hasattr(loaded.module, "__path__") and not (loaded.folder / "py.typed").is_file():
+    if loaded.folder is not None and hasattr(loaded.module, "__path__") and not _is_typed(loaded):
         yield found("has no py.typed; add the empty file, so that types are checked")
     if loaded.templates is not None:
         for wrong in Templates([loaded.templates], None).check():
@@ -196,20 +131,27 @@ def _plugin(loaded: "Loaded", plugins: "Plugins", package: Package) -> Iterator[
         yield from _migrations(loaded, folder)
 
 
+def _is_typed(loaded: "Loaded") -> bool:
+    """Whether its package says that it has types, or one that this is within."""
+    assert loaded.folder is not None
+    depth = str(getattr(loaded.module, "__name__", "")).count(".")
+    return any((place / "py.typed").is_file() for place in [loaded.folder, *loaded.folder.parents][: depth + 1])
+
+
 def _settings(loaded: "Loaded", model: Any, package: Package) -> Iterator[Finding]:
-    from crmkit.cli.setting import settings_of
+    from crmkit.cli.setting import open_keys, settings_of
 
     facts: Any = package.dist.metadata if package.dist else None
     text = str(facts.get_payload() or facts.get("Description")) if facts is not None else ""
+    shown = open_keys(model)
     for row in settings_of(model):
         key = row["key"].rpartition(".")[2]
         if not row["description"] and f"`{row['key']}`" not in text and f"`{key}`" not in text:
             yield Finding(loaded.name, f"the setting {row['key']} is not described; write `#: what it is` above it")
         sounds = any(key == word or key.endswith((f"_{word}", word)) for word in _TELLING)
-        if sounds and row["type"] in {"string", "string or list of string"}:
-            yield Finding(
-                loaded.name, f"the setting {row['key']} sounds like a secret and is shown; make it a SecretStr"
-            )
+        if sounds and row["key"] not in shown and row["type"] in {"string", "string or list of string"}:
+            do = 'make it a SecretStr, or say json_schema_extra={"writeOnly": False} if it is none'
+            yield Finding(loaded.name, f"the setting {row['key']} sounds like a secret and is shown; {do}")
 
 
 def _migrations(loaded: "Loaded", folder: Path) -> Iterator[Finding]:
@@ -287,17 +229,35 @@ def _readme(package: Package, every: "list[Loaded]") -> Iterator[Finding]:
 
 
 def _tests(package: Package, every: "list[Loaded]", *, runs_tests: bool) -> Iterator[Finding]:
-    folder = package.folder / "tests" if package.folder else None
-    if folder is None or package.folder is None or not folder.is_dir():
-        where = folder or "its source"
-        what = f"its tests are not here ({where}), and nothing says which contracts it keeps"
-        do = "check the folder of its source"
-        yield Finding(package.label, f"{what}; {do}", is_note=package.folder is None)  # an installed wheel has none
+    place, at = _place(package)
+    if place is None or at is None:
+        yield _without_tests(package)
         return
-    proof = prove(folder, package.folder, runs_tests=runs_tests, patience=PATIENCE)
-    yield from _held(every, proof)
+    proof = prove(place, at, runs_tests=runs_tests, patience=PATIENCE)
+    if package.file is None:  # what is for one shop owes nobody a contract
+        yield from _held(every, proof)
     for test, text in proof.failed:
         yield Finding(package.label, f"its tests: {test} fails: {text}" if test else f"its tests: {text}")
+
+
+def _without_tests(package: Package) -> Finding:
+    """That nothing is tried: of an installed wheel nothing can be, and a file of one's own need have no tests."""
+    if package.file is not None:
+        what = f"no tests were run: there is neither test_{package.file.name} nor a folder tests beside it"
+        return Finding(package.label, f"{what}; docs/plugins.md shows how one is written", is_note=True)
+    where = package.folder / "tests" if package.folder else "its source"
+    what = f"its tests are not here ({where}), and nothing says which contracts it keeps"
+    return Finding(package.label, f"{what}; check the folder of its source", is_note=package.folder is None)
+
+
+def _place(package: Package) -> tuple[Path | None, Path | None]:
+    """Where its tests lie, and where they are run; None where there are none."""
+    if package.file is not None:
+        at, name = package.file.parent, f"test_{package.file.name}"
+        found = [one for one in (at / name, at / "tests" / name, at / "tests") if one.exists()]
+        return (found[0], at) if found else (None, None)
+    folder = package.folder / "tests" if package.folder else None
+    return (folder, package.folder) if folder is not None and folder.is_dir() else (None, None)
 
 
 def _held(every: "list[Loaded]", proof: Proof) -> Iterator[Finding]:
@@ -348,4 +308,4 @@ def _is_of(one: Held, names: frozenset[str]) -> bool:
     return one.of in names or (one.of.endswith(".py") and Path(one.of).stem in names)
 
 
-__all__ = ["Finding", "Package", "findings", "package_of"]
+__all__ = ["Doing", "Finding", "findings"]

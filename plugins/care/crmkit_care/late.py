@@ -48,6 +48,7 @@ class Late(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    #: `false` switches it off
     enabled: bool = True
     #: whom to tell; staff only if there is a `team`
     tell: list[Literal["buyer", "staff"]] = ["buyer", "staff"]
@@ -82,6 +83,7 @@ def handlers(late: Late, rules: Sequence[Rule] = ()) -> Iterator[Handler]:
         return
 
     def arm(event: Event, crm: Crm) -> Iterator[Action]:
+        """Set the moment to look at an order, or move it."""
         if late.watches(event) and event.order is not None:
             at = late.check_at(event.order)
             if at is not None:
@@ -90,6 +92,7 @@ def handlers(late: Late, rules: Sequence[Rule] = ()) -> Iterator[Handler]:
                 yield Cancel(_key(event.order))
 
     def disarm(event: Event, crm: Crm) -> Iterator[Action]:
+        """Look no more at an order that nobody waits for."""
         if late.watches(event) and event.order is not None and event.order.promised_at is not None:
             yield Cancel(_key(event.order))
 
@@ -100,6 +103,7 @@ def handlers(late: Late, rules: Sequence[Rule] = ()) -> Iterator[Handler]:
 
     @on(ShipmentCheck)
     def check(event: ShipmentCheck, crm: Crm) -> Iterator[Action]:
+        """Say that an order is late, or look again when it would be."""
         order = event.order
         if order is None or not late.watches(event):
             return
@@ -115,6 +119,7 @@ def handlers(late: Late, rules: Sequence[Rule] = ()) -> Iterator[Handler]:
 
     @on(ShipmentLate)
     def tell_of_it(event: ShipmentLate, crm: Crm) -> Iterator[Action]:
+        """Tell the buyer and the team, but for whom a rule tells."""
         order = event.order
         if order is None or late.check_at(order) is None or not late.watches(event):
             return

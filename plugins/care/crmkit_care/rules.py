@@ -47,6 +47,7 @@ class Rule(BaseModel):
     combine: Duration = timedelta(0)
     #: only for these shops
     shops: list[Name] = []
+    #: `false` switches it off
     enabled: bool = True
     #: what the rule is called where two have the same event and template; delayed sends are kept under it
     name: Name | None = None
@@ -110,6 +111,7 @@ def handlers(rules: Sequence[Rule]) -> Iterator[Handler]:
     if delayed:
 
         def send_delayed(event: RuleDue, crm: Crm) -> Iterator[Action]:
+            """Send what a rule delayed, if it still applies."""
             rule = delayed.get(event.rule)
             if rule is not None and rule.still_applies(event):
                 yield rule.message()
@@ -119,6 +121,7 @@ def handlers(rules: Sequence[Rule]) -> Iterator[Handler]:
 
 def _follower(name: str, rules: Sequence[Rule]) -> Any:
     def follow(event: Event, crm: Crm) -> Iterator[Action]:
+        """Send what the rules on this event say, or set the moment for it."""
         said: set[object] = set()
         for rule in rules:
             what = rule.label if rule.delay else (rule.send, rule.to)

@@ -13,7 +13,9 @@ class AliyunSettings(GatewaySettings):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    #: of the RAM user that sends
     access_key_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{6,128}$")]
+    #: goes with it, and signs every request
     access_key_secret: SecretStr
     #: what the address ends in that receipts and replies are sent to; a list while it is changed over
     webhook_secret: PathSecret | None = None

@@ -62,8 +62,9 @@ class Success(_Table):
 
     #: HTTP statuses
     status: Annotated[list[Annotated[int, Field(ge=200, le=599)]], Field(min_length=1)] = list(range(200, 300))
-    #: where in the answer a word says so, and what it is
+    #: where in the answer a word says so
     path: Place | None = None
+    #: what that word is, or may be
     equals: Scalar | list[Scalar] | None = None
     #: what the answer's text contains
     contains: Annotated[str, Field(min_length=1)] | None = None
@@ -88,8 +89,9 @@ class Success(_Table):
 class Refusals(_Table):
     """Answers that mean "not taken", and why. The first that fits counts, in this order."""
 
-    #: where in the answer a code stands, and what each means
+    #: where in the answer a code stands
     path: Place | None = None
+    #: what each code means
     values: dict[str, Refusal] = Field(default_factory=dict)
     #: what the answer's text contains
     contains: dict[str, Refusal] = Field(default_factory=dict)
@@ -125,10 +127,15 @@ class Refusals(_Table):
 class BodySignature(_Table):
     """A keyed hash of the body in a header."""
 
+    #: its name
     header: str
+    #: the key; a list while it is changed over
     secret: SecretStr | Annotated[list[SecretStr], Field(min_length=1)]
+    #: the hash
     digest: Literal["sha1", "sha256", "sha512", "md5"] = "sha256"
+    #: how the hash is written
     encoding: Literal["base64", "hex"] = "hex"
+    #: what stands before it in the header: `sha256=`
     prefix: str = ""
 
 
@@ -138,11 +145,13 @@ class Webhook(_Table):
     #: the address the vendor is given ends in it; for vendors that sign nothing
     secret: PathSecret | None = None
     signature: BodySignature | None = None
+    #: how its body is written
     format: Format = "json"
     #: where the list is, if one call tells of several messages
     items: Place | None = None
     #: what the vendor wants to be answered
     reply: str = ""
+    #: of what content type that is
     reply_type: str = "text/plain; charset=utf-8"
 
     @model_validator(mode="after")
@@ -163,12 +172,15 @@ class Webhook(_Table):
 class Receipts(_Table):
     """What becomes of messages, in the vendor's calls."""
 
-    #: where the vendor's id stands, or our key
+    #: where the vendor's id stands
     id: Place | None = None
+    #: where our key stands, if the vendor sends it back
     key: Place | None = None
+    #: where the status stands
     status: Place
     #: what each status means; one that is not here is quarantined, "ignore" is not
     statuses: Annotated[dict[str, Outcome], Field(min_length=1)]
+    #: where it says in words what is wrong
     detail: Place | None = None
 
     @model_validator(mode="after")
@@ -181,8 +193,11 @@ class Receipts(_Table):
 class Replies(_Table):
     """What customers write back, in the vendor's calls."""
 
+    #: where the vendor's id of the reply stands
     id: Place
+    #: where the number stands that it came from
     sender: Place
+    #: where its text stands
     text: Place
     #: what stands before a number that is written without +, `+` or `+86`
     prefix: Annotated[str, StringConstraints(pattern=r"^(\+[0-9]{0,3})?$")] = ""
@@ -193,27 +208,37 @@ class HttpSettings(GatewaySettings):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    #: the vendor's address, which may hold placeholders after its host
     url: str
+    #: of the call
     method: Literal["GET", "POST", "PUT"] = "POST"
+    #: headers of the call
     headers: dict[str, str] = Field(default_factory=dict)
+    #: what stands behind the ? of the address
     query: dict[str, Any] = Field(default_factory=dict)
     #: a table, or text with `format = "text"`
     body: dict[str, Any] | str | None = None
+    #: how the body is written
     format: Literal["form", "json", "text"] = "json"
     #: of a text body; it also decides how placeholders are escaped
     content_type: str = "text/plain; charset=utf-8"
     #: what `{secrets.NAME}` stands for
     secrets: dict[str, SecretStr] = Field(default_factory=dict)
+    #: as whom to sign in by name and password (Basic)
     username: str | None = None
+    #: goes with `username`
     password: SecretStr | None = None
+    #: a token that signs in instead
     bearer: SecretStr | None = None
+    #: what `{sender}` stands for
     sender: str | None = None
     #: of the numbers `{to_national}` is used for, `86`
     country_code: Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]{0,2}$")] | None = None
     success: Success
     refusals: Refusals = Field(default_factory=Refusals)
-    #: where the answer has the vendor's id of the message, or a pattern whose first group is it
+    #: where the answer has the vendor's id of the message
     id: Place | None = None
+    #: instead of `id`: a pattern whose one group is it
     id_pattern: str | None = None
     #: whether the vendor takes a key it has seen for a repeat
     deduplicates: bool = False

@@ -13,10 +13,13 @@ class TencentSettings(GatewaySettings):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    #: of the CAM user that sends
     secret_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]{6,128}$")]
+    #: goes with it, and signs every request
     secret_key: SecretStr
     #: the application in the text message console, `1400000001`
     app_id: Annotated[str, StringConstraints(pattern=r"^[0-9]{6,16}$")]
+    #: the region whose service is asked
     region: Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z0-9-]+$")] = "ap-guangzhou"
     #: what the address ends in that receipts and replies are sent to; a list while it is changed over
     webhook_secret: PathSecret | None = None

@@ -16,11 +16,15 @@ class TwilioSettings(GatewaySettings):
 
     model_config = ConfigDict(hide_input_in_errors=True)
 
+    #: the account's id (AC...)
     account_sid: Annotated[str, StringConstraints(pattern=r"^AC[0-9a-fA-F]{32}$")]
     #: signs in and verifies webhooks; a list while it is changed over, the one that signs in first
     auth_token: SecretStr | Annotated[list[SecretStr], Field(min_length=1)] | None = None
     #: an API key's id (SK...), to sign in with instead of the auth token
-    api_key: Annotated[str, StringConstraints(pattern=r"^SK[0-9a-fA-F]{32}$")] | None = None
+    api_key: Annotated[str, StringConstraints(pattern=r"^SK[0-9a-fA-F]{32}$")] | None = Field(
+        default=None, json_schema_extra={"writeOnly": False}
+    )
+    #: the secret of that API key
     api_secret: SecretStr | None = None
     #: shared keys that sign webhooks instead of the auth token, by their ids
     shared_keys: dict[str, SecretStr] = Field(default_factory=dict)

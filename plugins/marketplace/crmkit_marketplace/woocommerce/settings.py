@@ -19,9 +19,13 @@ class TrackingMeta(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
+    #: the key of the parcel's number
     number: str
+    #: of who carries it
     carrier: str | None = None
+    #: of the address it is followed at
     url: str | None = None
+    #: of when it left
     shipped_at: str | None = None
 
 
@@ -30,15 +34,17 @@ class WooSettings(SourceSettings):
 
     Attributes:
         url: the shop's address; the one it calls itself, since OAuth signs it.
+        consumer_key, consumer_secret: of an API key that may read.
         auth: `auto` is Basic over https and OAuth over http; `query` for hosts that drop the header.
         rest_route: for shops without pretty permalinks: `/?rest_route=/wc/v3/...`.
         webhook_secret: that of its webhooks, or several while they change.
         statuses: what the statuses of plugins mean, or other meanings for those of WooCommerce.
         tracking: where parcels are found; the first place that has any for an order counts.
-        tracking_meta: for `meta`.
+        tracking_meta: for `meta`: the keys of an order's own fields that tell of its parcel.
         completed_means_shipped: the shop completes an order when it leaves the house.
         customers, reviews: whether they are read.
         customers_every: how often all customers are read again, since no filter finds those that changed.
+        per_page: rows in a page.
     """
 
     url: str
