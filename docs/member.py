@@ -18,7 +18,15 @@ from thing import entries, sentence, table
 from crmkit import Gateway, Message, Order, OrderRecord, Source
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.duration import write_duration
-from crmkit.testing import contract, gateway_contract, handler_contract, playbook_contract, policy_contract
+from crmkit.testing import (
+    contract,
+    gateway_contract,
+    handler_contract,
+    memory_contract,
+    playbook_contract,
+    policy_contract,
+    webhook_contract,
+)
 from crmkit.testing import source_contract as source
 from crmkit.testing.exchange import Fixture
 
@@ -28,7 +36,7 @@ CALLED = ("now", "error", "call")
 INNER = ("streams", "window")
 #: {what is held to it: the classes whose attributes and tests are told together}
 CONTRACTS: Mapping[str, tuple[type, ...]] = {
-    "every adapter": (contract.AdapterContract,),
+    "every adapter": (contract.AdapterContract, webhook_contract.WebhookContract, memory_contract.MemoryContract),
     "a gateway": (gateway_contract.GatewayContract,),
     "a source": (source.SourceContract,),
     "every playbook": (playbook_contract.PlaybookContract,),

@@ -30,6 +30,8 @@
 - `dump`: what a database holds, in forms that can be compared
 - `errand`: one message on its way through the real steps
 - `contract`: what every adapter is held to
+- `webhook_contract`: what the webhooks of every adapter are held to
+- `memory_contract`: what an adapter is held to of what it remembers
 - `gateway_contract`: what every gateway is held to
 - `fake_shop`: a vendor of orders that changes while it is read
 - `source_contract`: what every source is held to

@@ -175,6 +175,7 @@ class Fixture:
     - `read`: ids, as `"order:17"` or `{"kind": "order", "external_id": "17"}`
     - `webhook`: what is special of the call: `{"path_secret": ..., "received_at": ...}`, or `{}`
     - `check`: `{}`
+    - `connect`: what a person answers, one question after the other
 
     Beside it `settings`, `account` and `memory` change the contract's own for this fixture; `code` is how the vendor
     writes the reason of a refusal; `about` is for readers.
@@ -188,6 +189,7 @@ class Fixture:
     - `refused`: `{"kind": ..., "place": ..., "reason": ...}`; `cursor`: the last one
     - `reply`: `{"status": 200, "body": ...}`, of a webhook that is a handshake
     - `problems`: what a check says
+    - `kept`: what it remembers from then on, by name; null where it forgets something
     - `error`: an error class's name, or `{"error": ..., "retry_after": seconds}`
 
     Attributes:
@@ -203,11 +205,11 @@ class Fixture:
     exchanges: list[Exchange] = field(default_factory=list)
 
     #: What may be given; exactly one is.
-    GIVEN = ("message", "messages", "look_up", "cancel", "stream", "read", "webhook", "check")
+    GIVEN = ("message", "messages", "look_up", "cancel", "stream", "read", "webhook", "check", "connect")
     #: What may be expected.
     EXPECTED = (
         *("receipt", "receipts", "cancelled", "records", "refused", "cursor", "reply", "problems"),
-        "error",
+        *("kept", "error"),
     )
     MORE = ("start", "end", "since", "from", "settings", "account", "memory", "about", "code")
 

@@ -39,16 +39,18 @@ from crmkit.core.errors import (
 from crmkit.core.message import Message, Reason, Receipt
 from crmkit.core.records import ReceiptRecord
 from crmkit.store.engine import Store
-from crmkit.testing.contract import NOW, AdapterContract, runs, written_all
+from crmkit.testing.contract import NOW, runs, written_all
 from crmkit.testing.crowd import Crowd, numbered, one_of
 from crmkit.testing.database import Migrate, MigratedTemplates
 from crmkit.testing.echo import xml_texts
 from crmkit.testing.errand import Errand
 from crmkit.testing.exchange import Answer, Exchange, Fixture, Sent
 from crmkit.testing.fault import FAULTS, Fault, Verdict
+from crmkit.testing.memory_contract import MemoryContract
 from crmkit.testing.playback import Playback, PlaybackVendor
 from crmkit.testing.reading import facing, reading_streams
 from crmkit.testing.secrecy import secrets_in, texts_in, told
+from crmkit.testing.webhook_contract import WebhookContract
 
 #: Whom a standard message is to, by the kind of address; numbers that are nobody's.
 ADDRESSES = {
@@ -82,7 +84,7 @@ _UNREADABLE = frozenset({"empty", "garbage", "other", "page"})
 _OUTCOMES = {Verdict.TAKEN: "accepted", Verdict.NO: "rejected", Verdict.NOT_NOW: "deferred"}
 
 
-class GatewayContract(AdapterContract):
+class GatewayContract(WebhookContract, MemoryContract):
     """A gateway keeps what it declares.
 
     Class attributes:

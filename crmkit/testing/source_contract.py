@@ -46,15 +46,17 @@ from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.sync import pull
 from crmkit.store import accounts
 from crmkit.store.engine import Store
-from crmkit.testing.contract import AdapterContract, runs, written
+from crmkit.testing.contract import runs, written
 from crmkit.testing.database import Migrate, MigratedTemplates
 from crmkit.testing.dump import Dump, canonical
 from crmkit.testing.exchange import Fixture
 from crmkit.testing.fake_shop import FakeShop
 from crmkit.testing.fault import FAULTS, Fault, Verdict
+from crmkit.testing.memory_contract import MemoryContract
 from crmkit.testing.playback import PlaybackVendor
 from crmkit.testing.reading import facing, pages_of, reading_streams
 from crmkit.testing.secrecy import secrets_in, told
+from crmkit.testing.webhook_contract import WebhookContract
 
 MINUTE = timedelta(minutes=1)
 #: Who asks so often within one sync does not get on.
@@ -84,7 +86,7 @@ _KINDS: Mapping[type[Record], str] = {
 }
 
 
-class SourceContract(AdapterContract):
+class SourceContract(WebhookContract, MemoryContract):
     """A source keeps what it declares, and loses nothing.
 
     Class attributes:

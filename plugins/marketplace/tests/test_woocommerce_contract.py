@@ -70,6 +70,7 @@ class TestWooCommerce(SourceContract):
     shop_settings = {"per_page": 10}
     shop_orders = 35
     webhook_secret = "webhook_secret"
+    signs_time = False
     #: a 401 that is not in the words of WooCommerce is a firewall's, which may let the next request pass
     faults = {"401": "RetryableError"}
 

@@ -16,6 +16,7 @@ class TestTwilio(GatewayContract):
     fixtures = Path(__file__).parent / "twilio"
     headers = ("content-type", "authorization")
     webhook_secret = "auth_token"
+    signs_time = False
 
     def sign(self, call: Call, settings: Any) -> Call:
         token = secrets_of(settings, "auth_token")[0]
