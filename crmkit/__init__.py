@@ -40,6 +40,7 @@ _HOME = {
         "CrmkitError ConfigError DatabaseError PluginError AdapterError RetryableError AuthError UnsupportedError"
         " RefusedError PayloadError DoubtError"
     ),
+    "crmkit.core.secret": "secrets_in",
     "crmkit.core.columns": "UtcTime Json",
     "crmkit.adapters.http": "answered_at retry_after",
     "crmkit.adapters.door": (
@@ -493,6 +494,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.records import (
         SuppressionRecord as SuppressionRecord,
+    )
+    from crmkit.core.secret import (
+        secrets_in as secrets_in,
     )
     from crmkit.core.survey import (
         Question as Question,

@@ -28,5 +28,6 @@ In the order data flows:
 - `segments`: how a text travels as SMS
 - `optout`: replies that say no more messages, or messages again
 - `account`: shops and their cursors, runs and quarantine
+- `secret`: secrets in settings, and where they stand
 - `hooks`: the extension surface on one screen
 """

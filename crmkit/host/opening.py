@@ -4,20 +4,21 @@ Whatever is wrong with the configuration becomes a problem at its place; whateve
 what goes without it. Neither stops the rest, so that everything wrong is told at once.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, SecretStr, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from crmkit.adapters.adapter import Account
 from crmkit.adapters.source import Source
 from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.hooks import Routes
 from crmkit.core.quota import Limits
+from crmkit.core.secret import secrets_by_place
 from crmkit.core.survey import Survey
 from crmkit.flow.setup import Entry, Plugin
 from crmkit.host import config as configuration
@@ -283,7 +284,7 @@ class Opening:
         except Exception as error:  # a validator of the plugin's that raises what it should not
             self._complain(at, f"its settings cannot be read: {type(error).__name__}", "its author has to mend that")
             return None
-        for place in _secrets(settings, at):
+        for place, _ in secrets_by_place(settings, at, only_set=True):
             if place not in references.written:
                 self.problems.append(
                     self.config.document.problem(
@@ -312,19 +313,3 @@ class Opening:
 def playbook_slug(written: str) -> str:
     """The slug of a playbook as `[plugins] use` names it: a slug, or the path of a one-file plugin."""
     return Path(written).stem if written.endswith(".py") or "/" in written else written
-
-
-def _secrets(value: Any, at: Place) -> Iterator[Place]:
-    """Where secrets stand in validated settings."""
-    if isinstance(value, SecretStr):
-        yield at
-    elif isinstance(value, BaseModel):
-        for name, info in type(value).model_fields.items():
-            if name in value.model_fields_set:
-                yield from _secrets(getattr(value, name), (*at, info.alias or name))
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            yield from _secrets(item, (*at, str(key)))
-    elif isinstance(value, list | tuple):
-        for number, item in enumerate(value):
-            yield from _secrets(item, (*at, number))

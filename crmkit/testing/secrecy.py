@@ -6,25 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-from pydantic import BaseModel, SecretStr
+from crmkit.core.secret import secrets_in as secrets_in
 
 #: What is shorter cannot be told from any other word.
 SHORTEST = 4
-
-
-def secrets_in(value: Any) -> Iterator[str]:
-    """Every secret in settings, however deep."""
-    if isinstance(value, SecretStr):
-        yield value.get_secret_value()
-    elif isinstance(value, BaseModel):
-        for name in type(value).model_fields:
-            yield from secrets_in(getattr(value, name))
-    elif isinstance(value, dict):
-        for one in value.values():
-            yield from secrets_in(one)
-    elif isinstance(value, list | tuple):
-        for one in value:
-            yield from secrets_in(one)
 
 
 def texts_in(value: Any) -> Iterator[str]:

@@ -26,9 +26,10 @@ from crmkit import (
     Refused,
     RetryableError,
     SecretPath,
+    secrets_in,
 )
 from crmkit_sms import bundle, mainland
-from crmkit_sms.echo import secrets_in, shown
+from crmkit_sms.echo import shown
 
 #: Refusals for what all messages of one template and sign have in common.
 ACCOUNTS = frozenset({Reason.SENDER, Reason.VENDOR_POLICY})

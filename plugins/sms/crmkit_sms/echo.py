@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import unquote
 
-from pydantic import BaseModel, SecretStr
-
 #: So much of what a vendor says is looked at, and so much shown, in characters.
 LONGEST, SHOWN = 2_000, 300
 #: So many letters or digits in a row that are ours are not shown; ideographs say more than letters.
@@ -21,21 +19,6 @@ NUMBER, SECRET, TEXT, IDEOGRAPHS = 6, 8, 10, 4
 #: So many digits in a row, however they are set apart, are taken for somebody's number.
 _SOMEBODY = re.compile(r"\+?\d(?:[ ().\-/]{0,2}\d){8,}")
 _ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})")
-
-
-def secrets_in(settings: Any) -> Iterator[str]:
-    """Every secret in settings, however deep, and as it is written to sign in."""
-    if isinstance(settings, SecretStr):
-        yield settings.get_secret_value()
-    elif isinstance(settings, BaseModel):
-        for name in type(settings).model_fields:
-            yield from secrets_in(getattr(settings, name))
-    elif isinstance(settings, dict):
-        for one in settings.values():
-            yield from secrets_in(one)
-    elif isinstance(settings, list | tuple):
-        for one in settings:
-            yield from secrets_in(one)
 
 
 def signed_in(user: str, password: str) -> str:

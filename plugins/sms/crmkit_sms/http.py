@@ -37,10 +37,11 @@ from crmkit import (
     hookimpl,
     opt_out,
     retry_after,
+    secrets_in,
     secrets_of,
 )
 from crmkit_sms.answer import find, parsed, said
-from crmkit_sms.echo import leaves, secrets_in, shown, signed_in
+from crmkit_sms.echo import leaves, shown, signed_in
 from crmkit_sms.filling import Filling, Tree, escape_for, in_address
 from crmkit_sms.http_settings import CREDENTIALS, HttpSettings
 

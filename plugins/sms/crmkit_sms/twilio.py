@@ -37,10 +37,11 @@ from crmkit import (
     fingerprint,
     hookimpl,
     opt_out,
+    secrets_in,
     secrets_of,
 )
 from crmkit_sms import twilio_signature
-from crmkit_sms.echo import secrets_in, shown, signed_in
+from crmkit_sms.echo import shown, signed_in
 from crmkit_sms.twilio_code import NOT_NOW, OURS, reason_of
 from crmkit_sms.twilio_likeness import NUMBER
 from crmkit_sms.twilio_log import TwilioLog
