@@ -25,6 +25,7 @@ from crmkit.testing import (
     memory_contract,
     playbook_contract,
     policy_contract,
+    template_contract,
     webhook_contract,
 )
 from crmkit.testing import source_contract as source
@@ -37,7 +38,7 @@ INNER = ("streams", "window")
 #: {what is held to it: the classes whose attributes and tests are told together}
 CONTRACTS: Mapping[str, tuple[type, ...]] = {
     "every adapter": (contract.AdapterContract, webhook_contract.WebhookContract, memory_contract.MemoryContract),
-    "a gateway": (gateway_contract.GatewayContract,),
+    "a gateway": (gateway_contract.GatewayContract, template_contract.TemplateContract),
     "a source": (source.SourceContract,),
     "every playbook": (playbook_contract.PlaybookContract,),
     "its handlers": (handler_contract.HandlerContract,),

@@ -32,6 +32,7 @@
 - `contract`: what every adapter is held to
 - `webhook_contract`: what the webhooks of every adapter are held to
 - `memory_contract`: what an adapter is held to of what it remembers
+- `template_contract`: what a gateway that has something to say of templates is held to
 - `gateway_contract`: what every gateway is held to
 - `fake_shop`: a vendor of orders that changes while it is read
 - `source_contract`: what every source is held to

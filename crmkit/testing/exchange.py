@@ -176,6 +176,8 @@ class Fixture:
     - `webhook`: what is special of the call: `{"path_secret": ..., "received_at": ...}`, or `{}`
     - `check`: `{}`
     - `connect`: what a person answers, one question after the other
+    - `template`: changes to a standard template that a gateway is asked of, `form` as a table
+    - `may_say`: `{"purpose": "marketing", "template": ..., "order": {...}}`, or `{}` for news that are about no order
 
     Beside it `settings`, `account` and `memory` change the contract's own for this fixture; `code` is how the vendor
     writes the reason of a refusal; `about` is for readers.
@@ -188,7 +190,8 @@ class Fixture:
       hint
     - `refused`: `{"kind": ..., "place": ..., "reason": ...}`; `cursor`: the last one
     - `reply`: `{"status": 200, "body": ...}`, of a webhook that is a handshake
-    - `problems`: what a check says
+    - `problems`: what a check says, or of a template a gateway; of that also `warnings`, which are no more
+    - `said`: why something may not be said; null where it may
     - `kept`: what it remembers from then on, by name; null where it forgets something
     - `error`: an error class's name, or `{"error": ..., "retry_after": seconds}`
 
@@ -205,11 +208,14 @@ class Fixture:
     exchanges: list[Exchange] = field(default_factory=list)
 
     #: What may be given; exactly one is.
-    GIVEN = ("message", "messages", "look_up", "cancel", "stream", "read", "webhook", "check", "connect")
+    GIVEN = (
+        *("message", "messages", "look_up", "cancel", "stream", "read", "webhook", "check", "connect"),
+        *("template", "may_say"),
+    )
     #: What may be expected.
     EXPECTED = (
         *("receipt", "receipts", "cancelled", "records", "refused", "cursor", "reply", "problems"),
-        *("kept", "error"),
+        *("kept", "warnings", "said", "error"),
     )
     MORE = ("start", "end", "since", "from", "settings", "account", "memory", "about", "code")
 

@@ -50,6 +50,7 @@ from crmkit.testing.memory_contract import MemoryContract
 from crmkit.testing.playback import Playback, PlaybackVendor
 from crmkit.testing.reading import facing, reading_streams
 from crmkit.testing.secrecy import secrets_in, texts_in, told
+from crmkit.testing.template_contract import TemplateContract
 from crmkit.testing.webhook_contract import WebhookContract
 
 #: Whom a standard message is to, by the kind of address; numbers that are nobody's.
@@ -84,7 +85,7 @@ _UNREADABLE = frozenset({"empty", "garbage", "other", "page"})
 _OUTCOMES = {Verdict.TAKEN: "accepted", Verdict.NO: "rejected", Verdict.NOT_NOW: "deferred"}
 
 
-class GatewayContract(WebhookContract, MemoryContract):
+class GatewayContract(WebhookContract, TemplateContract, MemoryContract):
     """A gateway keeps what it declares.
 
     Class attributes:

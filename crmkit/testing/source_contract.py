@@ -25,6 +25,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
+from pydantic import TypeAdapter
 
 from crmkit.adapters.source import REPORTABLE, Source
 from crmkit.adapters.stream import BEGINNING, Page, Ref, Start
@@ -108,6 +109,11 @@ class SourceContract(WebhookContract, MemoryContract):
         """What came of a fixture."""
         if sample.given in {"stream", "read"}:
             return await reading_streams(adapter, sample)
+        if sample.given == "may_say":
+            told_of = sample.document["may_say"]
+            order = None if told_of.get("order") is None else an_order(told_of["order"])
+            asked = (told_of.get("purpose", "transactional"), told_of.get("template", "order-shipped"))
+            return {"said": adapter.may_say(order, *asked)}
         return await super().given(adapter, sample)
 
     # --- what is declared -------------------------------------------------------------------------------------------
@@ -218,11 +224,22 @@ class SourceContract(WebhookContract, MemoryContract):
     def test_it_says_whether_something_may_be_said(self, purpose: str) -> None:
         """With an order and without; a reason in words, or None."""
         adapter = self.make()
-        order = Order(1, 1, "17", "1017", "shipped")
+        order = an_order()
         for template in ("order-shipped", "review-request", "offer", ""):
             for about in (None, order):
                 said = adapter.may_say(about, purpose, template)
                 assert said is None or (isinstance(said, str) and said.strip()), f"may_say answers {said!r}"
+
+    def test_what_may_not_be_said_is_shown(self) -> None:
+        """Where it has an opinion: something that may not be said to its buyers, and something that may."""
+        name, found = self.adapter.name, self.samples("may_say")
+        if self.adapter.may_say is Source.may_say:
+            assert not found, f"{name} has fixtures of what may be said, and no may_say"
+            pytest.skip(f"{name} lets everything be said")
+        said = [one.document.get("said") is None for one in found if "said" in one.document]
+        do = 'a file with {"may_say": {"purpose": ..., "order": {...}}} and why not as "said", or null'
+        assert False in said, f"{name} has may_say, and no fixture shows what may not be said: {do}"
+        assert True in said, f"{name} has may_say, and no fixture shows what may be said: {do}"
 
     # --- ingest -----------------------------------------------------------------------------------------------------
 
@@ -617,6 +634,12 @@ class _Reader:
         with self.store.read() as tx:
             rows = [dict(row) for row in tx.execute(t.orders.select()).mappings()]
         return {row["external_id"]: {k: v for k, v in row.items() if k not in left} for row in rows}
+
+
+def an_order(changes: Mapping[str, Any] | None = None) -> Order:
+    """A standard order with these changes: fields of `Order`."""
+    values = {"id": 1, "shop_id": 1, "external_id": "17", "number": "1017", "status": "shipped"}
+    return TypeAdapter(Order).validate_python({**values, **(changes or {})})
 
 
 def shown_by(records: Sequence[Record]) -> tuple[set[str], set[str]]:

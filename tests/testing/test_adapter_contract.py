@@ -1,7 +1,7 @@
 """What an adapter says of itself is held against what it does: each silence, and each word too many, is a failure."""
 
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -10,17 +10,25 @@ from pydantic import SecretStr
 
 from crmkit import (
     Call,
+    Caution,
     ConfigError,
+    Gateway,
+    GatewaySettings,
+    Message,
+    Order,
+    Page,
+    Receipt,
     Record,
     Source,
     SourceSettings,
     Start,
     Verified,
+    Wording,
     stream,
 )
-from crmkit.adapters.stream import Page
-from crmkit.testing import SourceContract
+from crmkit.testing import GatewayContract, SourceContract
 from crmkit.testing.contract import AdapterContract
+from crmkit.testing.template_contract import FORMS
 
 Hold = Callable[..., Any]
 FAILS = (AssertionError, pytest.fail.Exception)
@@ -146,3 +154,86 @@ def test_what_a_person_answers_is_a_fixture(hold: Hold) -> None:
     connect.document["kept"] = {"token": "another"}
     with pytest.raises(AssertionError):
         held.test_a_fixture_gives_its_requests_and_what_is_expected(connect)
+
+
+# --- what is said of templates, and what may be said ------------------------------------------------------------------
+
+
+class LarkGateway(Gateway):
+    """Sends approved texts only."""
+
+    name = "lark"
+    channel = "sms"
+    reaches = ("phone",)
+    needs_form = True
+
+    class Settings(GatewaySettings):
+        pass
+
+    async def deliver(self, message: Message) -> Receipt:
+        return message.accepted()
+
+    def check_template(self, wording: Wording) -> Iterator[str]:
+        if wording.form is None or not wording.form.template_id:
+            yield "it has no template_id"
+        elif len(wording.form.template_id) > 20:
+            yield Caution("its template_id is long")
+
+
+FINE = {"template": {"form": {"template_id": "7"}}, "problems": []}
+WRONG = {"template": {"form": {}}, "problems": ["it has no template_id"]}
+DOUBTFUL = {"template": {"form": {"template_id": "7" * 21}}, "problems": [], "warnings": ["its template_id is long"]}
+
+
+def test_what_a_gateway_says_of_templates_is_shown_either_way(hold: Hold) -> None:
+    held = hold(GatewayContract, LarkGateway)
+    for documents, told in (
+        ({}, "no fixture shows a template that it would not send"),
+        ({"wrong": WRONG}, "no fixture shows a template that it would send"),
+    ):
+        held = hold(GatewayContract, LarkGateway, documents)
+        with pytest.raises(AssertionError, match=told):
+            held.test_what_it_says_of_templates_is_shown()
+    held = hold(GatewayContract, LarkGateway, {"fine": FINE, "doubtful": DOUBTFUL})
+    held.test_what_it_says_of_templates_is_shown()
+    for sample in held.samples():
+        held.test_a_fixture_gives_its_requests_and_what_is_expected(sample)
+    sample.document["problems"] = []
+    with pytest.raises(AssertionError, match="wrong"):
+        held.test_a_fixture_gives_its_requests_and_what_is_expected(sample)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_template_that_brings_a_gateway_down_is_found(hold: Hold, form: str) -> None:
+    class Falls(LarkGateway):
+        needs_form = False
+
+        def check_template(self, wording: Wording) -> Iterator[str]:
+            assert wording.form is not None
+            yield {"empty": "", "odd": "it is odd", "long": "it is long"}[form]
+            if form == "long":
+                raise KeyError(form)
+
+    held = hold(GatewayContract, Falls)
+    if form == "odd":
+        held.test_of_any_template_it_says_something_in_words(form)
+        return
+    with pytest.raises((AssertionError, KeyError)):
+        held.test_of_any_template_it_says_something_in_words(form)
+
+
+def test_what_may_be_said_is_shown_either_way_where_a_source_has_an_opinion(hold: Hold) -> None:
+    class Strict(WrenSource):
+        def may_say(self, order: Order | None, purpose: str, template: str) -> str | None:
+            return "no advertising" if purpose == "marketing" and order is None else None
+
+    no: dict[str, Any] = {"may_say": {"purpose": "marketing"}, "said": "no advertising"}
+    yes: dict[str, Any] = {"may_say": {"purpose": "marketing", "order": {"number": "7"}}, "said": None}
+    with pytest.raises(AssertionError, match="no fixture shows what may not be said"):
+        hold(SourceContract, Strict, {"yes": yes}).test_what_may_not_be_said_is_shown()
+    held = hold(SourceContract, Strict, {"yes": yes, "no": no})
+    held.test_what_may_not_be_said_is_shown()
+    for sample in held.samples():
+        held.test_a_fixture_gives_its_requests_and_what_is_expected(sample)
+    with pytest.raises(AssertionError, match="no may_say"):
+        hold(SourceContract, WrenSource).test_what_may_not_be_said_is_shown()
