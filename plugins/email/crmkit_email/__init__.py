@@ -13,8 +13,8 @@ In the order a mail goes:
 
 Vendors with an API of their own share:
 
-- `api`: where it is
 - `heading`: recipient, sender and headers, each in a field
+- `api`: where it is, what can be told in its fields, what it tells
 - `origin`: which news are about messages of ours
 - `part`: a batch that is refused as a whole, in parts
 - `quote`: what a vendor says, as it may be shown

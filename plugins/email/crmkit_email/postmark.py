@@ -20,23 +20,18 @@ from crmkit import (
     Account,
     AdapterError,
     AuthError,
-    Call,
     DoubtError,
     Gateway,
     Message,
     Page,
-    PayloadError,
     Reason,
     Receipt,
-    Record,
     RefusedError,
     RetryableError,
     SecretPath,
     hookimpl,
-    window,
 )
-from crmkit_email.address import parse_address
-from crmkit_email.heading import cannot_be_told
+from crmkit_email.api import ApiGateway
 from crmkit_email.part import Whole, in_parts
 from crmkit_email.postmark_check import PostmarkCheck
 from crmkit_email.postmark_code import NOT_NOW, OURS, REASONS, is_about_the_address
@@ -50,13 +45,12 @@ from crmkit_email.quote import ours, shown
 _QUEUED = "Message accepted"
 
 
-class PostmarkGateway(Gateway):
+class PostmarkGateway(ApiGateway):
     """Sends mail through Postmark."""
 
     name = "postmark"
-    channel = "email"
-    reaches = ("email",)
-    deduplicates = False
+    vendor = "Postmark"
+    reads = staticmethod(records_of)
     batch = MOST
     verifies = SecretPath("webhook_secret")
     #: a call that was lost may still be taken within its minute; the log is then a little behind
@@ -110,24 +104,14 @@ class PostmarkGateway(Gateway):
         mails: dict[int, dict[str, Any]] = {}
         fit: list[Message] = []
         for message in messages:
-            try:
-                recipient = parse_address(message.address)
-                written = mail(message, recipient, self.settings, self.origin)
-            except ValueError as error:
-                yield message.rejected(Reason.BAD_ADDRESS, f"not an e-mail address: {error}")
-                continue
-            except PayloadError:
-                yield message.rejected(Reason.CONTENT, "one of its headers cannot be written")
-                continue
-            why = cannot_be_told(message, recipient)
-            if why is not None:
-                yield message.unsupported(f"Postmark {why}")
-                continue
-            if not {"TextBody", "HtmlBody"} & set(written):
+            written = self.prepared(message, partial(mail, settings=self.settings, origin=self.origin))
+            if isinstance(written, Receipt):
+                yield written
+            elif not {"TextBody", "HtmlBody"} & set(written):
                 yield message.rejected(Reason.CONTENT, "a mail without a text")
-                continue
-            mails[message.id] = written
-            fit.append(message)
+            else:
+                mails[message.id] = written
+                fit.append(message)
         unheard: list[AdapterError] = []
         async for receipt in in_parts(_parts(fit), partial(self._hand_over, mails, unheard)):
             yield receipt
@@ -199,16 +183,9 @@ class PostmarkGateway(Gateway):
 
     # in
 
-    def records(self, call: Call) -> Iterator[Record]:
-        """Receipts of our mails, consent, and addresses that bounced to whoever sends through this server."""
-        return records_of(call, self.settings, self.account, self.origin)
-
-    @window(overlap="1h", end_lag="1m")
-    async def suppressions(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
-        """Addresses that Postmark suppresses: what its webhooks missed, and what it knew before crmkit came."""
-        if self.settings.suppressions:
-            async for page in self._log.suppressed(start, end):
-                yield page
+    def suppressed(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
+        """Addresses that Postmark began to suppress between two moments."""
+        return self._log.suppressed(start, end)
 
 
 def _said(response: httpx.Response) -> PostmarkSaid:

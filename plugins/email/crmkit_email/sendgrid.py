@@ -25,21 +25,18 @@ from crmkit import (
     Gateway,
     Message,
     Page,
-    PayloadError,
     Reason,
     Receipt,
-    Record,
-    Refused,
     Reply,
     RetryableError,
     Verified,
     answered_at,
     fingerprint,
     hookimpl,
-    window,
 )
 from crmkit_email import sendgrid_signature
-from crmkit_email.heading import cannot_be_told, own_reply_to
+from crmkit_email.api import ApiGateway
+from crmkit_email.heading import own_reply_to
 from crmkit_email.part import Whole, in_parts
 from crmkit_email.quote import ours, shown
 from crmkit_email.sendgrid_check import SendgridCheck
@@ -69,13 +66,13 @@ class SendgridErrors(BaseModel):
     errors: Annotated[list[SendgridError], Field(max_length=10_000)] = []
 
 
-class SendgridGateway(Gateway):
+class SendgridGateway(ApiGateway):
     """Sends mail through SendGrid."""
 
     name = "sendgrid"
-    channel = "email"
-    reaches = ("email",)
-    deduplicates = False
+    vendor = "SendGrid"
+    reserved = RESERVED
+    reads = staticmethod(records_of)
     batch = MOST
 
     Settings = SendgridSettings
@@ -129,22 +126,13 @@ class SendgridGateway(Gateway):
         """
         entries: dict[int, Entry] = {}
         for message in messages:
-            try:
-                entry = entry_of(message, self.settings)
-            except ValueError as error:
-                yield message.rejected(Reason.BAD_ADDRESS, f"not an e-mail address: {error}")
-                continue
-            except PayloadError:
-                yield message.rejected(Reason.CONTENT, "one of its headers cannot be written")
-                continue
-            why = cannot_be_told(message, entry.recipient, RESERVED)
-            if why is not None:
-                yield message.unsupported(f"SendGrid {why}")
-                continue
-            if not (message.subject or "").strip() or not (message.text.strip() or (message.html or "").strip()):
+            entry = self.prepared(message, partial(entry_of, settings=self.settings))
+            if isinstance(entry, Receipt):
+                yield entry
+            elif not (message.subject or "").strip() or not (message.text.strip() or (message.html or "").strip()):
                 yield message.rejected(Reason.CONTENT, "a mail without a subject, or without a text")
-                continue
-            entries[message.id] = entry
+            else:
+                entries[message.id] = entry
         parts = [[entry.message for entry in group] for group in requests(list(entries.values()))]
         async for receipt in in_parts(parts, partial(self._hand_over, entries)):
             yield receipt
@@ -206,16 +194,9 @@ class SendgridGateway(Gateway):
             return Reply(401, b"unverified")
         return Verified(fingerprint(call.body))
 
-    def records(self, call: Call) -> Iterator[Record | Refused]:
-        """Receipts of our mails, consent, and addresses that bounced to whoever sends through this account."""
-        return records_of(call, self.settings, self.account, self.origin)
-
-    @window(overlap="1h", end_lag="1m")
-    async def suppressions(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
-        """Addresses that SendGrid keeps mail from: what its webhook missed, and what it knew before crmkit came."""
-        if self.settings.suppressions:
-            async for page in self._lists.read(start, end):
-                yield page
+    def suppressed(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
+        """Addresses that SendGrid began to keep mail from between two moments."""
+        return self._lists.read(start, end)
 
 
 def _errors(response: httpx.Response) -> SendgridErrors:

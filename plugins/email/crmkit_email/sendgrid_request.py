@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import Any
 
 from crmkit import Message
-from crmkit_email.address import Address, Mailbox, parse_address, parse_mailbox
+from crmkit_email.address import Address, Mailbox, parse_mailbox
 from crmkit_email.heading import headings, own_reply_to, reply_to
 from crmkit_email.origin import KEY, ORIGIN
 from crmkit_email.sendgrid_settings import SendgridSettings
@@ -40,14 +40,12 @@ class Entry:
     headers: dict[str, str]
 
 
-def entry_of(message: Message, settings: SendgridSettings) -> Entry:
+def entry_of(message: Message, recipient: Address, settings: SendgridSettings) -> Entry:
     """A message as SendGrid is told it.
 
     Raises:
-        ValueError: its address is none.
         PayloadError: a header cannot be written.
     """
-    recipient = parse_address(message.address)
     reply_to(message, settings.reply_to)
     return Entry(message, recipient, headings(message, recipient, settings.unsubscribe))
 
