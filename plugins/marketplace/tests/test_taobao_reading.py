@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from crmkit import Ref, RetryableError, Start
 from crmkit_marketplace.taobao import listing
 from crmkit_marketplace.taobao import source as source_module
-from plugins.marketplace.tests.taobao.desk import gather, orders, source
+from plugins.marketplace.tests.reading import gather
+from plugins.marketplace.tests.taobao.desk import orders, source
 from plugins.marketplace.tests.taobao.fake import DAY, HOUR, MINUTE, NOON, SECOND, Error, FakePlatform, written
 
 

@@ -15,7 +15,8 @@ from crmkit_marketplace.woocommerce.mapping import to_customer, to_order, to_rev
 from crmkit_marketplace.woocommerce.settings import WooSettings
 from crmkit_marketplace.woocommerce.shape import WooCustomer, WooOrder, WooReview
 from crmkit_marketplace.woocommerce.tracking import in_fields
-from plugins.marketplace.tests.woocommerce.desk import FOLDER, dumped, gather, orders, source
+from plugins.marketplace.tests.reading import gather
+from plugins.marketplace.tests.woocommerce.desk import FOLDER, dumped, orders, source
 from plugins.marketplace.tests.woocommerce.fake import DAY, HOUR, NOON, FakeShop, written
 
 

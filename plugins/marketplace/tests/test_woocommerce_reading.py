@@ -18,7 +18,8 @@ from crmkit.adapters import http
 from crmkit_marketplace.woocommerce import WooCommerceSource
 from crmkit_marketplace.woocommerce.settings import WooSettings
 from crmkit_marketplace.woocommerce.signing import OneLegged, signature
-from plugins.marketplace.tests.woocommerce.desk import gather, orders, source
+from plugins.marketplace.tests.reading import gather
+from plugins.marketplace.tests.woocommerce.desk import orders, source
 from plugins.marketplace.tests.woocommerce.fake import (
     DAY,
     HOUR,

@@ -11,31 +11,10 @@ import pytest
 from click.testing import CliRunner
 
 from crmkit.cli import cli
-from crmkit.core.message import MessageRow
-from crmkit.engine.local import Local
-from crmkit.host.host import Host
-from crmkit.store import tables as t
 from plugins.sms.tests.mainland_fake import FakeAliyun, FakeTencent
+from plugins.sms.tests.place import NOW, Place
 
-CONFIG = """\
-[crm]
-database = "sqlite:///crm.db"
-timezone = "Asia/Shanghai"
-locale = "zh-CN"
-
-[web]
-url = "https://crm.example.com"
-
-[plugins]
-use = ["care"]
-
-[shops.tea]
-use = "files"
-preset = "crmkit"
-path = "exports"
-currency = "CNY"
-announce_from = 2026-05-07
-
+CHANNELS = """\
 [[channels.sms]]
 use = "aliyun"
 access_key_id = "LTAI5tCRMKITDEMO"
@@ -52,14 +31,6 @@ secret_key = "crmkit-demo-secret"
 app_id = "1400000001"
 webhook_secret = "0123456789abcdef0123"
 base_url = "{tencent}"
-
-[[care.rules]]
-on = "order-shipped"
-send = "order-shipped"
-via = ["sms"]
-
-[care.late]
-enabled = false
 """
 TEMPLATE = """\
 ---
@@ -80,35 +51,24 @@ params = ["customer.name", "order.number"]
 HEAD = "external_id,number,status,placed_at,paid_at,shipped_at,customer_id,name,phone,total,updated_at"
 ROW = "{0},{0},shipped,2026-05-07T10:00Z,2026-05-07T10:05Z,2026-05-08T11:59Z,{1},{2},{3},10.00,2026-05-08T11:59Z"
 LI, HAN = ("T1", "c1", "李雷", "+8613800138000"), ("T2", "c2", "韩梅梅", "+8613900139000")
-NOW = datetime.fromisoformat("2026-05-08T12:00:00+00:00")
 MINUTE = timedelta(minutes=1)
 
 
-class Place:
-    """An installation in a folder, its engine, and two vendors."""
+class Mainland(Place):
+    """Texts through two vendors on this machine."""
 
     def __init__(self, folder: Path, aliyun: FakeAliyun, tencent: FakeTencent) -> None:
-        self.folder, self.aliyun, self.tencent = folder, aliyun, tencent
-        for name in ("exports", "templates"):
-            (folder / name).mkdir()
+        channels = CHANNELS.format(aliyun=aliyun.url, tencent=tencent.url)
+        super().__init__(folder, channels, locale="zh-CN", timezone="Asia/Shanghai", currency="CNY")
+        self.aliyun, self.tencent = aliyun, tencent
         self.template(TEMPLATE)
-        (folder / "crmkit.toml").write_text(CONFIG.format(aliyun=aliyun.url, tencent=tencent.url), "utf-8")
 
-    def open(self, *orders: tuple[str, str, str, str]) -> None:
-        lines = "\n".join([HEAD, *(ROW.format(*order) for order in orders or [LI])])
-        (self.folder / "exports" / "orders.csv").write_text(lines, "utf-8")
-        self.host = Host.open(self.folder / "crmkit.toml")
-        self.store = self.host.store()
-        self.engine = Local(self.host, self.store)
-
-    def template(self, text: str, name: str = "order-shipped") -> None:
-        (self.folder / "templates" / f"{name}.zh-CN.sms.txt").write_text(text, "utf-8")
+    def begin(self, *orders: tuple[str, str, str, str]) -> None:
+        self.open("\n".join([HEAD, *(ROW.format(*order) for order in orders or [LI])]))
 
     @property
-    def messages(self) -> list[tuple[str, str]]:
-        table = t.table_of(MessageRow)
-        with self.store.read() as tx:
-            return [(row.state, row.gateway) for row in tx.execute(table.select().order_by(table.c.id))]
+    def messages(self) -> list[tuple[Any, ...]]:
+        return self.columns("state", "gateway")
 
     async def send(self, now: datetime = NOW) -> None:
         self.aliyun.now = self.tencent.now = now
@@ -119,8 +79,7 @@ class Place:
         """A vendor calls; what it said is taken in."""
         headers = {"Content-Type": "application/json"}
         reply = await self.engine.accept(account, headers, json.dumps(document).encode(), path_secret=secret, now=NOW)
-        for run in await self.engine.take_in(now=NOW):
-            assert run.errors == []
+        await self.take_in()
         return reply.status, reply.body
 
     def check(self) -> str:
@@ -128,18 +87,17 @@ class Place:
 
 
 @pytest.fixture
-async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Place]:
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mainland]:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     aliyun, tencent = FakeAliyun(now=NOW), FakeTencent(now=NOW)
     aliyun.templates["SMS_100000001"] = ("1", "1", "${name}，您的订单${no}已发货。")
     tencent.templates["1000001"] = (0, "1", "{1}，您的订单{2}已发货。")
     aliyun.signs["示例商城"], tencent.signs["示例"] = 3, 0
     async with aliyun.listening(), tencent.listening():
-        made = Place(tmp_path, aliyun, tencent)
+        made = Mainland(tmp_path, aliyun, tencent)
         yield made
         assert (aliyun.unsigned, tencent.unsigned) == (0, 0)
-        if hasattr(made, "store"):
-            made.store.close()
+        made.close()
 
 
 def texts(vendor: FakeAliyun | FakeTencent) -> list[str]:
@@ -147,7 +105,7 @@ def texts(vendor: FakeAliyun | FakeTencent) -> list[str]:
 
 
 async def test_a_message_is_sent_told_delivered_and_its_reader_wants_no_more_marketing(place) -> None:
-    place.open()
+    place.begin()
     await place.send()
     assert texts(place.aliyun) == ["【示例商城】李雷，您的订单T1已发货。"]
     report = place.aliyun.report(place.aliyun.sent[0])
@@ -164,7 +122,7 @@ async def test_a_message_is_sent_told_delivered_and_its_reader_wants_no_more_mar
 
 
 async def test_several_leave_in_one_call_and_receipts_find_each(place) -> None:
-    place.open(LI, HAN)
+    place.begin(LI, HAN)
     await place.send()
     assert place.aliyun.actions == ["SendBatchSms"]
     assert sorted(texts(place.aliyun)) == [
@@ -180,7 +138,7 @@ async def test_several_leave_in_one_call_and_receipts_find_each(place) -> None:
 
 
 async def test_one_bad_number_harms_only_itself(place) -> None:
-    place.open(LI, HAN)
+    place.begin(LI, HAN)
     place.aliyun.bad_numbers.add("13900139000")
     await place.send()
     assert place.aliyun.actions == ["SendBatchSms", "SendSms", "SendSms"]
@@ -194,7 +152,7 @@ UNKNOWN = (200, {"Code": "isv.SMS_TEMPLATE_ILLEGAL", "Message": "模板不合法
 
 @pytest.mark.parametrize(("refusal", "pauses"), [(NO_MONEY, True), (UNKNOWN, False)])
 async def test_what_one_vendor_refuses_the_other_sends_in_its_own_form_once(place, refusal, pauses) -> None:
-    place.open()
+    place.begin()
     place.aliyun.refuses = [refusal]
     await place.send()
     await place.send(NOW + 2 * MINUTE)
@@ -216,7 +174,7 @@ async def test_what_one_vendor_refuses_the_other_sends_in_its_own_form_once(plac
 
 
 async def test_who_is_refused_for_a_list_gets_it_by_no_other_and_his_consent_stands(place) -> None:
-    place.open()
+    place.begin()
     place.aliyun.refuses = [(200, {"Code": "isv.CUSTOMER_REFUSED", "Message": "用户已退订", "RequestId": "R"})]
     await place.send()
     await place.send(NOW + 60 * MINUTE)
@@ -227,7 +185,7 @@ async def test_who_is_refused_for_a_list_gets_it_by_no_other_and_his_consent_sta
 
 
 async def test_a_phone_that_takes_nothing_from_abroad_is_written_to_again(place) -> None:
-    place.open()
+    place.begin()
     await place.send()
     report = place.aliyun.report(place.aliyun.sent[0], success=False, err_code="SP_NOT_BY_INTER_SMS")
     await place.called("aliyun", [report])
@@ -237,10 +195,10 @@ async def test_a_phone_that_takes_nothing_from_abroad_is_written_to_again(place)
 
 
 async def test_what_one_vendor_cannot_take_now_the_other_sends_once(place) -> None:
-    place.open(LI, HAN)
+    place.begin(LI, HAN)
     config = (place.folder / "crmkit.toml").read_text("utf-8").replace(place.aliyun.url, "http://127.0.0.1:9")
     (place.folder / "crmkit.toml").write_text(config, "utf-8")
-    place.open(LI, HAN)
+    place.begin(LI, HAN)
     for minutes in (0, 5, 15, 30, 60):
         await place.send(NOW + minutes * MINUTE)
     assert sorted(texts(place.tencent)) == ["【示例】李雷，您的订单T1已发货。", "【示例】韩梅梅，您的订单T2已发货。"]
@@ -248,7 +206,7 @@ async def test_what_one_vendor_cannot_take_now_the_other_sends_once(place) -> No
 
 
 async def test_when_the_limit_of_the_day_is_reached_the_other_sends(place) -> None:
-    place.open(LI, HAN)
+    place.begin(LI, HAN)
     place.aliyun.refuses = [(200, {"Code": "isv.DAY_LIMIT_CONTROL", "Message": "no", "RequestId": "R"})]
     await place.send()
     assert sorted(texts(place.tencent)) == ["【示例】李雷，您的订单T1已发货。", "【示例】韩梅梅，您的订单T2已发货。"]
@@ -258,7 +216,7 @@ async def test_when_the_limit_of_the_day_is_reached_the_other_sends(place) -> No
 # SEMANTICS 23, 24
 @pytest.mark.parametrize("orders", [[LI], [LI, HAN]], ids=["alone", "together"])
 async def test_what_was_lost_after_it_was_taken_is_found_and_sent_by_nobody_else(place, orders) -> None:
-    place.open(*orders)
+    place.begin(*orders)
     place.aliyun.loses = True
     await place.send()
     assert place.messages == [("in-doubt", "aliyun")] * len(orders)
@@ -271,7 +229,7 @@ async def test_what_was_lost_after_it_was_taken_is_found_and_sent_by_nobody_else
 
 # SEMANTICS 24
 async def test_what_was_lost_before_it_was_taken_is_sent_again_by_the_same_vendor(place) -> None:
-    place.open()
+    place.begin()
     place.aliyun.drops = True
     await place.send()
     assert place.messages == [("in-doubt", "aliyun")]
@@ -286,7 +244,7 @@ async def test_what_was_lost_before_it_was_taken_is_sent_again_by_the_same_vendo
 
 # SEMANTICS 24
 async def test_tencent_finds_what_its_log_repeats(place) -> None:
-    place.open()
+    place.begin()
     place.aliyun.refuses, place.tencent.loses = [UNKNOWN], True
     await place.send()
     assert place.messages == [("in-doubt", "tencent")]
@@ -298,7 +256,7 @@ async def test_tencent_finds_what_its_log_repeats(place) -> None:
 
 async def test_a_plan_shows_segments_with_the_sign_and_sends_nothing(place) -> None:
     place.template(TEMPLATE.rstrip() + "好" * 60)
-    place.open(LI, ("T2", "c2", "Ann", "+8613900139000"))
+    place.begin(LI, ("T2", "c2", "Ann", "+8613900139000"))
     await place.engine.sync(now=NOW)
     rows = place.engine.plan(now=NOW).rows
     assert {(row["segments"], row["encoding"]) for row in rows} == {(2, "ucs2")}
@@ -311,7 +269,7 @@ async def test_a_plan_shows_segments_with_the_sign_and_sends_nothing(place) -> N
 
 async def test_a_budget_counts_segments_times_the_price(place) -> None:
     place.template(TEMPLATE.rstrip() + "好" * 60)
-    place.open()
+    place.begin()
     place.aliyun.templates["SMS_100000001"] = ("1", "1", "${name}，您的订单${no}已发货。")
     await place.send()
     with place.store.read() as tx:
@@ -362,8 +320,8 @@ async def test_config_check_has_nothing_against_a_template_both_can_send(place) 
     assert "0 errors" in place.check()
 
 
-async def problems(place: Place, name: str) -> list[str]:
-    place.open()
+async def problems(place: Mainland, name: str) -> list[str]:
+    place.begin()
     entry = next(one for one in place.host.channels["sms"] if one.name == name)
     gateway = place.host.gateway(entry)
     await gateway.open()

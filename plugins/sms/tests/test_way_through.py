@@ -1,80 +1,46 @@
 """From an export to a text message and back, through the whole of crmkit and a Twilio on this machine."""
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 import pytest
 
 from crmkit.core.message import MessageRow
-from crmkit.engine.local import Local
-from crmkit.host.host import Host
 from crmkit.store import tables as t
 from crmkit_sms.twilio_signature import signature
+from plugins.sms.tests.place import NOW, Place
 
-CONFIG = """\
-[crm]
-database = "sqlite:///crm.db"
-timezone = "UTC"
-
-[web]
-url = "https://crm.example.com"
-
-[plugins]
-use = ["care"]
-
-[shops.tea]
-use = "files"
-preset = "crmkit"
-path = "exports"
-currency = "EUR"
-announce_from = 2026-05-07
-
+CHANNEL = """\
 [[channels.sms]]
 use = "twilio"
 account_sid = "AC00000000000000000000000000000001"
 auth_token = "env:TWILIO_TOKEN"
 sender = "+15005550006"
 base_url = "{url}"
-
-[[care.rules]]
-on = "order-shipped"
-send = "order-shipped"
-via = ["sms"]
-
-[care.late]
-enabled = false
 """
 ORDERS = """\
 external_id,number,status,placed_at,paid_at,shipped_at,customer_id,name,phone,total,updated_at
 T1,T1,shipped,2026-05-07T10:00Z,2026-05-07T10:05Z,2026-05-08T09:00Z,c1,Ada,+4915112345678,10.00,2026-05-08T09:00Z
 T2,T2,shipped,2026-05-07T10:00Z,2026-05-07T10:05Z,2026-05-08T10:00Z,c1,Ada,+4915112345678,12.00,2026-05-08T10:00Z
 """
-NOW = datetime.fromisoformat("2026-05-08T12:00:00+00:00")
 HOOK = "https://crm.example.com/webhooks/twilio"
 TAKEN = {"sid": "SM1", "status": "queued"}
 
 
-class Place:
-    """An installation in a folder, and its engine."""
+class Twilio(Place):
+    """Texts through a Twilio on this machine, or another vendor."""
 
-    def __init__(self, folder: Path, url: str, config: str = CONFIG) -> None:
-        (folder / "exports").mkdir()
-        (folder / "exports" / "orders.csv").write_text(ORDERS)
-        (folder / "templates").mkdir()
-        text = '---\npurpose = "transactional"\n---\nOrder {{ order.number }} is on its way 📦\n'
-        (folder / "templates" / "order-shipped.en.sms.txt").write_text(text, "utf-8")
-        (folder / "crmkit.toml").write_text(config.replace("{url}", url))
-        self.host = Host.open(folder / "crmkit.toml")
-        self.store = self.host.store()
-        self.engine = Local(self.host, self.store)
+    def __init__(self, folder: Path, url: str, channel: str = CHANNEL) -> None:
+        super().__init__(folder, channel.replace("{url}", url))
+        self.template('---\npurpose = "transactional"\n---\nOrder {{ order.number }} is on its way 📦\n')
+        self.open(ORDERS)
 
     @property
-    def messages(self) -> list[tuple[str, str | None]]:
-        table = t.table_of(MessageRow)
-        with self.store.read() as tx:
-            return [(row.state, row.vendor_id) for row in tx.execute(table.select().order_by(table.c.id))]
+    def messages(self) -> list[tuple[Any, ...]]:
+        return self.columns("state", "vendor_id")
 
     def kill(self) -> None:
         """What a process leaves that is killed with everything that was decided on the wire."""
@@ -91,18 +57,17 @@ class Place:
             "Content-Type": "application/x-www-form-urlencoded",
         }
         reply = await self.engine.accept("twilio", headers, urlencode(form).encode(), query=query, now=NOW)
-        runs = await self.engine.take_in(now=NOW)
-        assert [error for run in runs for error in run.errors] == []
+        await self.take_in()
         return reply.status
 
 
 @pytest.fixture
-async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor) -> Iterator[Place]:
+async def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, vendor) -> Iterator[Twilio]:
     monkeypatch.setenv("TWILIO_TOKEN", "t0ken")
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    made = Place(tmp_path, vendor.url)
+    made = Twilio(tmp_path, vendor.url)
     yield made
-    made.store.close()
+    made.close()
 
 
 async def test_a_message_is_sent_told_delivered_and_its_reader_has_had_enough(place, vendor) -> None:
@@ -171,9 +136,8 @@ async def test_after_a_crash_only_a_vendor_that_is_said_to_tell_repeats_is_sent_
     tmp_path, monkeypatch, vendor, tells_repeats
 ) -> None:
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    before, after = CONFIG[: CONFIG.index("[[channels.sms]]")], CONFIG[CONFIG.index("[[care.rules]]") :]
     described = DESCRIBED.replace("TELLS", str(tells_repeats).lower())
-    place = Place(tmp_path, vendor.url, before + described + after)
+    place = Twilio(tmp_path, vendor.url, described)
     vendor.answers = [(429, "", {"Retry-After": "10801"})]
     await place.engine.sync(now=NOW)
     await place.engine.dispatch(now=NOW)

@@ -1,17 +1,17 @@
 """What the tests of Taobao share: a source or a gateway at a fake platform, and what its pages hold."""
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import httpx
 
-from crmkit import Account, CrmkitError, Page, Record, Refused, Reread
+from crmkit import Account
 from crmkit.adapters import http
 from crmkit.adapters.memory import Memory
 from crmkit_marketplace.taobao import TaobaoSource
 from crmkit_marketplace.taobao.gateway import TaobaoGateway
+from plugins.marketplace.tests.reading import Read, gather
 from plugins.marketplace.tests.taobao.fake import DAY, KEY, MINUTE, NOON, SECRET, SESSION, FakePlatform
 
 FOLDER = Path(__file__).parent
@@ -43,46 +43,6 @@ def gateway(platform: FakePlatform, **settings: Any) -> TaobaoGateway:
     account = Account("texts", "UTC", None, None, FOLDER)
     client = http.client(transport=httpx.MockTransport(platform.answer))
     return remembering(TaobaoGateway(TaobaoGateway.Settings.model_validate(told), account, client))
-
-
-@dataclass
-class Read:
-    """What was read, and the error it ended with."""
-
-    pages: list[Page] = field(default_factory=list)
-    error: CrmkitError | None = None
-
-    @property
-    def records(self) -> list[Record]:
-        return [record for page in self.pages for record in page.records]
-
-    @property
-    def hints(self) -> list[Reread]:
-        return [hint for page in self.pages for hint in page.hints]
-
-    @property
-    def refused(self) -> list[Refused]:
-        return [refused for page in self.pages for refused in page.refused]
-
-    @property
-    def cursor(self) -> Any:
-        return next((page.cursor for page in reversed(self.pages) if page.cursor is not None), None)
-
-    def of(self, kind: str) -> list[Any]:
-        return [record for record in self.records if record.kind == kind]
-
-    def ids(self, kind: str = "order") -> list[int]:
-        return [int(record.external_id) for record in self.of(kind)]
-
-
-async def gather(pages: AsyncIterator[Page]) -> Read:
-    found = Read()
-    try:
-        async for page in pages:
-            found.pages.append(page)
-    except CrmkitError as error:
-        found.error = error
-    return found
 
 
 async def orders(shop: TaobaoSource, start: Any = NOON - DAY / 2, end: Any = NOON + MINUTE) -> Read:
