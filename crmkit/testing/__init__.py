@@ -22,6 +22,7 @@
 - `vendor`: a fake vendor on 127.0.0.1 that fails as it is told to
 - `resolver`: name servers that fail
 - `exchange`: fixtures of adapters: what is sent and answered, beside what was given and what is expected
+- `outcome`: what a fixture comes to, in a few words
 - `echo`: what an answer repeats of the request it is given to
 - `playback`: vendors that answer as fixtures say
 - `reading`: what contracts read with: a fixture's stream, a vendor that fails

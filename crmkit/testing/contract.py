@@ -8,6 +8,7 @@ settings and its fixtures. Tests run by themselves (`asyncio.run`), so nothing h
 import asyncio
 import json
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -27,6 +28,8 @@ from crmkit.core.records import Record
 from crmkit.host.document import Document
 from crmkit.testing.adapter import ORIGIN
 from crmkit.testing.exchange import Exchange, Fixture, Sent, fixtures
+from crmkit.testing.exchange import written as written_exchanges
+from crmkit.testing.outcome import FIXTURE, change, expected
 from crmkit.testing.playback import Playback
 from crmkit.testing.secrecy import secrets_in, spellings, texts_in, told
 
@@ -75,6 +78,7 @@ class AdapterContract:
     caplog: pytest.LogCaptureFixture
     updates: bool
     kept: dict[str, Any]
+    notes: list[tuple[str, object]]
     #: whether something can be kept where adapters are made
     has_memory = True
     error: AdapterError | ConfigError
@@ -99,7 +103,7 @@ class AdapterContract:
         caplog: pytest.LogCaptureFixture,
     ) -> None:
         self.folder, self.patch, self.caplog = tmp_path, monkeypatch, caplog
-        self.kept = {}
+        self.kept, self.notes = {}, request.node.user_properties
         self.updates = bool(request.config.getoption("crmkit_update", False))
         caplog.set_level(logging.DEBUG)
 
@@ -204,6 +208,7 @@ class AdapterContract:
 
     def update(self, sample: Fixture, came: Mapping[str, Any], playback: Playback) -> None:
         """Write a fixture anew: what was sent, and what came of it; never what was answered."""
+        before_it, was_sent = expected(sample.document), written_exchanges(sample.exchanges)
         if sample.given != "webhook":
             found = {}
             for number, request in playback.answered:
@@ -219,6 +224,9 @@ class AdapterContract:
         kept = {name: value for name, value in sample.document.items() if name not in Fixture.EXPECTED}
         sample.document = {**kept, **came}
         sample.save()
+        is_sent_anew = was_sent != written_exchanges(sample.exchanges)
+        what = [change(before_it, came), "its requests are written anew" if is_sent_anew else ""]
+        self.notes.append((FIXTURE, (os.path.relpath(sample.path), "; ".join(part for part in what if part))))
         if playback.unanswered:
             pytest.fail(f"{sample.path}.http: say below --- what is answered to {', '.join(playback.unanswered)}")
 
@@ -286,9 +294,9 @@ class AdapterContract:
             self.update(sample, came, playback)
             return
         assert [*playback.problems, *playback.missing] == [], f"{sample.path}.http"
-        expected = {name: value for name, value in sample.document.items() if name in Fixture.EXPECTED}
-        assert expected, f"{sample.path}.json expects nothing; run pytest --update and look at what it writes"
-        assert _comparable(came, expected) == _comparable(expected, expected), f"{sample.path}.json"
+        right = expected(sample.document)
+        assert right, f"{sample.path}.json expects nothing; run pytest --update and look at what it writes"
+        assert _comparable(came, right) == _comparable(right, right), f"{sample.path}.json"
 
     def test_what_a_fixture_raises_names_account_and_operation(self, sample: Fixture) -> None:
         came, _ = self.play(sample)

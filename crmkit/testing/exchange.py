@@ -384,6 +384,11 @@ def _pairs(text: str) -> dict[str, Any]:
     return found
 
 
+def apart(where: str, ours: Any, theirs: Any) -> list[str]:
+    """How a value differs from ours, place by place: `records 0 status: 'paid' instead of 'placed'`."""
+    return _apart(where, ours, theirs, set())
+
+
 def _bodies(ours: bytes, theirs: bytes, media: str, free: set[str]) -> list[str]:
     if ours == theirs or ours == ANY.encode():
         return []

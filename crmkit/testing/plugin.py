@@ -108,13 +108,21 @@ def pytest_runtest_teardown() -> Generator[None, None, None]:
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     if not config.getoption("crmkit_update"):
         return
-    reports = (one for several in terminalreporter.stats.values() for one in several)
+    reports = [one for several in terminalreporter.stats.values() for one in several]
     told = {tuple(value) for one in reports for name, value in getattr(one, "user_properties", ()) if name == _GOLDEN}
     written = sorted(path for path, fate in told if fate == "written")
     terminalreporter.section("golden files")
     for path in written:
         terminalreporter.line(f"written: {path}")
     terminalreporter.line(f"{len(written)} written, {len(told) - len(written)} unchanged")
+    from crmkit.testing.outcome import FIXTURE, summary
+
+    noted = (pair for one in reports for pair in getattr(one, "user_properties", ()))
+    lines = summary((value[0], value[1]) for name, value in noted if name == FIXTURE)
+    if lines:
+        terminalreporter.section("fixtures")
+    for line in lines:
+        terminalreporter.line(line)
 
 
 # --- installations and journeys ---------------------------------------------------------------------------------------
