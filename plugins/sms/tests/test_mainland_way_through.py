@@ -11,6 +11,8 @@ import pytest
 from click.testing import CliRunner
 
 from crmkit.cli import cli
+from crmkit.engine.local import Local
+from crmkit.host.host import Host
 from plugins.sms.tests.mainland_fake import FakeAliyun, FakeTencent
 from plugins.sms.tests.place import NOW, Place
 
