@@ -35,7 +35,7 @@ from crmkit.flow import forget, schedule, tell
 from crmkit.flow.setup import Entry
 from crmkit.host.catalogue import PLAY, SOURCES, Catalogue
 from crmkit.host.host import Host
-from crmkit.host.opening import ShopEntry
+from crmkit.host.opening import ShopEntry, playbook_slug
 from crmkit.host.plugins import Plugins
 from crmkit.store import accounts, facts
 from crmkit.store import tables as t
@@ -314,7 +314,7 @@ def _placed(plugin: Named, beside: Sequence[Path]) -> tuple[str, list[EntryPoint
     # a test's module is named after its folder, which may be called anything
     named = re.sub(r"[^\w.]", "_", module.__name__)
     sys.modules.setdefault(named, module)
-    slug = module.__name__.rpartition(".")[2].removeprefix("crmkit_plugin_").removeprefix("crmkit_")
+    slug = _slug(module)
     hooks = {name for name in vars(module) if name.startswith("crmkit_")}
     places: list[tuple[str, str]] = []
     if "crmkit_sources" in hooks:
@@ -323,6 +323,18 @@ def _placed(plugin: Named, beside: Sequence[Path]) -> tuple[str, list[EntryPoint
     if "crmkit_gateways" in hooks:
         places += [(cls.channel, cls.name) for cls in module.crmkit_gateways()]
     return slug, [EntryPoint(f"{family}.{name}", named, GROUP) for family, name in places or [(PLAY, slug)]]
+
+
+def _slug(module: ModuleType) -> str:
+    """What a playbook is called in a configuration: as it is installed, as its file, or its package without crmkit_."""
+    for point in _points():
+        family, _, slug = point.name.partition(".")
+        if family == PLAY and point.value == module.__name__:
+            return slug
+    file = getattr(module, "__file__", None)
+    if file is None or hasattr(module, "__path__"):
+        return module.__name__.rpartition(".")[2].removeprefix("crmkit_")
+    return playbook_slug(str(file))
 
 
 @lru_cache(maxsize=1)

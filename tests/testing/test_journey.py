@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -224,6 +225,38 @@ def test_what_is_no_action_fails_the_test(journey: Begin, written: Any) -> None:
     tea = journey(str(written("torn_two", "yield 7")))
     with pytest.raises(AssertionError, match="returned 7, which is no action"):
         tea.order("1001", buyer=ANN)
+
+
+SECTION = """
+from crmkit import OrderPlaced, PluginSettings, hookimpl, on
+
+class Settings(PluginSettings):
+    word: str = "none"
+
+said = []
+
+@hookimpl
+def crmkit_handlers(settings):
+    @on(OrderPlaced)
+    def tell(event, crm):
+        said.append(settings.word)
+        return ()
+    yield tell
+"""
+
+
+@pytest.mark.parametrize("imported", [False, True], ids=["by its path", "as a module the test imported"])
+def test_a_file_has_the_section_it_has_in_a_configuration(
+    journey: Begin, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, imported: bool
+) -> None:
+    name = f"crmkit_section_{int(imported)}"
+    (tmp_path / f"{name}.py").write_text(SECTION)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    plugin = import_module(name) if imported else tmp_path / f"{name}.py"
+    tea = journey(plugin, config=f'[{name}]\nword = "hello"\n')
+    tea.order("1001", buyer=ANN)
+    full = name if imported else f"crmkit_plugin_{name}"
+    assert sys.modules.pop(full).said == ["hello"]
 
 
 def test_a_plugin_that_cannot_be_used_is_told_at_once(install: Any, written: Any, tmp_path: Path) -> None:
