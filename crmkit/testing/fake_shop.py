@@ -73,7 +73,7 @@ class FakeShop:
         descending: whether lists are newest first.
         sorts: what they are sorted by: `changed_at`, `created_at` or `number`.
         moves_times: whether the time of an order moves with every change of it.
-        behind: how long its lists are behind what happens; None: as long as the source says by `end_lag`.
+        behind: how long its lists may be behind what happens, as its vendor says; 0 where it says that they never are.
 
     Attributes:
         now: its clock; move it.

@@ -12,8 +12,8 @@ Of its fixtures `unknown-status` is an order with a status nobody knows, `sentin
 for none (or any that has one in what is answered), `one-is-broken` a page of which one cannot be read (or any that
 expects both records and refusals). Who has none, no shop that can be played, does not read by id, or does not know
 which account it reads says so in `lacks`: `unknown-status`, `sentinel-dates`, `one-is-broken`, `shop`, `faults`,
-`read`, `vendor-account`. That no time stands still while an order changes is the vendor's to say: `moves_times` of the
-shop, where `rescans` is None.
+`read`, `vendor-account`. What only the vendor can say is said by the shop: how long its lists are `behind`, and where
+`rescans` is None that no time stands still while an order changes, `moves_times`.
 """
 
 import asyncio
@@ -435,13 +435,17 @@ class SourceContract(WebhookContract, MemoryContract):
 
     @pytest.mark.parametrize("minutes", [-10, 0, 10])
     def test_a_vendors_clock_that_is_wrong_loses_nothing(self, minutes: int, readers: Callable[[], "_Reader"]) -> None:
-        """Its clock is ahead of ours, or behind; orders change all the time, some at the moment of a sync."""
+        """Its clock is ahead of ours, or behind; orders change all the time, some at the moment of a sync.
+
+        Its lists are behind what happens, as long as `behind` of the shop says: what the source says by `end_lag` and
+        `overlap` must be enough for it.
+        """
         shop = self.a_shop()
-        window = next((self.adapter.window(name) for name in self.adapter.streams() if self.adapter.window(name)), None)
-        if shop.behind is not None:
-            shop.lag = shop.behind
-        elif window is not None:
-            shop.lag = window.end_lag
+        why = (
+            "its shop does not say how long lists are behind what happens: behind = timedelta(...), as its vendor says"
+        )
+        self.needs("lag", shop.behind is not None, why)
+        shop.lag = shop.behind or timedelta(0)
         skew = MINUTE * minutes
         ours = shop.now
         shop.now = ours + skew

@@ -28,6 +28,8 @@ STATES = {"new": OrderStatus.PLACED, "paid": OrderStatus.PAID, "sent": OrderStat
 class AcmeShop(FakeShop):
     """Lists by page number, by offset or by cursor, as it is asked."""
 
+    behind = timedelta(minutes=1)
+
     def fresh(self, number: int) -> dict[str, Any]:
         return {"id": number, "state": "new", "placed": self.now.isoformat(), "changed": self.now.isoformat()}
 

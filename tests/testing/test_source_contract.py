@@ -1,12 +1,13 @@
 """The contract of sources: a source that reads right passes whichever way its vendor lists, one that does not fails."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crmkit import ParcelRecord, Source
+from crmkit import Page, ParcelRecord, Source, window
 from crmkit.store.engine import Store
 from crmkit.testing import FakeShop, SourceContract
 from crmkit.testing.database import Migrate, MigratedTemplates
@@ -119,6 +120,30 @@ def test_that_changes_move_times_is_for_the_shop_to_say(attempt: Try) -> None:
         attempt(acme.AcmeSource, acme.AcmeShop, "silent")
     with pytest.raises(pytest.skip.Exception, match="moves the time of every change"):
         attempt(acme.AcmeSource, Moving, "silent")
+
+
+class LateShop(acme.AcmeShop):
+    behind = timedelta(minutes=10)
+
+
+class Patient(acme.AcmeSource):
+    """Waits for lists that are late."""
+
+    @window(overlap="5m", end_lag="10m")
+    async def orders(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
+        async for page in acme.AcmeSource.orders(self, start, end):
+            yield page
+
+
+def test_how_late_lists_are_is_for_the_shop_to_say(attempt: Try) -> None:
+    class Silent(acme.AcmeShop):
+        behind = None
+
+    with pytest.raises(pytest.fail.Exception, match=r"behind = timedelta\(\.\.\.\)"):
+        attempt(acme.AcmeSource, Silent, "clock")
+    with pytest.raises((AssertionError, pytest.fail.Exception), match=r"orders .* (were never read|is old)"):
+        attempt(acme.AcmeSource, LateShop, "clock")
+    attempt(Patient, LateShop, "clock")
 
 
 def test_a_parcel_tells_of_itself_and_what_may_follow() -> None:

@@ -31,6 +31,7 @@ class TaobaoShop(FakeShop):
 
     descending = True
     moves_times = True
+    behind = timedelta(minutes=2)
 
     def __init__(self) -> None:
         super().__init__()

@@ -132,6 +132,9 @@ class VendureShop(FakeShop):
         size: rows on a page, unless it is asked for another number.
     """
 
+    #: a transaction that writes an order may last that long
+    behind = timedelta(minutes=1)
+
     def __init__(self) -> None:
         super().__init__()
         self.size = 1000
