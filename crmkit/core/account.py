@@ -19,6 +19,7 @@ class AccountRow(SQLModel, table=True):
 
     What happened at a shop before `announce_from` is history and announces nothing; its first sync decides it, and
     while it is None everything is history. `synced_at` is when it was last read to the end without an error.
+    `opt_outs_known_at` is when it was said who wanted no marketing of a shop before, `opt_outs_told` by whom and how.
     """
 
     __tablename__ = "account"
@@ -32,6 +33,8 @@ class AccountRow(SQLModel, table=True):
     announce_from: datetime | None = Field(default=None, sa_type=UtcTime)
     created_at: datetime = Field(sa_type=UtcTime)
     synced_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    opt_outs_known_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    opt_outs_told: str | None = None
 
 
 class CursorRow(SQLModel, table=True):

@@ -27,6 +27,10 @@ from crmkit.core.records import Address, Buyer
 SHARED_LIMIT = 20
 
 
+#: Entries of the ledger that are complaints, in SQL: the condition of an index.
+COMPLAINED = "is_complaint"
+
+
 class ProfileRow(SQLModel, table=True):
     """What one identity, or one guest, is recorded under.
 
@@ -108,6 +112,13 @@ class ConsentRow(SQLModel, table=True):
         UniqueConstraint("key"),
         Index("consent_profile", "profile_id"),
         Index("consent_address", "address"),
+        Index(
+            "consent_complaint",
+            "source",
+            "recorded_at",
+            sqlite_where=text(COMPLAINED),
+            postgresql_where=text(COMPLAINED),
+        ),
     )
 
     id: int = Field(primary_key=True)
@@ -120,6 +131,8 @@ class ConsentRow(SQLModel, table=True):
     source: str
     wording: str | None = None
     actor: str
+    #: whether it was said by a complaint to the vendor, "this is spam"
+    is_complaint: bool = False
     occurred_at: datetime = Field(sa_type=UtcTime)
     recorded_at: datetime = Field(sa_type=UtcTime)
 

@@ -88,9 +88,16 @@ BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
 
 
 #: What may leave when its time has come, in SQL: the condition of an index, which queries repeat word for word.
-WAITING = "state = 'queued' AND (reason IS NULL OR reason <> 'paused')"
+WAITING = "state = 'queued' AND (reason IS NULL OR reason NOT IN ('paused', 'opt-outs-unknown'))"
+#: What waits for a person to let it leave, however long that takes, in SQL: the condition of an index too.
+KEPT = "state = 'queued' AND reason IN ('paused', 'opt-outs-unknown')"
 #: What a process has taken and whose try is not recorded, in SQL: the condition of an index too.
 LEASED = "lease_until IS NOT NULL"
+#: Tries that the vendor accepted, and those it refused or gave no verdict of, in SQL: conditions of indexes.
+ACCEPTED = "outcome = 'accepted'"
+REFUSED = "outcome IN ('rejected', 'refused', 'in-doubt')"
+#: Receipts of messages that came back, in SQL: the condition of an index.
+CAME_BACK = "state = 'bounced'"
 #: Refusals that are the gateway's own: another may take the message.
 OWN_REFUSALS = frozenset({Reason.SENDER, Reason.FUNDS, Reason.VENDOR_POLICY})
 
@@ -128,10 +135,10 @@ class MessageRow(SQLModel, table=True):
             postgresql_where=text(WAITING),
         ),
         Index(
-            "message_paused",
+            "message_kept",
             "id",
-            sqlite_where=text("state = 'queued' AND reason = 'paused'"),
-            postgresql_where=text("state = 'queued' AND reason = 'paused'"),
+            sqlite_where=text(KEPT),
+            postgresql_where=text(KEPT),
         ),
         Index(
             "message_doubt",
@@ -249,7 +256,23 @@ class AttemptRow(SQLModel, table=True):
     """One try at delivering a message; every one is kept."""
 
     __tablename__ = "attempt"
-    __table_args__ = (Index("attempt_message", "message_id"),)
+    __table_args__ = (
+        Index("attempt_message", "message_id"),
+        Index(
+            "attempt_accepted",
+            "gateway",
+            "finished_at",
+            sqlite_where=text(ACCEPTED),
+            postgresql_where=text(ACCEPTED),
+        ),
+        Index(
+            "attempt_refused",
+            "gateway",
+            "finished_at",
+            sqlite_where=text(REFUSED),
+            postgresql_where=text(REFUSED),
+        ),
+    )
 
     id: int = Field(primary_key=True)
     message_id: int
@@ -279,6 +302,13 @@ class ReceiptRow(SQLModel, table=True):
             postgresql_where=text("message_id IS NULL"),
         ),
         Index("receipt_message", "message_id"),
+        Index(
+            "receipt_bounced",
+            "account",
+            "received_at",
+            sqlite_where=text(CAME_BACK),
+            postgresql_where=text(CAME_BACK),
+        ),
     )
 
     id: int = Field(primary_key=True)
@@ -295,6 +325,24 @@ class ReceiptRow(SQLModel, table=True):
     occurred_at: datetime = Field(sa_type=UtcTime)
     received_at: datetime = Field(sa_type=UtcTime)
     given_up_at: datetime | None = Field(default=None, sa_type=UtcTime)
+
+
+class InterventionRow(SQLModel, table=True):
+    """What a person did to a message, append-only: `retry`, `release`, `settle` or `cancel`.
+
+    `was` is the state it was in, `reason` what the person said.
+    """
+
+    __tablename__ = "intervention"
+    __table_args__ = (Index("intervention_message", "message_id"),)
+
+    id: int = Field(primary_key=True)
+    message_id: int
+    at: datetime = Field(sa_type=UtcTime)
+    actor: str
+    action: str
+    was: str
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

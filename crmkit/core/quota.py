@@ -73,6 +73,8 @@ class QuotaRow(SQLModel, table=True):
     #: who alone may use an exclusive gateway, until when
     leased_by: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=UtcTime)
+    #: since when its tries and bounces are counted: since it was last resumed
+    watched_from: datetime | None = Field(default=None, sa_type=UtcTime)
 
 
 class PauseRow(SQLModel, table=True):
@@ -197,6 +199,7 @@ class Quota:
     error: str | None = None
     leased_by: str | None = None
     lease_until: datetime | None = None
+    watched_from: datetime | None = None
 
     # how much may leave
 

@@ -6,7 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from crmkit.core.message import WAITING, Reason
+from crmkit.core.message import KEPT, WAITING, Reason
 from crmkit.store import bulk
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
@@ -54,8 +54,8 @@ def label(tx: Connection, pauses: Sequence[Mapping[str, Any]]) -> int:
 
 def unlabel(tx: Connection) -> int:
     """Queued messages wait for no pause any more. Returns how many did."""
-    was = sa.text("state = 'queued' AND reason = 'paused'")
-    return tx.execute(sa.update(t.message).where(was).values(reason=None, detail=None)).rowcount
+    was = sa.text(KEPT), _m.reason == Reason.PAUSED
+    return tx.execute(sa.update(t.message).where(*was).values(reason=None, detail=None)).rowcount
 
 
 def detail(row: Mapping[str, Any]) -> str:

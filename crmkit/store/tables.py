@@ -9,7 +9,7 @@ from crmkit.core.contact import ContactRow
 from crmkit.core.customer import AddressRow, ConsentRow, IdentityRow, ProfileRow, SuppressionRow
 from crmkit.core.forgotten import ForgottenRow, SecretRow
 from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
-from crmkit.core.message import AttemptRow, MessageRow, ReceiptRow, TemplateRow
+from crmkit.core.message import AttemptRow, InterventionRow, MessageRow, ReceiptRow, TemplateRow
 from crmkit.core.order import LineRow, OrderRow, ParcelRow, PaymentRow, RefundRow, ReturnRow, ReviewRow
 from crmkit.core.quota import PauseRow, QuotaRow
 from crmkit.core.token import TokenRow
@@ -53,6 +53,7 @@ template = table_of(TemplateRow)
 message = table_of(MessageRow)
 attempt = table_of(AttemptRow)
 receipt = table_of(ReceiptRow)
+intervention = table_of(InterventionRow)
 broadcast = table_of(BroadcastRow)
 broadcast_member = table_of(BroadcastMemberRow)
 quota = table_of(QuotaRow)
@@ -92,6 +93,7 @@ CORE: tuple[Table, ...] = (
     message,
     attempt,
     receipt,
+    intervention,
     quota,
     pause,
     token,

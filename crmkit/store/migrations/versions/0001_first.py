@@ -10,7 +10,10 @@ branch_labels = None
 depends_on = None
 
 NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
-WAITING = "state = 'queued' AND (reason IS NULL OR reason <> 'paused')"
+WAITING = "state = 'queued' AND (reason IS NULL OR reason NOT IN ('paused', 'opt-outs-unknown'))"
+KEPT = "state = 'queued' AND reason IN ('paused', 'opt-outs-unknown')"
+ACCEPTED = "outcome = 'accepted'"
+REFUSED = "outcome IN ('rejected', 'refused', 'in-doubt')"
 JSON = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
@@ -26,6 +29,8 @@ def upgrade() -> None:
         sa.Column("announce_from", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("synced_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("opt_outs_known_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("opt_outs_told", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("adapter", "vendor_account"),
         sa.UniqueConstraint("name"),
@@ -57,6 +62,22 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("attempt_message", "attempt", ["message_id"], unique=False)
+    op.create_index(
+        "attempt_accepted",
+        "attempt",
+        ["gateway", "finished_at"],
+        unique=False,
+        sqlite_where=sa.text(ACCEPTED),
+        postgresql_where=sa.text(ACCEPTED),
+    )
+    op.create_index(
+        "attempt_refused",
+        "attempt",
+        ["gateway", "finished_at"],
+        unique=False,
+        sqlite_where=sa.text(REFUSED),
+        postgresql_where=sa.text(REFUSED),
+    )
     op.create_table(
         "inbox",
         sa.Column("id", NUMBER, nullable=False),
@@ -194,10 +215,19 @@ def upgrade() -> None:
         sa.Column("source", sa.String(), nullable=False),
         sa.Column("wording", sa.String(), nullable=True),
         sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("is_complaint", sa.Boolean(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key"),
+    )
+    op.create_index(
+        "consent_complaint",
+        "consent",
+        ["source", "recorded_at"],
+        unique=False,
+        sqlite_where=sa.text("is_complaint"),
+        postgresql_where=sa.text("is_complaint"),
     )
     op.create_index("consent_address", "consent", ["address"], unique=False)
     op.create_index("consent_profile", "consent", ["profile_id"], unique=False)
@@ -379,12 +409,12 @@ def upgrade() -> None:
         postgresql_where=sa.text(WAITING),
     )
     op.create_index(
-        "message_paused",
+        "message_kept",
         "message",
         ["id"],
         unique=False,
-        sqlite_where=sa.text("state = 'queued' AND reason = 'paused'"),
-        postgresql_where=sa.text("state = 'queued' AND reason = 'paused'"),
+        sqlite_where=sa.text(KEPT),
+        postgresql_where=sa.text(KEPT),
     )
     op.create_index(
         "message_doubt",
@@ -673,6 +703,7 @@ def upgrade() -> None:
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("leased_by", sa.String(), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("watched_from", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("name"),
     )
     op.create_table(
@@ -695,6 +726,26 @@ def upgrade() -> None:
         sa.UniqueConstraint("account", "external_id"),
     )
     op.create_index("receipt_message", "receipt", ["message_id"], unique=False)
+    op.create_index(
+        "receipt_bounced",
+        "receipt",
+        ["account", "received_at"],
+        unique=False,
+        sqlite_where=sa.text("state = 'bounced'"),
+        postgresql_where=sa.text("state = 'bounced'"),
+    )
+    op.create_table(
+        "intervention",
+        sa.Column("id", NUMBER, nullable=False),
+        sa.Column("message_id", NUMBER, nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("was", sa.String(), nullable=False),
+        sa.Column("reason", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("intervention_message", "intervention", ["message_id"], unique=False)
     op.create_index(
         "receipt_orphan",
         "receipt",
