@@ -7,5 +7,6 @@
 - `local`: everything in one process, nothing to install
 - `until`: tasks that go on side by side until they are to stop
 - `service`: sync and dispatch for ever, and standing connections beside them
+- `steps`: the steps one at a time, for an engine that is woken for each
 - `keeper`: what an open door needs beside it
 """

@@ -297,7 +297,7 @@ def next_ids(tx: Connection, table: sa.Table, count: int) -> list[int]:
     return sorted(drawn.scalars())
 
 
-def _lock_number(name: str) -> int:
+def lock_number(name: str) -> int:
     """A stable 63-bit number for a lock's name."""
     return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "big") >> 1
 
@@ -312,12 +312,12 @@ def lock(tx: Connection, name: str) -> None:
     SQLite has one writer anyway; PostgreSQL takes an advisory lock.
     """
     if tx.dialect.name != "sqlite":
-        tx.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_lock_number(name),))
+        tx.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (lock_number(name),))
 
 
 def lock_all(tx: Connection, names: Iterable[str]) -> None:
     """Hold all these names to the end of the transaction: one statement, always in one order."""
-    numbers = sorted({_lock_number(name) for name in names})
+    numbers = sorted({lock_number(name) for name in names})
     if numbers and tx.dialect.name != "sqlite":
         tx.exec_driver_sql("SELECT pg_advisory_xact_lock(n) FROM unnest(%s::bigint[]) AS n", (numbers,))
 
@@ -327,7 +327,7 @@ def take_free(tx: Connection, names: Iterable[str]) -> set[str]:
 
     On SQLite, which has one writer, that is all of them.
     """
-    numbers = {_lock_number(name): name for name in names}
+    numbers = {lock_number(name): name for name in names}
     if not numbers or tx.dialect.name == "sqlite":
         return set(numbers.values())
     taken = tx.exec_driver_sql(

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from sqlalchemy.exc import OperationalError
 
 from crmkit.core.errors import DatabaseError
-from crmkit.store import bulk
+from crmkit.store import bulk, presence
 from crmkit.store.engine import Store
 
 _CORE = Path(__file__).parent / "migrations"
@@ -84,13 +84,15 @@ def upgrade(url: str, plugins: Mapping[str, Path] = {}) -> list[Version]:
         The versions before.
 
     Raises:
-        DatabaseError: it cannot be reached or written, or is of a newer version.
+        DatabaseError: it cannot be reached or written, is of a newer version, or workers are at work on it.
     """
     store = Store(url)
     try:
         with store.begin() as tx:
             bulk.lock(tx, "crmkit upgrade")
             before = versions(tx, plugins)
+            if not all(version.is_current for version in before):
+                presence.be_alone(tx, "db upgrade")
             for version, folder in zip(before, [_CORE, *plugins.values()], strict=True):
                 if not version.is_current:
                     _refuse_newer(version, folder, store.where)

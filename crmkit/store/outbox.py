@@ -118,6 +118,12 @@ def is_due(tx: Connection, gateway: str, now: datetime) -> bool:
     return tx.execute(statement.select_from(t.message).limit(1)).first() is not None
 
 
+def has_more_due(tx: Connection, gateway: str, now: datetime, count: int) -> bool:
+    """Whether more than so many messages of a gateway may leave now."""
+    statement = sa.select(sa.literal(1)).where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
+    return tx.execute(statement.select_from(t.message).offset(count).limit(1)).first() is not None
+
+
 def due(tx: Connection, gateway: str, now: datetime, limit: int, *, is_probe: bool = False) -> list[Row]:
     """Queued messages of a gateway that may leave now, oldest first, locked; what another worker holds is left out.
 

@@ -1,0 +1,219 @@
+"""The steps one at a time, for an engine that is woken for each: decide, deliver over a gateway, follow, tick.
+
+What wakes it may be lost or come twice: a step does what is due by then, whoever else does so at the same time, and
+nothing where nothing is.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy.engine import Connection
+
+from crmkit.adapters.adapter import Adapter
+from crmkit.core.errors import CrmkitError, DatabaseError
+from crmkit.engine.local import DECIDE, DispatchRun, Local, _Gateways, _gateways_due
+from crmkit.engine.service import Told
+from crmkit.flow import schedule
+from crmkit.flow.claim import sweep
+from crmkit.flow.deliver import CLAIM
+from crmkit.flow.setup import Setup
+from crmkit.store import accounts, contacts, inbox, log, outbox
+from crmkit.store.presence import NUMBER as PRESENCE
+from crmkit.store.standing import Standing, standing
+
+#: One of several is woken where a step has as much to do as this before it.
+SHARED = 100
+#: What was decided is noted as a run so often, in seconds: a row for each wake-up would be many.
+NOTED = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What there is to do: decisions, webhooks or what they hint at, and messages by gateway.
+
+    Attributes:
+        gateways: those with messages that may leave, or that may be asked about some.
+        lapsed: leases of processes that ended: (due again, in doubt).
+    """
+
+    decide: bool
+    follow: bool
+    gateways: tuple[str, ...]
+    lapsed: tuple[int, int] = (0, 0)
+
+
+@dataclass(slots=True)
+class _Noted:
+    """What was done since it was last noted."""
+
+    began: datetime | None = None
+    decided: int = 0
+    messages: Counter[str] = field(default_factory=Counter)
+    delivered: Counter[str] = field(default_factory=Counter)
+    failed: bool = False
+    at: float = 0.0
+
+
+class Steps:
+    """Drives an installation's steps one at a time, on the wall clock.
+
+    Args:
+        local: the steps.
+        told: hears what was done.
+        clock: the time.
+    """
+
+    def __init__(self, local: Local, told: Told, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self.local, self.told, self.clock = local, told, clock
+        self._down: dict[str, CrmkitError] = {}
+        self._noted = _Noted()
+
+    @property
+    def shops(self) -> list[str]:
+        """Accounts there is something to read of."""
+        return list(self.local.accounts.readable())
+
+    @property
+    def gateways(self) -> list[str]:
+        """Gateways that are switched on."""
+        return [entry.name for entries in self.local.host.channels.values() for entry in entries]
+
+    @property
+    def listening(self) -> list[str]:
+        """Accounts whose adapter holds a connection open."""
+        named = self.local.accounts.named()
+        return [name for name, entry in named.items() if entry.adapter.listen is not Adapter.listen]
+
+    def prepare(self) -> None:
+        """Refuse a database of another version.
+
+        Raises:
+            DatabaseError: it is not of this program's version.
+        """
+        if self.local.store.file is not None:
+            what = f"{self.local.store.where} is a file, and several machines cannot share it"
+            do = 'use `crmkit run`, or [crm] database = "postgresql://..."'
+            raise DatabaseError(what, who="cluster", do=do)
+        self.local.prepare()
+
+    # the steps
+
+    async def sync(self, account: str) -> None:
+        """Read one account."""
+        self.told.synced(await self.local.sync([account]))
+
+    async def follow(self) -> None:
+        """Take in webhooks that wait, and read again what they hinted at."""
+        self.told.synced(await self.local.follow())
+
+    async def decide(self, more: Callable[[], None]) -> None:
+        """Decide what is due, until nothing is left.
+
+        Args:
+            more: called when there is so much that another worker may help.
+        """
+        setup, result, before = await self.local.store.run(self.local.setup), DispatchRun(), 0
+
+        def progress(decided: int, _: int) -> None:
+            nonlocal before
+            if decided - before >= min(SHARED, DECIDE):
+                more()
+            before = decided
+
+        try:
+            await self.local._decide(setup, result, self.clock, progress)
+        finally:
+            self._note(result)
+
+    async def deliver(self, gateway: str, more: Callable[[], None]) -> None:
+        """Deliver what is due over one gateway, until nothing is left.
+
+        Args:
+            more: called when there is so much that another worker may help.
+        """
+        store = self.local.store
+        setup: Setup = await store.run(self.local.setup)
+        if await store.run(_has_many, gateway, self.clock()):
+            more()
+        result = DispatchRun()
+        gateways = _Gateways(self.local.accounts, setup, store.run, self.clock())
+        try:
+            async with AsyncExitStack() as closing:
+                closing.push_async_callback(gateways.close, result.delivered)
+                while await self.local._lane(gateway, setup, gateways, result, self.clock, None):
+                    pass
+        finally:
+            self._note(result)
+            self._down.pop(gateway, None)
+            self._down.update(result.delivered.stopped)
+            result.delivered.stopped.update(self._down)
+            self.told.dispatched(result)
+
+    async def tick(self) -> Due:
+        """Put in order what a run begins with, and say what there is to do: the net below every wake-up."""
+        store, now = self.local.store, self.clock()
+        setup: Setup = await store.run(self.local.setup)
+        await store.run(schedule.keep, setup, now)
+        lapsed = await store.run(sweep, setup, now, now)
+        await store.run(contacts.erase_old, now)
+        await self.local.expire(now=now)
+        found: Due = await store.run(_due, setup, now, lapsed)
+        return found
+
+    async def note(self, *, at_once: bool = False) -> None:
+        """Note what was done as a run, if it is time: metrics count decisions by runs."""
+        noted = self._noted
+        if noted.began is None or not (at_once or time.monotonic() - noted.at >= NOTED):
+            return
+        self._noted = _Noted(at=time.monotonic())
+        await self.local.store.run(_write, noted, self.clock())
+
+    async def standing(self) -> Standing:
+        """How it stands."""
+        found: Standing = await self.local.store.run(standing, self.clock())
+        return found
+
+    def _note(self, result: DispatchRun) -> None:
+        noted = self._noted
+        unwell = bool(result.delivered.stopped or result.decided.failures)
+        if not (result.decided.interactions or result.delivered.states or unwell):
+            return
+        noted.began = noted.began or self.clock()
+        noted.decided += result.decided.interactions
+        noted.messages.update(result.decided.messages)
+        noted.delivered.update(result.delivered.states)
+        noted.failed = noted.failed or unwell
+
+
+def _write(tx: Connection, noted: _Noted, now: datetime) -> None:
+    assert noted.began is not None
+    number = accounts.begin_run(tx, "dispatch", noted.began)
+    counts: dict[str, Any] = {
+        "decided": noted.decided,
+        "messages": dict(noted.messages),
+        "delivered": dict(noted.delivered),
+    }
+    accounts.end_run(tx, number, "failed" if noted.failed else "done", counts, now)
+
+
+def _has_many(tx: Connection, gateway: str, now: datetime) -> bool:
+    return outbox.has_more_due(tx, gateway, now, min(SHARED, CLAIM))
+
+
+def _due(tx: Connection, setup: Setup, now: datetime, lapsed: tuple[int, int]) -> Due:
+    announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
+    first = log.next_due(tx, announcing, setup.away)
+    return Due(
+        decide=first is not None and first <= now,
+        follow=bool(inbox.accounts_waiting(tx) or inbox.accounts_hinted(tx)),
+        gateways=tuple(_gateways_due(tx, setup, now)),
+        lapsed=lapsed,
+    )
+
+
+__all__ = ["PRESENCE", "Due", "Steps"]
