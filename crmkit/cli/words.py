@@ -45,6 +45,7 @@ REASONS: dict[str, str] = {
     Reason.TEMPLATE_ERROR: "the template could not be filled in",
     Reason.POLICY_ERROR: "a policy failed, so it waits for a person",
     Reason.NO_GATEWAY: "no gateway is configured for its channels",
+    Reason.MAY_HAVE_LEFT: "a database that was lost, or is elsewhere, may have sent it already",
     Reason.BAD_ADDRESS: "the vendor says the address does not exist",
     Reason.MAILBOX_FULL: "the vendor says the mailbox is full",
     Reason.NOT_CAPABLE: "the vendor says the address cannot take such messages",

@@ -18,6 +18,7 @@ In the order data flows:
 - `lifecycle`: the stage and cycle a customer is in
 - `events`: what is told to handlers
 - `schedule`: when what is marked with `@every` is due
+- `silence`: for how long it is usual that nothing comes, and whether it is longer than that
 - `interaction`: the append-only log, the work that is pending on it, and timers
 - `inner`: events the core tells itself
 - `broadcast`: one message to many: whom it is for, and the members it was frozen to
@@ -28,6 +29,7 @@ In the order data flows:
 - `segments`: how a text travels as SMS
 - `optout`: replies that say no more messages, or messages again
 - `account`: shops and their cursors, runs and quarantine
+- `instance`: which database this is, and whether who sends for it is the one who did
 - `secret`: secrets in settings, and where they stand
 - `hooks`: the extension surface on one screen
 """

@@ -67,6 +67,7 @@ class Reason(StrEnum):
     TEMPLATE_ERROR = "template-error"
     POLICY_ERROR = "policy-error"
     NO_GATEWAY = "no-gateway"
+    MAY_HAVE_LEFT = "may-have-left"
     # refused by the vendor
     BAD_ADDRESS = "bad-address"
     MAILBOX_FULL = "mailbox-full"
@@ -302,6 +303,7 @@ class ReceiptRow(SQLModel, table=True):
             postgresql_where=text("message_id IS NULL"),
         ),
         Index("receipt_message", "message_id"),
+        Index("receipt_received", "account", "received_at"),
         Index(
             "receipt_bounced",
             "account",

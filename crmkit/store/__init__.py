@@ -3,7 +3,9 @@
 - `engine`: opens a database; transactions, and the one thread that all database work of a process goes through
 - `lines`: lines of the log, said once what they tell is committed
 - `tables`: every table of the core in one metadata
+- `instance`: which database this is, how far it has come, and what adopting it would take on
 - `migrate`: creates and upgrades a database; says what version it is
+- `presence`: who is at work, and keeps the database from being upgraded under them
 - `bulk`: rows in batches: a constant number of statements per batch, never one per row
 - `accounts`: shops, cursors, runs, quarantine
 - `inbox`: webhooks that were kept, what they hint at, what adapters remember
@@ -13,6 +15,7 @@
 - `bodies`: raw bodies that were kept, and which of them are about somebody
 - `orders`: orders and what belongs to them
 - `statement`: what a customer's account with a shop is made of
+- `slices`: the customers one transaction of a plan is about
 - `log`: interactions, pending work and timers
 - `facts`: what handlers, policies and templates are shown, loaded for a whole batch
 - `broadcasts`: audiences frozen to members, and how far they are
@@ -21,6 +24,7 @@
 - `quotas`: what gateway accounts may still send, and whether they answer
 - `pauses`: what does not leave until it is resumed
 - `tokens`: what programs may use pages with, found by its hash
+- `silences`: when something came last, and which silences are known
 - `metrics`: totals, counted from the tables that only grow
 - `standing`: how much waits, and since when
 - `search`: who is meant, and everything that is known of one customer

@@ -8,10 +8,12 @@ from crmkit.core.broadcast import BroadcastMemberRow, BroadcastRow
 from crmkit.core.contact import ContactRow
 from crmkit.core.customer import AddressRow, ConsentRow, IdentityRow, ProfileRow, SuppressionRow
 from crmkit.core.forgotten import ForgottenRow, SecretRow
+from crmkit.core.instance import InstanceRow
 from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
 from crmkit.core.message import AttemptRow, InterventionRow, MessageRow, ReceiptRow, TemplateRow
 from crmkit.core.order import LineRow, OrderRow, ParcelRow, PaymentRow, RefundRow, ReturnRow, ReviewRow
 from crmkit.core.quota import PauseRow, QuotaRow
+from crmkit.core.silence import RhythmRow
 from crmkit.core.token import TokenRow
 
 metadata: MetaData = SQLModel.metadata
@@ -38,6 +40,7 @@ consent = table_of(ConsentRow)
 suppression = table_of(SuppressionRow)
 forgotten = table_of(ForgottenRow)
 secret = table_of(SecretRow)
+instance = table_of(InstanceRow)
 orders = table_of(OrderRow)
 line = table_of(LineRow)
 parcel = table_of(ParcelRow)
@@ -60,6 +63,7 @@ quota = table_of(QuotaRow)
 pause = table_of(PauseRow)
 token = table_of(TokenRow)
 contact = table_of(ContactRow)
+rhythm = table_of(RhythmRow)
 
 #: Tables of the core, in the order rows may be inserted.
 CORE: tuple[Table, ...] = (
@@ -78,6 +82,7 @@ CORE: tuple[Table, ...] = (
     suppression,
     forgotten,
     secret,
+    instance,
     orders,
     line,
     parcel,
@@ -98,6 +103,7 @@ CORE: tuple[Table, ...] = (
     pause,
     token,
     contact,
+    rhythm,
 )
 
 # Numbers are 64 bits wide: ids and minor units outgrow 32. SQLite's INTEGER is, and only INTEGER keys are its row ids.

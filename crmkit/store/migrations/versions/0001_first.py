@@ -112,6 +112,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("state IN ('done', 'failed')"),
         postgresql_where=sa.text("state IN ('done', 'failed')"),
     )
+    op.create_index("inbox_received", "inbox", ["account_id", "received_at"], unique=False)
     op.create_table(
         "stranger",
         sa.Column("account_id", NUMBER, nullable=False),
@@ -287,6 +288,19 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("kind", "scope", "value", "profile_id"),
     )
     op.create_index(op.f("ix_identity_profile_id"), "identity", ["profile_id"], unique=False)
+    op.create_table(
+        "instance",
+        sa.Column("id", NUMBER, nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("inode", sa.String(), nullable=True),
+        sa.Column("epoch", NUMBER, nullable=False),
+        sa.Column("drawn_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("adopted_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("doubtful_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("behind", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("id"),
+    )
     op.create_table(
         "interaction",
         sa.Column("id", NUMBER, nullable=False),
@@ -526,6 +540,7 @@ def upgrade() -> None:
         postgresql_where=sa.text("delivered_at IS NULL AND completed_at IS NULL AND cancelled_at IS NULL"),
     )
     op.create_index("orders_profile", "orders", ["profile_id"], unique=False)
+    op.create_index("orders_placed", "orders", ["shop_id", "placed_at"], unique=False)
     op.create_table(
         "parcel",
         sa.Column("version_updated", sa.String(), nullable=False),
@@ -726,6 +741,7 @@ def upgrade() -> None:
         sa.UniqueConstraint("account", "external_id"),
     )
     op.create_index("receipt_message", "receipt", ["message_id"], unique=False)
+    op.create_index("receipt_received", "receipt", ["account", "received_at"], unique=False)
     op.create_index(
         "receipt_bounced",
         "receipt",
@@ -817,6 +833,19 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("is_waiting"),
         postgresql_where=sa.text("is_waiting"),
+    )
+    op.create_table(
+        "rhythm",
+        sa.Column("account_id", NUMBER, nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("rhythm", JSON, nullable=True),
+        sa.Column("learnt_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("looked_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("watched_from", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("last_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("silent_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("noticed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("account_id", "kind"),
     )
     op.create_table(
         "run",
