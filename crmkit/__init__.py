@@ -19,7 +19,9 @@ _HOME = {
         " OrderCompleted OrderCancelled OrderReopened OrderPromiseChanged ParcelShipped ParcelDelivered RefundRequested"
         " OrderRefunded ReviewPosted ShipmentLate MessageReceived MessageSent MessageDelivered MessageBounced"
         " MessageFailed MessageHeld MessageSuppressed ComplaintFiled ComplaintEscalated ComplaintResolved"
-        " ComplaintReopened ComplaintClosed StatementConfirmed SurveyAnswered SilenceNoticed ScheduleDue Noted EVENTS"
+        " ComplaintReopened ComplaintClosed StatementConfirmed SurveyAnswered SilenceNoticed SilenceEnded"
+        " ScheduleDue"
+        " GatewayPaused Noted EVENTS"
     ),
     "crmkit.core.records": (
         "Record CustomerRecord OrderRecord LineRecord ParcelRecord PaymentRecord RefundRecord ReturnRecord ReviewRecord"
@@ -274,6 +276,9 @@ if TYPE_CHECKING:
         Event as Event,
     )
     from crmkit.core.events import (
+        GatewayPaused as GatewayPaused,
+    )
+    from crmkit.core.events import (
         MessageBounced as MessageBounced,
     )
     from crmkit.core.events import (
@@ -341,6 +346,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.events import (
         ShipmentLate as ShipmentLate,
+    )
+    from crmkit.core.events import (
+        SilenceEnded as SilenceEnded,
     )
     from crmkit.core.events import (
         SilenceNoticed as SilenceNoticed,

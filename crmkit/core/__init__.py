@@ -26,6 +26,7 @@ In the order data flows:
 - `form`: messages as vendors of approved texts want them
 - `message`: the outbox, its states and reasons, attempts and receipts
 - `quota`: what a gateway account may still send, whether it answers, and what is paused
+- `reputation`: how much of what a gateway sends may go wrong
 - `segments`: how a text travels as SMS
 - `optout`: replies that say no more messages, or messages again
 - `account`: shops and their cursors, runs and quarantine

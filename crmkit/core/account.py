@@ -9,6 +9,7 @@ from sqlalchemy import Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from crmkit.core.columns import Json, UtcTime
+from crmkit.core.reputation import Thresholds
 
 #: From when a shop announces that was never synced.
 NOT_YET = datetime(9999, 1, 1, tzinfo=UTC)
@@ -64,6 +65,7 @@ class InboxRow(SQLModel, table=True):
             sqlite_where=text("state = 'waiting'"),
             postgresql_where=text("state = 'waiting'"),
         ),
+        Index("inbox_received", "account_id", "received_at"),
         Index(
             "inbox_settled",
             "settled_at",
@@ -184,6 +186,7 @@ class Shop:
             `parcels`, `payments`, `refunds`, `returns`, `reviews`, `customers`. What is not here did not *not* happen.
         announce_from: what happened before is history.
         kind: `shop`, `source` or `gateway`: what happens at a gateway happens at no shop of its own.
+        watch: of a gateway, how much of what it sends may go wrong before it pauses; None: it is not watched.
     """
 
     id: int
@@ -195,3 +198,4 @@ class Shop:
     zone: ZoneInfo
     region: str | None = None
     kind: str = "shop"
+    watch: Thresholds | None = None

@@ -369,10 +369,36 @@ class SurveyAnswered(Event):
 
 
 class SilenceNoticed(Event):
-    """Nothing came from where something usually comes: `what` has been silent since `since`."""
+    """Nothing came from where something usually comes: `what` has been silent since `since`.
+
+    Of a silence that crmkit notices, `kind` is `orders`, `webhooks` or `receipts`, `account` the shop's or the
+    gateway's name, `expected` how many would usually have come, and `usual_hours` how long it was silent at the most
+    before.
+    """
 
     what: str
     since: datetime
+    kind: str | None = None
+    account: str | None = None
+    expected: float | None = None
+    usual_hours: float | None = None
+
+
+class SilenceEnded(Event):
+    """Something came again from where a silence was noticed; it lasted from `since` to `until`."""
+
+    what: str
+    since: datetime
+    until: datetime
+    kind: str | None = None
+    account: str | None = None
+
+
+class GatewayPaused(Event):
+    """Crmkit paused a gateway: too much of what it sent went wrong, or its credentials were refused."""
+
+    gateway: str
+    reason: str
 
 
 # --- schedules --------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ class OrderRow(Versioned, table=True):
     __table_args__ = (
         UniqueConstraint("shop_id", "external_id"),
         Index("orders_profile", "profile_id"),
+        Index("orders_placed", "shop_id", "placed_at"),
         Index("orders_open", "shop_id", "id", sqlite_where=_OPEN, postgresql_where=_OPEN),
     )
 

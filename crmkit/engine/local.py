@@ -22,7 +22,7 @@ from crmkit.core.errors import AuthError, ConfigError, CrmkitError
 from crmkit.core.message import State
 from crmkit.engine.accounts import Accounts
 from crmkit.engine.inward import Inward, ShopRun
-from crmkit.flow import pause, schedule
+from crmkit.flow import pause, schedule, silence
 from crmkit.flow.claim import claim, next_due, sweep, trip, turned_away
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import CLAIM, Delivered, deliver
@@ -104,6 +104,7 @@ class Local(Inward):
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
                 await self.store.run(schedule.keep, setup, began)
+                await self.store.run(silence.look, setup, began)
                 result.taken = await self.take_in(now=began)
                 result.lapsed = await self.store.run(sweep, setup, began, datetime.now(UTC))
                 if now is None:

@@ -18,7 +18,7 @@ from crmkit.adapters.adapter import Adapter
 from crmkit.core.errors import CrmkitError, DatabaseError
 from crmkit.engine.local import DECIDE, DispatchRun, Local, _Gateways, _gateways_due
 from crmkit.engine.service import Told
-from crmkit.flow import schedule
+from crmkit.flow import schedule, silence
 from crmkit.flow.claim import sweep
 from crmkit.flow.deliver import CLAIM
 from crmkit.flow.setup import Setup
@@ -159,6 +159,7 @@ class Steps:
         store, now = self.local.store, self.clock()
         setup: Setup = await store.run(self.local.setup)
         await store.run(schedule.keep, setup, now)
+        await store.run(silence.look, setup, now)
         lapsed = await store.run(sweep, setup, now, now)
         await store.run(contacts.erase_old, now)
         await self.local.expire(now=now)

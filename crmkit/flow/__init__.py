@@ -11,6 +11,7 @@
 - `family`: who is one customer: families from evidence, and merges by hand
 - `decide`: handlers are asked in waves, plugins apart from each other
 - `schedule`: functions due again and again, each slot once
+- `silence`: who has been silent for longer than usual, noticed once
 - `crm`: what handlers and policies may read
 - `effect`: each action they ask for, checked
 - `broadcast`: one message to many, member by member
@@ -34,6 +35,7 @@
 - `pause`: what does not leave until it is resumed
 - `claim`: due messages are taken, after a last look, as far as their account allows
 - `record`: what came of tries is stored
+- `reputation`: who sends too much that goes wrong pauses by itself
 - `look_up`: vendors are asked about messages in doubt
 - `hold`: one process at a time uses an exclusive gateway
 - `deliver`: claims, the mark before the wire, gateways, what came of it

@@ -23,6 +23,7 @@
 - `outbox`: messages: claims, marks, attempts, receipts
 - `quotas`: what gateway accounts may still send, and whether they answer
 - `pauses`: what does not leave until it is resumed
+- `reputation`: what came of what a gateway sent
 - `tokens`: what programs may use pages with, found by its hash
 - `silences`: when something came last, and which silences are known
 - `metrics`: totals, counted from the tables that only grow
