@@ -5,7 +5,7 @@ doubt nobody else is on it. After a wait the chain starts at its first again; wh
 while another comes back, waits no longer.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -79,13 +79,21 @@ class Standing:
 
 
 def move_on(
-    tx: Connection, setup: Setup, name: str, now: datetime, *, only_label: bool = False, most: int | None = SLICE
+    tx: Connection,
+    setup: Setup,
+    name: str,
+    now: datetime,
+    *,
+    only_label: bool = False,
+    most: int | None = SLICE,
+    only: Collection[int] | None = None,
 ) -> int:
     """Send what is due over a gateway that cannot take it on its way: to the next of its chain, or to wait.
 
     Args:
         most: so many at once; a run comes back until nothing moves.
         only_label: move nothing, only say where a pause keeps it.
+        only: of these messages.
 
     Returns:
         How many messages that is news for.
@@ -93,7 +101,7 @@ def move_on(
     bulk.lock(tx, LOCK)
     standing = Standing.of(tx, setup, now)
     count = 0
-    for chain in outbox.chains_due(tx, name, now):
+    for chain in outbox.chains_due(tx, name, now, only):
         left = None if most is None else most - count
         if left is not None and left <= 0:
             break
@@ -101,7 +109,7 @@ def move_on(
         if values is None or (only_label and values["reason"] != Reason.PAUSED):
             continue
         unless = Reason.NO_GATEWAY if values["reason"] == Reason.NO_GATEWAY else None
-        count += outbox.move_chain(tx, name, chain, now, values, unless=unless, most=left)
+        count += outbox.move_chain(tx, name, chain, now, values, unless=unless, most=left, only=only)
     return count
 
 

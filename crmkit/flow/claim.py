@@ -62,10 +62,12 @@ def claim(
     *,
     is_paced: bool = True,
     is_rehearsed: bool = False,
+    only: Collection[int] | None = None,
 ) -> Claimed:
     """Claim due messages of a gateway.
 
     Args:
+        only: of these; all others stay as they are.
         limit: so many at the most.
         is_paced: whether its rate is kept; a plan that does not step through time leaves it out.
         is_rehearsed: whether this is a plan, in which every try would come to something.
@@ -76,8 +78,8 @@ def claim(
         quota = quotas.lock(tx, gateway)
     paused = Pauses.standing(tx)
     if entry is None or gateway in paused.gateways or quota.shut_until(now) is not None:
-        return Claimed(moved=chain.move_on(tx, setup, gateway, now))
-    if not outbox.is_due(tx, gateway, now):
+        return Claimed(moved=chain.move_on(tx, setup, gateway, now, only=only))
+    if not outbox.is_due(tx, gateway, now, only):
         return Claimed()
     waits = quota.waits_until(now)
     if waits is not None:
@@ -94,7 +96,7 @@ def claim(
         bulk.lock(tx, chain.LOCK)  # before messages: the budget may turn out to pay for none of them
     if room > 0:
         forgotten.sweep(tx, now)  # what was on the wire then, and came back to be tried again
-        rows, unformed = form.ready(tx, entry, outbox.due(tx, gateway, now, room, is_probe=probes))
+        rows, unformed = form.ready(tx, entry, outbox.due(tx, gateway, now, room, is_probe=probes, only=only))
         found.kept = _keep_back(tx, setup, rows, paused, now, unformed)
         kept = {row["id"] for row in found.kept}
         wanted = [row for row in rows if row["id"] not in kept]
@@ -108,7 +110,8 @@ def claim(
         reason, detail = _OVER[why]
         until = quota.again_at(limits, why, now, setup.zone, batch)
         bulk.lock(tx, chain.LOCK)
-        found.moved = outbox.defer(tx, gateway, now, until, reason, f"gateway {gateway}: {detail}", most=chain.SLICE)
+        detail = f"gateway {gateway}: {detail}"
+        found.moved = outbox.defer(tx, gateway, now, until, reason, detail, most=chain.SLICE, only=only)
     if limits.any:
         quota.take(limits, len(found.rows), sum(found.reserved.values(), Decimal(0)))
     if probes and found.rows:
@@ -326,23 +329,30 @@ def _asked_after(entry: Entry | None) -> timedelta:
     return timedelta(0) if entry is None or entry.deduplicates else entry.adapter.look_up_after
 
 
-def turned_away(tx: Connection, setup: Setup, gateway: str, now: datetime) -> int | None:
+def turned_away(
+    tx: Connection, setup: Setup, gateway: str, now: datetime, only: Collection[int] | None = None
+) -> int | None:
     """Whether a gateway takes nothing now: paused, down, or not configured any more; what is due is sent on its way.
+
+    Args:
+        only: of these messages.
 
     Returns:
         How many messages that moved; None if the gateway may be used.
     """
     is_there = setup.entry(gateway) is not None and gateway not in Pauses.standing(tx).gateways
     is_shut = quotas.read(tx, gateway).shut_until(now) is not None
-    return None if is_there and not is_shut else chain.move_on(tx, setup, gateway, now)
+    return None if is_there and not is_shut else chain.move_on(tx, setup, gateway, now, only=only)
 
 
-def trip(tx: Connection, setup: Setup, gateway: str, error: str, now: datetime) -> int:
+def trip(
+    tx: Connection, setup: Setup, gateway: str, error: str, now: datetime, only: Collection[int] | None = None
+) -> int:
     """A gateway could not even be opened: it is left alone for a while. Returns how many messages that moved."""
     quota = quotas.lock(tx, gateway)
     quota.trip(now, storable(error))
     quotas.save(tx, quota)
-    return chain.move_on(tx, setup, gateway, now)
+    return chain.move_on(tx, setup, gateway, now, only=only)
 
 
 def next_due(tx: Connection, setup: Setup, gateways: Collection[str], now: datetime | None = None) -> datetime | None:

@@ -41,6 +41,7 @@ from crmkit.flow.wave import Close, Wave, Work
 from crmkit.store import broadcasts, bulk, contacts, customers, facts, lines, log, outbox
 from crmkit.store.engine import UNSTORABLE, refusal
 from crmkit.store.facts import Reach
+from crmkit.store.slices import Slice
 
 #: So many failures are kept in words; the rest is counted.
 FAILURES = 100
@@ -94,7 +95,14 @@ class Decided:
             self.failed.append((plugin, interaction, error))
 
 
-def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500, timer: Timer = lambda: 0.0) -> Decided:
+def decide(
+    tx: Connection,
+    setup: Setup,
+    now: datetime,
+    limit: int = 500,
+    timer: Timer = lambda: 0.0,
+    only: Slice | None = None,
+) -> Decided:
     """Decide what is due, up to `limit` interactions; zero interactions say that nothing was left.
 
     Args:
@@ -103,10 +111,12 @@ def decide(tx: Connection, setup: Setup, now: datetime, limit: int = 500, timer:
         now: the run's clock; what is later is not due, and handlers see the facts as of it.
         limit: how much one transaction takes.
         timer: by what plugins are measured, `time.perf_counter`; nothing is measured without one.
+        only: the customers whose turn it is, or nobody; by default everybody. Schedules are nobody's.
     """
-    schedule.fire(tx, setup, now)
-    log.fire_timers(tx, now, setup.listened, limit, setup.away)
-    rows = log.due(tx, now, limit, setup.shops, setup.away)
+    if only is None or only.profiles is None:
+        schedule.fire(tx, setup, now)
+    log.fire_timers(tx, now, setup.listened, limit, setup.away, only)
+    rows = log.due(tx, now, limit, setup.shops, setup.away, only)
     if not rows:
         return Decided()
     try:

@@ -13,7 +13,7 @@ import os
 import secrets
 import socket
 from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
@@ -23,7 +23,7 @@ from crmkit.adapters.gateway import Gateway
 from crmkit.core.errors import AdapterError, AuthError, CrmkitError, DoubtError, RetryableError
 from crmkit.core.message import Receipt, State
 from crmkit.core.quota import OPEN_AFTER
-from crmkit.flow import look_up
+from crmkit.flow import look_up, reputation
 from crmkit.flow.claim import LEASE, Claimed, claim, give_back, message_of
 from crmkit.flow.hold import Hold
 from crmkit.flow.look_up import Fresh
@@ -82,11 +82,12 @@ class _Lane:
         done: Delivered,
         hold: Hold | None,
         fresh: Fresh | None,
+        only: Collection[int] | None,
     ) -> None:
         self.run, self.setup, self.name, self.gateway, self.clock = run, setup, name, gateway, clock
         self.width = max(1, gateway.settings.concurrency)
         self.batch = max(1, gateway.batch)
-        self.hold, self.fresh = hold, fresh
+        self.hold, self.fresh, self.only = hold, fresh, only
         self.claim_id = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
         self.ready: asyncio.Queue[Group | None] = asyncio.Queue()
         self.few = asyncio.Event()  # few are ready: time to mark more
@@ -103,11 +104,12 @@ class _Lane:
         self.failures_in_a_row = 0
         self.is_unwell = False
         self.has_to_wait = False
+        self.has_trouble = False  # something was refused, or got no verdict: it may have paused by itself
         self.fed = False
 
     async def deliver(self) -> Delivered:
         """Send what is due now; interrupted, let what is in flight end, and give back the rest."""
-        if looks_up(type(self.gateway)):
+        if looks_up(type(self.gateway)) and self.only is None:
             counts, self.error = await look_up.resolve(
                 self.run, self.setup, self.name, self.gateway, self.claim_id, self.clock, self.fresh
             )
@@ -128,6 +130,8 @@ class _Lane:
             await self.run(give_back, self.setup, self.name, self.claim_id, unsent, self.reserved, self.clock())
         if self.broken is not None:
             raise self.broken
+        if self.error is None and self.has_trouble:
+            self.error = await self.run(reputation.stopped, self.name)
         if self.error is not None:
             self.done.stopped[self.name] = self.error
         return self.done
@@ -161,7 +165,7 @@ class _Lane:
         size = least
         while not self.has_stopped():
             now = self.clock()
-            found: Claimed = await self.run(claim, self.setup, self.name, self.claim_id, now, CLAIM)
+            found: Claimed = await self.run(claim, self.setup, self.name, self.claim_id, now, CLAIM, only=self.only)
             self._note_claim(found)
             if not found.rows:
                 if found.kept or found.moved or await self._until(found.again_at, now):
@@ -304,6 +308,7 @@ class _Lane:
         self.news.set()
         for result in results:
             outcome = result.outcome
+            self.has_trouble = self.has_trouble or not isinstance(outcome, Receipt) or outcome.outcome == "rejected"
             if self.fresh is not None:
                 self.fresh.ids.add(result.row["id"])
             if isinstance(outcome, AuthError):
@@ -347,6 +352,7 @@ async def deliver(
     *,
     hold: Hold | None = None,
     fresh: Fresh | None = None,
+    only: Collection[int] | None = None,
 ) -> Delivered:
     """Send everything that is due now over one gateway.
 
@@ -359,11 +365,12 @@ async def deliver(
         done: where to count; it holds what was done also when this is interrupted.
         hold: our lease on an exclusive gateway.
         fresh: messages of a simulated run.
+        only: of these messages; all others stay as they are, and no vendor is asked about them.
 
     Returns:
         Messages by the state they ended in; what stopped the gateway, if something did.
     """
-    lane = _Lane(run, setup, name, gateway, clock, done or Delivered(), hold, fresh)
+    lane = _Lane(run, setup, name, gateway, clock, done or Delivered(), hold, fresh, only)
     delivering = asyncio.create_task(lane.deliver())
     try:
         return await asyncio.shield(delivering)

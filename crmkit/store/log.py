@@ -13,6 +13,7 @@ from crmkit.core.inner import BundleDue
 from crmkit.store import bulk, customers
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
+from crmkit.store.slices import Slice
 
 #: A timer's plugin and key.
 TimerName = tuple[str, str]
@@ -104,12 +105,17 @@ def _decidable(shops: Collection[int], absent: Collection[str]) -> list[sa.Colum
 
 
 def due(
-    tx: Connection, now: datetime, limit: int, shops: Collection[int], absent: Collection[str] = frozenset()
+    tx: Connection,
+    now: datetime,
+    limit: int,
+    shops: Collection[int],
+    absent: Collection[str] = frozenset(),
+    only: Slice | None = None,
 ) -> list[dict[str, Any]]:
     """Pending work that is due, oldest first, locked: rows another worker holds are left out.
 
     Each row carries its interaction, and `family`: whose turn it is. Work of shops that are not in `shops` (switched
-    off) and of plugins that are `absent` stays where it is.
+    off) and of plugins that are `absent` stays where it is; where `only` is given, so does that of all others.
     """
     p = t.pending.c
     statement = (
@@ -125,6 +131,8 @@ def due(
         .order_by(p.due_at, p.interaction_id)
         .limit(limit)
     )
+    if only is not None:
+        statement = statement.where(only.work(tx))
     if tx.dialect.name != "sqlite":
         statement = statement.with_for_update(of=t.pending, skip_locked=True)
     rows = [dict(row) for row in bulk.rows(tx, statement)]
@@ -243,12 +251,20 @@ def timers_named(tx: Connection, names: Collection[TimerName]) -> dict[TimerName
 
 
 def fire_timers(
-    tx: Connection, now: datetime, listened: Collection[str], limit: int, absent: Collection[str] = frozenset()
+    tx: Connection,
+    now: datetime,
+    listened: Collection[str],
+    limit: int,
+    absent: Collection[str] = frozenset(),
+    only: Slice | None = None,
 ) -> int:
     """Turn timers that are due into interactions, dated at their due time; those of `absent` plugins wait.
 
     Timers that are no customer's wait while another worker fires or sets such. Those of schedules are not among them:
     they are fired and armed again by `flow.schedule`.
+
+    Args:
+        only: whose timers.
 
     Returns:
         How many.
@@ -261,6 +277,8 @@ def fire_timers(
         .order_by(c.due_at, c.plugin, c.key)
         .limit(limit)
     )
+    if only is not None:
+        statement = statement.where(only.timers(tx))
     if tx.dialect.name != "sqlite":
         nobodys = sa.exists().where(c.due_at <= now, c.profile_id.is_(None))
         if tx.execute(sa.select(nobodys)).scalar() and not bulk.take_free(tx, [_SHARED]):

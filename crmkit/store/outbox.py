@@ -9,10 +9,11 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from crmkit.core.log import MESSAGE_TRIED
-from crmkit.core.message import LEASED, WAITING, Reason, State
+from crmkit.core.message import KEPT, LEASED, WAITING, Reason, State
 from crmkit.store import bulk, lines, pauses
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
+from crmkit.store.engine import DELIVERED
 
 _m = t.message.c
 #: What a verdict moves.
@@ -84,8 +85,8 @@ def queued(tx: Connection) -> list[Row]:
 def count_queued(tx: Connection, scope: str, name: str) -> int:
     """How many queued messages a pause is about: of `all`, or of a channel, template or gateway."""
     about = sa.true() if scope == "all" else _m[scope] == name
-    statement = sa.select(sa.func.count()).select_from(t.message).where(_m.state == "queued", about)
-    return int(tx.execute(statement).scalar_one())
+    count = sa.select(sa.func.count()).select_from(t.message)
+    return sum(int(tx.execute(count.where(sa.text(part), about)).scalar_one()) for part in (WAITING, KEPT))
 
 
 def retrying(tx: Connection) -> int:
@@ -101,9 +102,14 @@ def gateways_waiting(tx: Connection) -> set[str]:
     return {name for name in found.scalars() if name is not None}
 
 
-def gateways_due(tx: Connection, now: datetime) -> list[str]:
-    """Gateways with messages that may leave now."""
-    statement = sa.select(_m.gateway).distinct().where(sa.text(WAITING), _m.not_before <= now)
+def among(tx: Connection, only: Collection[int] | None) -> sa.ColumnElement[bool]:
+    """The condition that a message is one of these, where that is asked."""
+    return sa.true() if only is None else bulk.one_of(tx, _m.id, only)
+
+
+def gateways_due(tx: Connection, now: datetime, only: Collection[int] | None = None) -> list[str]:
+    """Gateways with messages, of these, that may leave now."""
+    statement = sa.select(_m.gateway).distinct().where(sa.text(WAITING), _m.not_before <= now, among(tx, only))
     return sorted(name for name in tx.execute(statement).scalars() if name is not None)
 
 
@@ -112,9 +118,10 @@ def gateways_doubted(tx: Connection, gateways: Collection[str], now: datetime, m
     return sorted(name for name, at in next_doubt(tx, gateways, most).items() if at <= now)
 
 
-def is_due(tx: Connection, gateway: str, now: datetime) -> bool:
-    """Whether any message of a gateway may leave now."""
-    statement = sa.select(sa.literal(1)).where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
+def is_due(tx: Connection, gateway: str, now: datetime, only: Collection[int] | None = None) -> bool:
+    """Whether any message of a gateway, of these, may leave now."""
+    about = (sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now, among(tx, only))
+    statement = sa.select(sa.literal(1)).where(*about)
     return tx.execute(statement.select_from(t.message).limit(1)).first() is not None
 
 
@@ -124,25 +131,35 @@ def has_more_due(tx: Connection, gateway: str, now: datetime, count: int) -> boo
     return tx.execute(statement.select_from(t.message).offset(count).limit(1)).first() is not None
 
 
-def due(tx: Connection, gateway: str, now: datetime, limit: int, *, is_probe: bool = False) -> list[Row]:
+def due(
+    tx: Connection,
+    gateway: str,
+    now: datetime,
+    limit: int,
+    *,
+    is_probe: bool = False,
+    only: Collection[int] | None = None,
+) -> list[Row]:
     """Queued messages of a gateway that may leave now, oldest first, locked; what another worker holds is left out.
 
     Args:
         is_probe: those that were tried least come first: one message does not use up its tries for all.
+        only: of these.
     """
     first = (_m.tries, _m.not_before, _m.id) if is_probe else (_m.not_before, _m.id)
     statement = (
         sa.select(t.message)
-        .where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
+        .where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now, among(tx, only))
         .order_by(*first)
         .limit(limit)
     )
     return bulk.rows(tx, _locked(tx, statement))
 
 
-def chains_due(tx: Connection, gateway: str, now: datetime) -> list[list[str]]:
-    """The different chains of a gateway's messages that may leave now."""
-    statement = sa.select(_m.gateways).distinct().where(sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now)
+def chains_due(tx: Connection, gateway: str, now: datetime, only: Collection[int] | None = None) -> list[list[str]]:
+    """The different chains of a gateway's messages, of these, that may leave now."""
+    about = (sa.text(WAITING), _m.gateway == gateway, _m.not_before <= now, among(tx, only))
+    statement = sa.select(_m.gateways).distinct().where(*about)
     return [list(chain) for chain in tx.execute(statement).scalars()]
 
 
@@ -155,14 +172,16 @@ def move_chain(
     *,
     unless: Reason | None = None,
     most: int | None = None,
+    only: Collection[int] | None = None,
 ) -> int:
     """Set these columns of a gateway's messages with this chain that may leave now. Returns how many.
 
     Args:
         unless: those that wait for this reason stay as they are.
         most: so many at once, the oldest first.
+        only: of these.
     """
-    about = sa.and_(_m.gateway == gateway, _m.not_before <= now, _m.gateways == list(chain))
+    about = sa.and_(_m.gateway == gateway, _m.not_before <= now, _m.gateways == list(chain), among(tx, only))
     if unless is not None:
         about = sa.and_(about, _m.reason.is_distinct_from(unless))
     return _set_oldest(tx, about, values, most)
@@ -193,9 +212,10 @@ def defer(
     detail: str,
     *,
     most: int | None = None,
+    only: Collection[int] | None = None,
 ) -> int:
-    """Put off a gateway's messages that may leave now: all, or so many, the oldest first. Returns how many."""
-    about = sa.and_(_m.gateway == gateway, _m.not_before <= now)
+    """Put off a gateway's messages that may leave now: all, or so many of these, the oldest first. Returns how many."""
+    about = sa.and_(_m.gateway == gateway, _m.not_before <= now, among(tx, only))
     return _set_oldest(tx, about, {"not_before": until, "reason": reason, "detail": detail}, most)
 
 
@@ -380,6 +400,7 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
         for number, result in zip(bulk.next_ids(tx, t.attempt, len(results)), results, strict=True)
     ]
     bulk.insert(tx, t.attempt, attempts)
+    tx.info[DELIVERED] = attempts[-1]["id"]
     if MESSAGE_TRIED.is_wanted:
         for result in results:
             _say(tx, result)
