@@ -486,7 +486,8 @@ class ConsentRecord(Record):
     """What a customer allowed or forbade by a vendor's means: a STOP in reply, an unsubscribe, a form.
 
     It is said by an `address`, and holds for it and for the customer it is known to belong to; or by a `buyer`.
-    `channel` and `purpose` (`transactional`, `marketing`) may be `*`: all of them.
+    `channel` and `purpose` (`transactional`, `marketing`) may be `*`: all of them. `is_complaint` where it was said to
+    the vendor that a message is spam.
     """
 
     kind: ClassVar[str] = "consent"
@@ -498,6 +499,7 @@ class ConsentRecord(Record):
     purpose: Literal["transactional", "marketing", "*"] = "*"
     state: Literal["granted", "withdrawn"]
     wording: Text | None = None
+    is_complaint: bool = False
     said_at: At
 
     @model_validator(mode="after")

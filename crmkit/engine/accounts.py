@@ -153,6 +153,7 @@ class Accounts:
             locale=crm.locale,
             zone=ZoneInfo(crm.timezone),
             kind="gateway",
+            watch=self.host.config.policy.pause.thresholds(),
         )
 
     def listened(self) -> frozenset[str]:

@@ -81,6 +81,11 @@ def claim(
         return Claimed(moved=chain.move_on(tx, setup, gateway, now, only=only))
     if not outbox.is_due(tx, gateway, now, only):
         return Claimed()
+    if only is None and any(row["scope"] != "gateway" for row in paused.rows):
+        bulk.lock(tx, chain.LOCK)
+        moved = pauses.label(tx, paused.rows, gateway=gateway, most=chain.SLICE)
+        if moved:
+            return Claimed(moved=moved)
     waits = quota.waits_until(now)
     if waits is not None:
         return Claimed(again_at=waits)

@@ -117,6 +117,7 @@ def _entry(record: ConsentRecord, shop: Shop) -> dict[str, Any]:
         "source": f"gateway:{shop.name}" if shop.kind == "gateway" else f"shop:{shop.id}",
         "actor": "customer",
         "wording": record.wording,
+        "is_complaint": record.is_complaint,
         "occurred_at": record.said_at,
     }
 

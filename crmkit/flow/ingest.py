@@ -34,7 +34,7 @@ from crmkit.core.records import (
     SuppressionRecord,
 )
 from crmkit.core.version import Joined, Version, join, version_of
-from crmkit.flow import callback, forget, inbound
+from crmkit.flow import callback, forget, inbound, reputation
 from crmkit.flow.people import People
 from crmkit.flow.shape import CHILDREN, ORDER_FIELDS, Child, line_row, order_columns
 from crmkit.store import accounts, bulk, inbox, lines, log, orders
@@ -241,6 +241,13 @@ class _State:
     correlation: str | None = None
 
 
+def _is_trouble(record: Record) -> bool:
+    """Whether a record tells that what a gateway sent went wrong."""
+    if isinstance(record, ReceiptRecord):
+        return record.state == "bounced"
+    return isinstance(record, ConsentRecord) and record.is_complaint
+
+
 class _Batch:
     """One batch of records on its way into the database."""
 
@@ -329,6 +336,8 @@ class _Batch:
             self.tally.interactions[row["type"]] += 1
             said = {"interaction": row["id"], "type": row["type"], "correlation": row["correlation_id"]}
             lines.later(self.tx, INTERACTION, account=self.shop.name, **said)
+        if self.shop.watch is not None and any(_is_trouble(record) for record in self.records):
+            reputation.judge(self.tx, self.shop.name, self.shop.watch, self.now, listened=self.listened)
         # What was said before was listed then, and may have been settled since.
         self.tally.flaws = [flaw for index, flaw in self.flaws if index in self.news]
         if self.landed:

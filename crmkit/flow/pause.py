@@ -2,7 +2,7 @@
 
 It takes effect in the middle of a run: what is not marked yet does not leave, for the mark asks again. Deciding goes
 on; new messages wait with the rest. Refused credentials pause their gateway, until somebody resumes it or its settings
-are others.
+are others; so does too much that goes wrong (`reputation`).
 """
 
 import hashlib
@@ -15,14 +15,13 @@ from pydantic import BaseModel, SecretStr
 from sqlalchemy.engine import Connection
 
 from crmkit.core.columns import storable
+from crmkit.core.interaction import CRMKIT
 from crmkit.core.message import Reason, State
-from crmkit.flow import chain
+from crmkit.flow import chain, reputation
 from crmkit.flow.setup import Entry, Setup
-from crmkit.store import bulk, outbox, pauses
+from crmkit.store import bulk, outbox, pauses, quotas
 
 SCOPES = ("all", "channel", "template", "gateway")
-#: crmkit's own name among those who pause.
-CRMKIT = "crmkit"
 
 
 class Pauses:
@@ -53,6 +52,49 @@ class Pauses:
                 message.update(reason=Reason.PAUSED, detail=pauses.detail(row))
 
 
+def begin(
+    tx: Connection,
+    scope: str,
+    name: str,
+    now: datetime,
+    *,
+    reason: str | None = None,
+    actor: str,
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """Let nothing of this leave until it is resumed: one row, which every mark from now on asks for. Returns the row.
+
+    It waits for nobody, and takes as long however much is queued: what waits says so later (`spread`).
+    """
+    row = {
+        "scope": scope,
+        "name": "" if scope == "all" else name,
+        "reason": None if reason is None else storable(reason),
+        "actor": actor,
+        "since": now,
+        "fingerprint": fingerprint,
+    }
+    pauses.put(tx, row)
+    return row
+
+
+def spread(
+    tx: Connection, setup: Setup, row: Mapping[str, Any], now: datetime, *, most: int | None = chain.SLICE
+) -> int:
+    """Queued messages say that they wait for a pause; a gateway's go by the next of their chain, if any.
+
+    Args:
+        most: so many at once; a run goes on with the rest.
+
+    Returns:
+        How many it is news for.
+    """
+    bulk.lock(tx, chain.LOCK)
+    if row["scope"] == "gateway":
+        return chain.move_on(tx, setup, row["name"], now, most=most)
+    return pauses.label(tx, [row], most=most)
+
+
 def pause(
     tx: Connection,
     setup: Setup,
@@ -63,42 +105,37 @@ def pause(
     reason: str | None = None,
     actor: str,
     fingerprint: str | None = None,
-    most: int | None = None,
 ) -> int:
-    """Let nothing of this leave until it is resumed. A gateway's messages go by the next of their chain, if any.
-
-    Args:
-        most: so many of a gateway's messages move at once; a run moves the rest.
+    """Let nothing of this leave until it is resumed, and let what is queued say so.
 
     Returns:
-        How many queued messages wait for it, or have moved on.
+        How many queued messages say so already, or have moved on; a run goes on with the rest.
     """
     bulk.lock(tx, chain.LOCK)
-    row = {
-        "scope": scope,
-        "name": "" if scope == "all" else name,
-        "reason": None if reason is None else storable(reason),
-        "actor": actor,
-        "since": now,
-        "fingerprint": fingerprint,
-    }
-    pauses.put(tx, row)
-    return pauses.label(tx, [row]) if scope != "gateway" else chain.move_on(tx, setup, name, now, most=most)
+    row = begin(tx, scope, name, now, reason=reason, actor=actor, fingerprint=fingerprint)
+    return spread(tx, setup, row, now)
 
 
 def resume(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -> int | None:
-    """Let it leave again, in its old order.
+    """Let it leave again, in its old order. What a gateway does is counted anew from now on.
 
     Returns:
         How many messages no longer wait for a pause, or for another gateway of their chain; None if this was not
         paused.
     """
+    name = "" if scope == "all" else name
+    if scope == "gateway":
+        quota = quotas.lock(tx, name)  # accounts before messages, as everywhere
+        quota.watched_from = now
+        quotas.save(tx, quota)
     bulk.lock(tx, chain.LOCK)
-    if not pauses.lift(tx, scope, "" if scope == "all" else name):
+    if not pauses.lift(tx, scope, name):
         return None
+    free = pauses.count_free(tx, scope, name)
     freed = pauses.unlabel(tx)
     turned = chain.turn_back(tx, setup, now) if scope == "gateway" else 0
-    return freed - relabel(tx, setup, now) + turned
+    kept = relabel(tx, setup, now)
+    return freed - kept + turned if scope == "gateway" else free
 
 
 def relabel(tx: Connection, setup: Setup, now: datetime) -> int:
@@ -113,13 +150,16 @@ def relabel(tx: Connection, setup: Setup, now: datetime) -> int:
 
 def refuse(tx: Connection, setup: Setup, name: str, error: str, now: datetime) -> None:
     """Pause a gateway whose credentials were refused; what somebody paused by hand stays as it was."""
+    bulk.lock(tx, chain.LOCK)
     standing = [row for row in pauses.standing(tx) if (row["scope"], row["name"]) == ("gateway", name)]
     if any(row["actor"] != CRMKIT for row in standing):
         return
     entry = setup.entry(name)
     printed = fingerprint(entry, os.urandom(8)) if entry is not None else None
     reason = f"credentials refused: {error}"
-    pause(tx, setup, "gateway", name, now, reason=reason, actor=CRMKIT, fingerprint=printed, most=chain.SLICE)
+    pause(tx, setup, "gateway", name, now, reason=reason, actor=CRMKIT, fingerprint=printed)
+    if not standing:
+        reputation.tell(tx, name, reason, now, listened=setup.listened)
 
 
 def lift_mended(tx: Connection, setup: Setup, now: datetime) -> list[str]:

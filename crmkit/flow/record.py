@@ -17,10 +17,13 @@ from crmkit.core.duration import backoff
 from crmkit.core.errors import AdapterError, AuthError, RetryableError
 from crmkit.core.message import Receipt, State
 from crmkit.core.quota import Limits, Quota, Share
-from crmkit.flow import callback, chain, pause
+from crmkit.flow import callback, chain, pause, reputation
 from crmkit.flow.setup import Setup
 from crmkit.flow.verdict import Ruling, speaks, still_doubted, verdict_of
 from crmkit.store import outbox, quotas
+
+#: Tries after which it is asked whether too much goes wrong.
+_TROUBLES = frozenset({"rejected", "refused", "in-doubt"})
 
 
 @dataclass(slots=True)
@@ -71,6 +74,8 @@ def record(
     news = [row for row in moved if row["id"] in taken and row["state"] is not State.QUEUED]
     callback.tell(tx, news, setup.listened, now)
     callback.catch_up(tx, [row for row in moved if row["outcome"] == "accepted"], setup.listened, now)
+    if any(row["outcome"] in _TROUBLES for row in moved):
+        reputation.judge(tx, name, setup.rules.pause, now, listened=setup.listened)
     return counts
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import time
+from datetime import datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -14,6 +14,7 @@ from crmkit.core.inner import INNER
 from crmkit.core.link import Links
 from crmkit.core.order import Order
 from crmkit.core.quota import UNLIMITED, Limits
+from crmkit.core.reputation import Thresholds
 from crmkit.flow.cap import Cap
 from crmkit.flow.render import Templates
 
@@ -77,11 +78,13 @@ class Rules:
         quiet_hours: (from, to) in the recipient's zone, else the shop's; None: none.
         marketing_default: `deny` (an opt-in entry is needed) or `allow`.
         marketing_cap: how much marketing a customer, and an address, gets; None: as much as there is.
+        pause: how much of what a gateway sends may go wrong before it pauses by itself.
     """
 
     quiet_hours: tuple[time, time] | None = None
     marketing_default: str = "deny"
     marketing_cap: Cap | None = None
+    pause: Thresholds = field(default_factory=Thresholds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +98,8 @@ class Setup:
         links: makes the links customers are given; None where they cannot be reached from outside.
         may_say: by shop, what its marketplace says to a message: `(order, purpose, template)` gives why it may not be
             sent, or None; shops whose adapter has no opinion are not here.
+        doubtful_until: what happened before it may have been told already, by the database this one was restored in
+            place of: a person looks at it first.
     """
 
     shops: Mapping[int, Shop]
@@ -109,6 +114,7 @@ class Setup:
     broken: frozenset[str] = frozenset()
     links: Links | None = None
     may_say: Mapping[int, Callable[[Order | None, str, str], str | None]] = field(default_factory=dict)
+    doubtful_until: datetime | None = None
 
     @property
     def listened(self) -> frozenset[str]:

@@ -207,7 +207,7 @@ class Host:
                 )
                 for person in self.config.staff
             ],
-            rules=Rules(policy.quiet_hours, policy.marketing_default, policy.marketing_cap),
+            rules=Rules(policy.quiet_hours, policy.marketing_default, policy.marketing_cap, policy.pause.thresholds()),
             absent=frozenset(self.absent),
             broken=frozenset(one.name for one in self.broken) - {one.name for one in self.playbooks},
             links=self.config.links,

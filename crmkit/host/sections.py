@@ -15,6 +15,7 @@ from crmkit.core.customer import normal_email, normal_phone
 from crmkit.core.duration import Duration
 from crmkit.core.money import Money
 from crmkit.core.quota import Budget, read_price, read_rate
+from crmkit.core.reputation import Thresholds, read_share
 from crmkit.flow.cap import Cap, parse_cap
 
 _LOCALE = re.compile(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]{2,8})*")
@@ -113,6 +114,13 @@ Price = Annotated[
     BeforeValidator(read_price),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})? ?[A-Z]{3}$", "examples": ["0.05 EUR"]}),
 ]
+Threshold = Annotated[
+    float | None,
+    BeforeValidator(read_share),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^([0-9]{1,3}(\.[0-9]{1,3})? ?%|never)$", "examples": ["10%", "never"]}
+    ),
+]
 Network = Annotated[str, AfterValidator(_network)]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
 Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
@@ -125,10 +133,13 @@ class Section(BaseModel):
 
 
 class CrmSection(Section):
-    """`[crm]`: the installation as a whole. `key` encrypts what adapters remember and hides whom it forgot."""
+    """`[crm]`: the installation as a whole. `key` encrypts what adapters remember and hides whom it forgot. `instance` is
+    the database's name, for whoever sends for it from several machines.
+    """
 
     database: str = "sqlite:///crm.db"
     key: str | None = None
+    instance: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", examples=["tea-house"])] | None = None
     locale: Locale = "en"
     timezone: Zone = "UTC"
     title: str | None = None
@@ -190,12 +201,27 @@ class EntrySection(Section):
     price: Price | None = None
 
 
+class PauseSection(Section):
+    """`[policy.pause]`: how much of what a gateway sends may go wrong before it is paused."""
+
+    errors: Threshold = 0.2
+    bounces: Threshold = 0.1
+    complaints: Threshold = 0.005
+    window: Duration = timedelta(hours=24)
+    sample: Annotated[int, Field(ge=1, lt=10**9)] = 100
+
+    def thresholds(self) -> Thresholds:
+        """As it is kept to."""
+        return Thresholds(self.errors, self.bounces, self.complaints, self.window, self.sample)
+
+
 class PolicySection(Section):
     """`[policy]`: what may be sent when."""
 
     quiet_hours: Hours | None = None
     marketing_default: Literal["deny", "allow"] = "deny"
     marketing_cap: MarketingCap | None = None
+    pause: PauseSection = PauseSection()
 
 
 class StaffSection(Section):

@@ -21,6 +21,7 @@
 - `broadcasts`: audiences frozen to members, and how far they are
 - `told`: what was said before: keys that are told, marketing that is planned
 - `outbox`: messages: claims, marks, attempts, receipts
+- `choice`: which of the messages that are due are meant
 - `quotas`: what gateway accounts may still send, and whether they answer
 - `pauses`: what does not leave until it is resumed
 - `reputation`: what came of what a gateway sent

@@ -37,19 +37,47 @@ def is_paused() -> sa.ColumnElement[bool]:
     return sa.exists(sa.select(sa.literal(1)).where(sa.or_(_p.scope == "all", *named)).correlate(t.message))
 
 
-def label(tx: Connection, pauses: Sequence[Mapping[str, Any]]) -> int:
+def label(
+    tx: Connection, pauses: Sequence[Mapping[str, Any]], *, gateway: str | None = None, most: int | None = None
+) -> int:
     """Queued messages that these pauses are about wait for them to end. Returns how many it is news for.
 
     A gateway's pause is not among these: its messages may have another to go by.
+
+    Args:
+        gateway: only messages whose turn is at this one.
+        most: so many at once.
     """
     count = 0
     for row in pauses:
-        if row["scope"] == "gateway":
+        if row["scope"] == "gateway" or count == most:
             continue
-        about = sa.true() if row["scope"] == "all" else _SCOPES[row["scope"]] == row["name"]
-        values = {"reason": Reason.PAUSED, "detail": detail(row)}
-        count += tx.execute(sa.update(t.message).where(sa.text(WAITING), about).values(**values)).rowcount
+        where = [sa.text(WAITING), _about(row)]
+        if gateway is not None:
+            where.append(_m.gateway == gateway)
+        statement = sa.update(t.message).values(reason=Reason.PAUSED, detail=detail(row))
+        if most is not None:
+            statement = statement.where(_m.id.in_(sa.select(_m.id).where(*where).limit(most - count)))
+        count += tx.execute(statement.where(*where)).rowcount
     return count
+
+
+def _about(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
+    """The condition that a message is one a pause is about."""
+    return sa.true() if row["scope"] == "all" else _SCOPES[row["scope"]] == row["name"]
+
+
+def count_free(tx: Connection, scope: str, name: str) -> int:
+    """How many queued messages of this no standing pause keeps."""
+    about = _about({"scope": scope, "name": name})
+    return sum(
+        int(
+            tx.execute(
+                sa.select(sa.func.count()).select_from(t.message).where(sa.text(part), about, sa.not_(is_paused()))
+            ).scalar_one()
+        )
+        for part in (WAITING, KEPT)
+    )
 
 
 def unlabel(tx: Connection) -> int:

@@ -30,6 +30,8 @@ from crmkit_email.quote import shown
 from crmkit_email.status import bounced
 
 Email = Annotated[str, Field(min_length=3, max_length=500)]
+#: What is said of a complaint.
+SPAM = "spam complaint"
 
 
 class PostmarkEvent(BaseModel):
@@ -109,7 +111,7 @@ def _asked_for(bounce: PostmarkBounce, settings: PostmarkSettings) -> Iterator[C
     """What somebody wants who complained of a mail, or answered it with the request to get no more, or to get more."""
     at, email, purpose = bounce.bounced_at, bounce.email, settings.purpose(bounce.stream)
     if "SpamComplaint" in {bounce.kind, bounce.type}:
-        yield _wish(email, "withdrawn", "spam complaint", at, "marketing")
+        yield _wish(email, "withdrawn", SPAM, at, "marketing")
     elif bounce.type == "Unsubscribe":
         yield _wish(email, "withdrawn", "asked to be unsubscribed", at, purpose or "marketing")
     elif bounce.type == "Subscribe" and purpose is not None:
@@ -154,7 +156,7 @@ def suppressed(
     if reason == "HardBounce":
         yield _suppression(email, Reason.BAD_ADDRESS, at)
     elif reason == "SpamComplaint":
-        yield _wish(email, "withdrawn", "spam complaint", at, "marketing")
+        yield _wish(email, "withdrawn", SPAM, at, "marketing")
     elif reason == "ManualSuppression" and (purpose := settings.purpose(stream)) is not None:
         yield _wish(email, "withdrawn", "unsubscribed", at, purpose)  # by a link, or by the shop at Postmark
 
@@ -179,5 +181,6 @@ def _wish(
         purpose=purpose,
         state=state,
         wording=f"Postmark: {wording}",
+        **({"is_complaint": True} if wording == SPAM else {}),
         said_at=at,
     )

@@ -196,6 +196,7 @@ def wish(
         purpose=purpose,
         state=state,
         wording=f"SendGrid: {wording}",
+        **({"is_complaint": True} if wording == "spamreport" else {}),
         said_at=at,
     )
 
