@@ -16,6 +16,7 @@
 - `logs`: where the lines of the log go under a service
 - `sync`, `dispatch`, `run`: the way through, and both for ever
 - `serve`: the door to the outside
+- `worker`: many processes on one PostgreSQL
 - `told`: what `run` and `serve` say of what they did
 - `pause`: what does not leave until it is resumed
 - `inbox`, `connect`: webhooks that were kept; accounts whose vendor wants more than settings
@@ -53,6 +54,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "shops": ("crmkit.cli.shops:shops", "List the shops that are known, rename one."),
     "run": ("crmkit.cli.run:run", "Sync and dispatch for ever."),
     "serve": ("crmkit.cli.serve:serve", "Take in webhooks and show customers their pages."),
+    "worker": ("crmkit.cli.worker:worker", "Sync and dispatch beside other workers, on PostgreSQL."),
+    "cluster": ("crmkit.cli.worker:cluster", "Set a database up for workers, and say how they stand."),
     "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),

@@ -105,12 +105,22 @@ def door(local: "Local", server: "Server") -> "Part":
     return serving
 
 
-async def until_stopped(*parts: "Part") -> None:
-    """Run parts side by side until SIGINT or SIGTERM, or until one of them ends; then all may end in their own time."""
+async def until_stopped(*parts: "Part", again: "Callable[[], None] | None" = None) -> None:
+    """Run parts side by side until SIGINT or SIGTERM, or until one of them ends; then all may end in their own time.
+
+    Args:
+        again: called for every signal after the first.
+    """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stopped() -> None:
+        if again is not None and stop.is_set():
+            again()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        loop.add_signal_handler(number, stopped)
 
     async def run(part: "Part") -> None:
         try:

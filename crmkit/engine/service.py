@@ -70,7 +70,7 @@ class Service:
             DatabaseError: the database is of another version, or cannot be used.
         """
         self.local.prepare()
-        await run_until(stop, [self._rounds(), *(self._listen(entry) for entry in self._listening())])
+        await run_until(stop, [self._rounds(), *(self.listen(entry) for entry in self._listening())])
 
     async def _rounds(self) -> None:
         loop = asyncio.get_running_loop()
@@ -104,7 +104,8 @@ class Service:
         named = self.local.accounts.named().values()
         return [entry for entry in named if entry.adapter.listen is not Adapter.listen]
 
-    async def _listen(self, entry: ShopEntry | Entry) -> None:
+    async def listen(self, entry: ShopEntry | Entry) -> None:
+        """Hold an account's standing connection, for ever, and take in what it says."""
         pause = FIRST_PAUSE
         while True:
             try:
