@@ -1,7 +1,6 @@
 """`crmkit pause` and `crmkit resume`: what does not leave until somebody says so."""
 
-import getpass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -10,6 +9,8 @@ from crmkit.cli.call import Call, plural, with_call
 from crmkit.core.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from sqlalchemy.engine import Connection
 
     from crmkit.flow.setup import Setup
@@ -29,47 +30,81 @@ def pause(call: Call, scope: str, name: str | None, reason: str | None, as_json:
     It takes effect at once, also in the middle of a run: what is not on the wire stays. Deciding goes on, and new
     messages wait with the rest. A gateway's messages go by the next gateway of their channel, if there is one.
     """
+    from crmkit.cli.whom import typist
+    from crmkit.engine.local import Local
+    from crmkit.flow import chain
     from crmkit.flow import pause as pausing
+    from crmkit.store import bulk
 
     if scope == "list":
         _list(call, as_json)
         return
-    with call.writing() as tx:
-        setup = call.setup(tx)
-        name = _named(tx, setup, scope, name)
-        count = pausing.pause(tx, setup, scope, name, call.now, reason=reason, actor=_actor())
-    if as_json:
-        output.document({"scope": scope, "name": name, "messages": count})
-    else:
-        output.say(f"{_shown(scope, name)} is paused; {plural(count, 'queued message')} concerned")
+    with call.open_store() as store:
+        Local(call.host, store).prepare()
+        with store.begin() as tx:
+            setup = call.setup(tx)
+            name = _named(tx, setup, scope, name)
+            row = pausing.begin(tx, scope, name, call.now, reason=reason, actor=typist())
+        with store.read() as tx:
+            counts = pausing.overview(tx, setup, scope, name, call.now)
+        if as_json:
+            output.document({"scope": scope, "name": name, **counts})
+        else:
+            output.say(f"{_shown(scope, name)} is paused")
+            output.say(
+                f"in flight {counts['in_flight']:,}, in doubt {counts['in_doubt']:,},"
+                f" queued {counts['queued']:,}, sent today {counts['sent_today']:,}"
+            )
+        with store.begin() as tx:  # what waits says so; where others are at it, or there is more, a run goes on
+            if bulk.take_free(tx, [chain.LOCK]):
+                pausing.spread(tx, setup, row, call.now)
 
 
 @click.command()
 @click.argument("scope", type=click.Choice(_SCOPES))
 @click.argument("name", required=False)
+@click.option("--plan", is_flag=True, help="Say what would leave and what has become stale; resume nothing.")
 @output.json_option
 @with_call
-def resume(call: Call, scope: str, name: str | None, as_json: bool) -> None:
+def resume(call: Call, scope: str, name: str | None, plan: bool, as_json: bool) -> None:
     """Let it leave again: what was paused, and nothing else, in its old order with the next `crmkit dispatch`."""
     from crmkit.flow import pause as pausing
     from crmkit.store import pauses
 
-    with call.writing() as tx:
+    count: int | None = None
+    with call.reading() if plan else call.writing() as tx:
         setup = call.setup(tx)
         standing = {(row["scope"], row["name"]) for row in pauses.standing(tx)}
         if scope != "all" and name is None:
             raise ConfigError(f"which {scope}?", who="resume", do="; ".join(_shown(*pair) for pair in sorted(standing)))
-        count = pausing.resume(tx, setup, scope, name or "", call.now)
-    if count is None:
-        shown = ", ".join(_shown(*pair) for pair in sorted(standing)) or "nothing"
-        raise ConfigError(f"{_shown(scope, name or '')} is not paused", who="resume", do=f"paused is: {shown}")
+        if (scope, name or "") not in standing:
+            shown = ", ".join(_shown(*pair) for pair in sorted(standing)) or "nothing"
+            raise ConfigError(f"{_shown(scope, name or '')} is not paused", who="resume", do=f"paused is: {shown}")
+        rows = pausing.leaving(tx, scope, name or "", call.now)
+        if not plan:
+            count = pausing.resume(tx, setup, scope, name or "", call.now)
     rest = ", ".join(_shown(*pair) for pair in sorted(standing - {(scope, name or "")}))
     if as_json:
-        output.document({"scope": scope, "name": name or "", "messages": count})
-    else:
-        output.say(f"{_shown(scope, name or '')} is resumed; {plural(count, 'message')} may leave")
-        if rest:
-            output.say(f"still paused: {rest}")
+        output.document({"scope": scope, "name": name or "", "messages": count, "leaves": rows})
+        return
+    if not plan:
+        output.say(f"{_shown(scope, name or '')} is resumed; {plural(count or 0, 'message')} may leave")
+    _print_leaving(rows, plan)
+    if rest:
+        output.say(f"still paused: {rest}")
+    if plan:
+        output.say("a plan: nothing was resumed")
+
+
+def _print_leaving(rows: "Sequence[Mapping[str, Any]]", plan: bool) -> None:
+    columns = ("template", "channel", "now", "later", "stale")
+    if rows:
+        output.table([tuple(row[name] for name in columns) for row in rows], columns, numbers=columns[2:])
+    elif plan:
+        output.say("no message would leave")
+    stale = sum(row["stale"] for row in rows)
+    if stale:
+        output.say(f"{plural(stale, 'message')} became stale meanwhile, and will not leave")
 
 
 def _list(call: Call, as_json: bool) -> None:
@@ -119,13 +154,6 @@ def _named(tx: "Connection", setup: "Setup", scope: str, name: str | None) -> st
     if name not in known:
         raise ConfigError(f"there is no {scope} {name!r}", who="pause", do=nearest(name, known))
     return name
-
-
-def _actor() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "somebody"
 
 
 def _shown(scope: str, name: str) -> str:

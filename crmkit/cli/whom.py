@@ -1,5 +1,6 @@
-"""Whom a text on the command line means."""
+"""Whom a text on the command line means, and who types."""
 
+import getpass
 from typing import TYPE_CHECKING
 
 from crmkit.core.errors import ConfigError
@@ -43,3 +44,11 @@ def profile_meant(tx: "Connection", text: str) -> int:
     if number.isdigit() and int(number) in customers.members(tx, [family])[family]:
         return int(number)
     return family
+
+
+def typist() -> str:
+    """Who types a command, as the machine knows them: who is said to have done what it does."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "somebody"

@@ -138,6 +138,23 @@ def resume(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -
     return freed - kept + turned if scope == "gateway" else free
 
 
+def overview(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -> dict[str, int]:
+    """How messages of this stand: `queued`, `in_flight`, `in_doubt`, `sent_today` in the installation's zone."""
+    midnight = now.astimezone(setup.zone).replace(hour=0, minute=0, second=0, microsecond=0)
+    entries = [entry for entries in setup.channels.values() for entry in entries]
+    gateways = {entry.name for entry in entries if scope != "channel" or entry.channel == name}
+    gateways = {name} if scope == "gateway" else gateways
+    return pauses.figures(tx, scope, name, gateways, midnight)
+
+
+def leaving(tx: Connection, scope: str, name: str, now: datetime) -> list[Mapping[str, Any]]:
+    """What will leave once this is resumed, by `template` and `channel`: `now`, `later`, and what is `stale` by now.
+
+    Of what leaves the last look still takes what was opted out of, or overtaken, meanwhile.
+    """
+    return list(pauses.leaving(tx, scope, "" if scope == "all" else name, now))
+
+
 def relabel(tx: Connection, setup: Setup, now: datetime) -> int:
     """Queued messages say so where a pause keeps them. Returns how many."""
     rows = pauses.standing(tx)

@@ -1,17 +1,18 @@
 """What does not leave until it is resumed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from crmkit.core.message import KEPT, WAITING, Reason
+from crmkit.core.message import ACCEPTED, KEPT, LEASED, WAITING, Reason, State
 from crmkit.store import bulk
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
-_m, _p = t.message.c, t.pause.c
+_m, _p, _a = t.message.c, t.pause.c, t.attempt.c
 #: The column of a message that a scope names.
 _SCOPES = {"channel": _m.channel, "template": _m.template, "gateway": _m.gateway}
 
@@ -31,10 +32,17 @@ def lift(tx: Connection, scope: str, name: str) -> bool:
     return tx.execute(sa.delete(t.pause).where(_p.scope == scope, _p.name == name)).rowcount > 0
 
 
-def is_paused() -> sa.ColumnElement[bool]:
-    """The condition that a message is paused, as of the statement that asks."""
+def is_paused(but: tuple[str, str] | None = None) -> sa.ColumnElement[bool]:
+    """The condition that a message is paused, as of the statement that asks.
+
+    Args:
+        but: by another pause than this one: its scope and name.
+    """
     named = [sa.and_(_p.scope == scope, _p.name == column) for scope, column in _SCOPES.items()]
-    return sa.exists(sa.select(sa.literal(1)).where(sa.or_(_p.scope == "all", *named)).correlate(t.message))
+    where = [sa.or_(_p.scope == "all", *named)]
+    if but is not None:
+        where.append(sa.or_(_p.scope != but[0], _p.name != but[1]))
+    return sa.exists(sa.select(sa.literal(1)).where(*where).correlate(t.message))
 
 
 def label(
@@ -69,15 +77,60 @@ def _about(row: Mapping[str, Any]) -> sa.ColumnElement[bool]:
 
 def count_free(tx: Connection, scope: str, name: str) -> int:
     """How many queued messages of this no standing pause keeps."""
+    where = (_about({"scope": scope, "name": name}), sa.not_(is_paused()))
+    return sum(_count(tx, sa.text(part), *where) for part in (WAITING, KEPT))
+
+
+def _count(tx: Connection, *where: sa.ColumnElement[bool] | sa.TextClause) -> int:
+    return int(tx.execute(sa.select(sa.func.count()).select_from(t.message).where(*where)).scalar_one())
+
+
+def figures(tx: Connection, scope: str, name: str, gateways: Collection[str], midnight: datetime) -> dict[str, int]:
+    """How messages of this stand, each number by an index.
+
+    Args:
+        gateways: every gateway it may have left by.
+        midnight: when today began.
+
+    Returns:
+        `queued`, `in_flight` (handed over at this moment), `in_doubt`, `sent_today`.
+    """
     about = _about({"scope": scope, "name": name})
-    return sum(
-        int(
-            tx.execute(
-                sa.select(sa.func.count()).select_from(t.message).where(sa.text(part), about, sa.not_(is_paused()))
-            ).scalar_one()
-        )
-        for part in (WAITING, KEPT)
+    taken = (sa.text(LEASED), _m.state == State.SENDING, about)
+    sent = sa.select(sa.func.count()).select_from(t.attempt)
+    if scope == "template":
+        sent = sa.select(sa.func.count()).select_from(t.attempt.join(t.message, _m.id == _a.message_id)).where(about)
+    sent = sent.where(sa.text(ACCEPTED), _a.gateway.in_(sorted(gateways)), _a.finished_at >= midnight)
+    return {
+        "queued": sum(_count(tx, sa.text(part), about) for part in (WAITING, KEPT))
+        + _count(tx, *taken, _m.started_at.is_(None)),
+        "in_flight": _count(tx, *taken, _m.started_at.is_not(None)),
+        "in_doubt": _count(tx, sa.text("state = 'in-doubt'"), about),
+        "sent_today": int(tx.execute(sent).scalar_one()),
+    }
+
+
+def leaving(tx: Connection, scope: str, name: str, now: datetime) -> list[Row]:
+    """What leaves once this is resumed, by template and channel: `now`, `later`, and `stale` what does not any more."""
+    is_stale = sa.and_(_m.expires_at.is_not(None), _m.expires_at <= now)
+    columns = (
+        _m.template,
+        _m.channel,
+        sa.func.count().filter(sa.not_(is_stale), _m.not_before <= now).label("now"),
+        sa.func.count().filter(sa.not_(is_stale), _m.not_before > now).label("later"),
+        sa.func.count().filter(is_stale).label("stale"),
     )
+    where = (_about({"scope": scope, "name": name}), sa.not_(is_paused((scope, name))))
+    parts = (sa.text(WAITING), sa.and_(sa.text(KEPT), _m.reason == Reason.PAUSED))
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for part in parts:
+        for row in bulk.rows(tx, sa.select(*columns).where(part, *where).group_by(_m.template, _m.channel)):
+            total = found.setdefault((row["template"], row["channel"]), dict.fromkeys(("now", "later", "stale"), 0))
+            for kind in ("now", "later", "stale"):
+                total[kind] += row[kind]
+    return [
+        {"template": template, "channel": channel, **found[template, channel]} for template, channel in sorted(found)
+    ]
 
 
 def unlabel(tx: Connection) -> int:

@@ -21,12 +21,14 @@ def queued(place: Place) -> list[str]:
 def test_what_is_paused_waits_until_it_is_resumed(place: Place) -> None:
     place.run("sync", now=NOW)
     said = place.ok("pause", "channel", "email", "--reason", "wrong price")
-    assert said == "channel email is paused; 0 queued messages concerned\n"
+    assert said == "channel email is paused\nin flight 0, in doubt 0, queued 0, sent today 0\n"
     place.run("dispatch", now=NOW)
     assert queued(place) == ["paused", "paused"]
     assert "wrong price" in place.ok("pause")
     assert json.loads(place.ok("pause", "list", "--json"))["queued"] == 2
-    assert place.ok("resume", "channel", "email") == "channel email is resumed; 2 messages may leave\n"
+    assert place.ok("resume", "channel", "email", now=NOW).startswith(
+        "channel email is resumed; 2 messages may leave\n"
+    )
     assert place.ok("pause", "list") == "nothing is paused\n"
     place.run("dispatch", now=NOW)
     assert queued(place) == []
@@ -70,3 +72,28 @@ def test_the_doctor_is_of_one_mind_about_a_gateway_whose_credentials_were_refuse
     assert [level for level, _ in told] == ["bad", "note"]
     assert "credentials refused: no; 0 messages queued; `crmkit resume gateway folder` lifts it" in told[0][1]
     assert told[1][1].startswith("answers now")
+
+
+def test_a_pause_answers_what_has_left_and_what_has_not(worked: Place) -> None:
+    assert json.loads(worked.ok("pause", "all", "--json", now=NOW)) == {
+        **{"scope": "all", "name": "", "queued": 0, "in_flight": 0, "in_doubt": 0, "sent_today": 2}
+    }
+    assert json.loads(worked.ok("pause", "template", "order-shipped", "--json", now=NOW))["sent_today"] == 2
+    assert json.loads(worked.ok("pause", "gateway", "folder", "--json", now=NOW))["sent_today"] == 2
+    tomorrow = NOW.replace("-08T", "-09T")
+    assert json.loads(worked.ok("pause", "channel", "email", "--json", now=tomorrow))["sent_today"] == 0
+
+
+def test_a_resume_says_what_will_leave_and_what_has_become_stale(place: Place) -> None:
+    place.run("sync", now=NOW)
+    place.ok("pause", "all")
+    place.run("dispatch", now=NOW)
+    said = place.ok("resume", "all", "--plan", now=NOW)
+    assert "order-shipped" in said
+    assert said.endswith("a plan: nothing was resumed\n")
+    assert json.loads(place.ok("resume", "all", "--plan", "--json", now=NOW))["leaves"] == [
+        {"template": "order-shipped", "channel": "email", "now": 2, "later": 0, "stale": 0}
+    ]
+    later = "2026-06-08T20:00+02:00"
+    said = place.ok("resume", "all", now=later)
+    assert said.endswith("2 messages became stale meanwhile, and will not leave\n")
