@@ -11,12 +11,14 @@ import click
 
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, of, plural, with_call
+from crmkit.cli.pause import kept_back
 from crmkit.cli.progress import dispatch_bars
 from crmkit.core.errors import ConfigError
 from crmkit.core.message import State
 
 if TYPE_CHECKING:
-    from crmkit.engine.local import DispatchRun, Plan
+    from crmkit.engine.local import DispatchRun
+    from crmkit.engine.plan import Plan
     from crmkit.flow.decide import Decided
 
 #: States a message of this run should not have ended in.
@@ -55,7 +57,9 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         return
     with call.open_store() as store, dispatch_bars(shown=not as_json) as progress:
         run = asyncio.run(Local(call.host, store).dispatch(now=call.given_now, progress=progress))
-    facts = _facts(run)
+        with store.read() as tx:
+            kept = kept_back(tx)
+    facts = {**_facts(run), "kept": kept}
     if as_json:
         output.document(facts)
     else:
@@ -69,6 +73,8 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         output.warn(f"{plural(run.retrying, 'message')} will be tried again: `crmkit messages list --state queued`")
     for name, why in run.delivered.put_off.items():
         output.warn(f"gateway {name}: {why}")
+    for text in kept:
+        output.warn(text)
     _warn_of(run.decided)
     if run.decided.failures > len(run.decided.failed):
         output.warn(f"and {run.decided.failures - len(run.decided.failed):,} more")

@@ -130,6 +130,16 @@ def _list(call: Call, as_json: bool) -> None:
         output.table([tuple(row.values()) for row in shown], columns, zone=call.zone, numbers=("queued",))
 
 
+def kept_back(tx: "Connection") -> list[str]:
+    """What keeps messages until a person lets them leave, with the command that does, a line each."""
+    from crmkit.store import pauses
+
+    return [
+        f"{pauses.detail(row)}; `crmkit resume {_shown(row['scope'], row['name'])}` lifts it"
+        for row in pauses.standing(tx)
+    ]
+
+
 def _named(tx: "Connection", setup: "Setup", scope: str, name: str | None) -> str:
     """The name of what is to be paused.
 
