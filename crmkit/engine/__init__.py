@@ -4,6 +4,8 @@
 - `together`: rows that come one at a time share a transaction
 - `doors`: webhooks verified and kept
 - `inward`: what comes in: shops read, webhooks kept and taken in
+- `fence`: whether this database may send, and what is noted outside it of how far it has come
+- `plan`: what a run would do, and nothing of it is committed
 - `local`: everything in one process, nothing to install
 - `until`: tasks that go on side by side until they are to stop
 - `service`: sync and dispatch for ever, and standing connections beside them

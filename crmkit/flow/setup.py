@@ -12,6 +12,7 @@ from crmkit.core.events import EVENTS
 from crmkit.core.hooks import Handler, Policy
 from crmkit.core.inner import INNER
 from crmkit.core.link import Links
+from crmkit.core.money import Money
 from crmkit.core.order import Order
 from crmkit.core.quota import UNLIMITED, Limits
 from crmkit.core.reputation import Thresholds
@@ -29,6 +30,7 @@ class Entry:
         adapter, settings: what it is made of.
         limits: how much may leave by it.
         connection: the account whose memory it shares; None: it has its own.
+        price: what a segment costs, as its entry says.
     """
 
     name: str
@@ -38,6 +40,7 @@ class Entry:
     shops: frozenset[str] = frozenset()
     limits: Limits = UNLIMITED
     connection: str | None = None
+    price: Money | None = None
 
     @property
     def deduplicates(self) -> bool:

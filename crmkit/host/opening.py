@@ -163,7 +163,7 @@ class Opening:
             price = self._price(entry)
             limits = Limits(entry.core.rate, entry.core.daily, entry.core.budget, price)
             shops, connection = frozenset(entry.core.shops), self._connection(entry)
-            made = Entry(entry.name, entry.channel, adapter, settings, shops, limits, connection)
+            made = Entry(entry.name, entry.channel, adapter, settings, shops, limits, connection, entry.core.price)
             self.channels.setdefault(entry.channel, []).append(made)
 
     def _connection(self, entry: configuration.Entry) -> str | None:

@@ -62,12 +62,19 @@ class Slice:
 NOBODY = Slice()
 
 
-def due(tx: Connection, now: datetime) -> tuple[dict[int, datetime], bool]:
+def due(tx: Connection, now: datetime, shops: Collection[int] | None = None) -> tuple[dict[int, datetime], bool]:
     """Who has something due: work to be decided, a timer, a message that may leave.
+
+    Args:
+        shops: something of these shops.
 
     Returns:
         {customer: since when}, and whether anything of nobody's is due.
     """
+
+    def of(shop: sa.ColumnElement[Any]) -> sa.ColumnElement[bool]:
+        return sa.true() if shops is None else bulk.one_of(tx, shop, sorted(shops))
+
     timer = t.timer.c
     whose = sa.func.coalesce(_p.profile_id, _o.profile_id)
     since: sa.ColumnElement[datetime] = sa.func.min(_p.due_at, type_=_p.due_at.type)
@@ -76,17 +83,17 @@ def due(tx: Connection, now: datetime) -> tuple[dict[int, datetime], bool]:
         .select_from(
             t.pending.join(t.interaction, _i.id == _p.interaction_id).outerjoin(t.orders, _o.id == _i.order_id)
         )
-        .where(_p.due_at <= now, _p.parked_at.is_(None))
+        .where(_p.due_at <= now, _p.parked_at.is_(None), of(_i.shop_id))
         .group_by(whose)
     )
     timers = (
         sa.select(timer.profile_id, sa.func.min(timer.due_at, type_=timer.due_at.type))
-        .where(timer.due_at <= now)
+        .where(timer.due_at <= now, of(timer.shop_id))
         .group_by(timer.profile_id)
     )
     waiting = (
         sa.select(_m.profile_id, sa.func.min(_m.not_before, type_=_m.not_before.type))
-        .where(sa.text(WAITING), _m.not_before <= now)
+        .where(sa.text(WAITING), _m.not_before <= now, of(_m.shop_id))
         .group_by(_m.profile_id)
     )
     first: dict[int | None, datetime] = {}
