@@ -11,27 +11,30 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.errors import AuthError, ConfigError, CrmkitError
-from crmkit.core.message import State
+from crmkit.core.instance import Fenced
 from crmkit.engine.accounts import Accounts
+from crmkit.engine.fence import Fence
 from crmkit.engine.inward import Inward, ShopRun
+from crmkit.engine.plan import Plan, due_next, gateways_due, planned, simulated
 from crmkit.flow import pause, schedule, silence
-from crmkit.flow.claim import claim, next_due, sweep, trip, turned_away
+from crmkit.flow.claim import sweep, trip, turned_away
 from crmkit.flow.decide import Decided, decide
-from crmkit.flow.deliver import CLAIM, Delivered, deliver
+from crmkit.flow.deliver import Delivered, deliver
 from crmkit.flow.hold import Hold
 from crmkit.flow.look_up import Fresh
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run, guarded
-from crmkit.flow.verdict import TRIES
-from crmkit.store import accounts, log, outbox
+from crmkit.host.host import Host
+from crmkit.store import accounts, instance, outbox
+from crmkit.store.choice import ALL, Choice
+from crmkit.store.engine import Store
 
 #: Interactions one decide transaction takes, and at the least where they take long.
 DECIDE, SMALLEST = 500, 20
@@ -50,6 +53,7 @@ class DispatchRun:
         taken: webhooks that were taken in first, by account.
         lapsed: leases of a process that ended: (due again, in doubt).
         retrying: messages that wait for another try.
+        fenced: why this database may not send: only webhooks were taken in.
     """
 
     decided: Decided = field(default_factory=Decided)
@@ -57,19 +61,7 @@ class DispatchRun:
     taken: list[ShopRun] = field(default_factory=list)
     lapsed: tuple[int, int] = (0, 0)
     retrying: int = 0
-
-
-@dataclass(slots=True)
-class Plan:
-    """What a dispatch at `now` would do: every message, those that would leave and those that would not.
-
-    Each row is a message as the outbox would hold it, with `leaves_at`: when it would be handed over, None if it
-    would not be in this run.
-    """
-
-    now: datetime
-    rows: list[dict[str, Any]] = field(default_factory=list)
-    decided: Decided = field(default_factory=Decided)
+    fenced: Fenced | None = None
 
 
 class Local(Inward):
@@ -78,13 +70,21 @@ class Local(Inward):
     Args:
         host: the configuration with its plugins.
         store: the open database; the caller closes it.
+
+    Attributes:
+        fence: says whether this database may send; whoever hands messages over asks `fence.enter` first.
     """
+
+    def __init__(self, host: Host, store: Store) -> None:
+        super().__init__(host, store)
+        self.fence = Fence(host, store)
 
     # dispatch
 
     def setup(self, tx: Connection) -> Setup:
         """What the steps are set up with, for the shops this database knows."""
-        return self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
+        setup = self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
+        return replace(setup, doubtful_until=instance.doubtful_until(tx))
 
     async def dispatch(self, *, now: datetime | None = None, progress: DispatchProgress | None = None) -> DispatchRun:
         """Decide and deliver everything that is due.
@@ -94,9 +94,14 @@ class Local(Inward):
             progress: told after every step.
         """
         self.prepare()
-        setup = await self.store.run(self.setup)
         result = DispatchRun()
         began = now or datetime.now(UTC)
+        result.fenced = await self.store.run(self.fence.enter, datetime.now(UTC))
+        if result.fenced is not None:
+            # What comes in harms nobody. What would be decided now is judged by what adopting finds, so it waits.
+            result.taken = await self.take_in(now=began)
+            return result
+        setup = await self.store.run(self.setup)
         number = await self.store.run(accounts.begin_run, "dispatch", began)
         outcome = "interrupted"
         gateways = _Gateways(self.accounts, setup, self.store.run, began)
@@ -135,7 +140,7 @@ class Local(Inward):
         """Decide and deliver what is due by this clock, until neither finds anything."""
         while True:
             await self._decide(setup, result, clock, progress)
-            due = await self.store.run(_gateways_due, setup, clock())
+            due = await self.store.run(gateways_due, setup, clock())
             lanes = [asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress)) for name in due]
             try:
                 moved = sum(await asyncio.gather(*lanes))
@@ -224,7 +229,7 @@ class Local(Inward):
         stuck: frozenset[str] = frozenset()  # due, and nothing comes of it: they must not hold up the others' time
         while True:
             wanted = gateways.usable(result.delivered.stopped, strays) - stuck
-            moment = await self.store.run(_next_due, setup, wanted, step)
+            moment = await self.store.run(due_next, setup, wanted, step)
             if moment is None:
                 break
             if moment > until:
@@ -234,7 +239,7 @@ class Local(Inward):
             await self._dispatch_now(setup, gateways, result, lambda at=at: at, progress)  # type: ignore[misc]
             after = (result.decided.interactions, sum(result.delivered.states.values()))
             if at == step and before == after:
-                still = frozenset(await self.store.run(_gateways_due, setup, at)) & wanted
+                still = frozenset(await self.store.run(gateways_due, setup, at)) & wanted
                 if not still:
                     break
                 stuck |= still
@@ -242,87 +247,18 @@ class Local(Inward):
 
     # plan
 
-    def plan(self, *, now: datetime | None = None) -> Plan:
-        """What `dispatch` would do now (or, simulated, up to `now`): the same code, and nothing is committed."""
+    def plan(self, *, now: datetime | None = None, in_slices: bool | None = None, choice: Choice = ALL) -> Plan:
+        """What `dispatch` would do now, or simulated up to `now`: the same code, and nothing is committed.
+
+        Args:
+            now: the clock; the wall clock where None.
+            in_slices: one pass at that clock, to be applied; by default where the clock is not given.
+            choice: in slices, the messages that are meant.
+        """
         self.prepare()
-        until = now or datetime.now(UTC)
-        plan = Plan(until)
-        with self.store.rehearse() as tx:
-            setup = self.setup(tx)
-            names = frozenset(entry.name for entries in setup.channels.values() for entry in entries)
-            schedule.keep(tx, setup, until)
-            sweep(tx, setup, until, datetime.now(UTC))
-            names = names.union(outbox.gateways_waiting(tx))
-            stuck: frozenset[str] = frozenset()
-            step: datetime | None = None
-            while True:
-                moment = until if now is None else _next_due(tx, setup, names - stuck, step)
-                if moment is None or moment > until:
-                    break
-                at = moment if step is None else max(step, moment)
-                rows = _rehearse(tx, setup, names, plan, at, is_paced=now is not None)
-                if at == step and not rows:
-                    still = frozenset(_gateways_due(tx, setup, at)) & (names - stuck)
-                    if now is None or not still:
-                        break
-                    stuck |= still
-                step = at
-            _add_rest(tx, plan)
-        return plan
-
-
-def _gateways_due(tx: Connection, setup: Setup, now: datetime) -> list[str]:
-    """Gateways with messages that may leave now, or that may be asked about some."""
-    doubted = outbox.gateways_doubted(tx, setup.looking_up, now, TRIES)
-    return sorted({*outbox.gateways_due(tx, now), *doubted})
-
-
-def _next_due(tx: Connection, setup: Setup, gateways: frozenset[str], step: datetime | None) -> datetime | None:
-    """When a run whose clock has come to `step` next has something to do."""
-    announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
-    due = (log.next_due(tx, announcing, setup.away), next_due(tx, setup, gateways, step))
-    return min((moment for moment in due if moment is not None), default=None)
-
-
-def _rehearse(tx: Connection, setup: Setup, names: frozenset[str], plan: Plan, at: datetime, *, is_paced: bool) -> int:
-    """One step of a plan: decide at this clock, and take off the queue what would be handed over."""
-    done = 0
-    while (step := decide(tx, setup, at, DECIDE)).interactions:
-        done += step.interactions
-        plan.rows.extend({**row, "leaves_at": None} for row in step.rows)
-        step.rows.clear()
-        plan.decided.add(step)
-    known = {row["id"]: row for row in plan.rows}
-    is_moving = True
-    while is_moving:
-        is_moving = False
-        for name in sorted(names.union(outbox.gateways_due(tx, at))):
-            while True:
-                found = claim(tx, setup, name, "plan", at, CLAIM, is_paced=is_paced, is_rehearsed=True)
-                left = {"state": State.SENT, "reason": None, "detail": None, "leaves_at": at}
-                moved = [*found.kept, *({**row, **left} for row in found.rows)]
-                for row in moved:
-                    planned = known.get(row["id"])
-                    if planned is None:
-                        planned = known[row["id"]] = {"leaves_at": None}
-                        plan.rows.append(planned)
-                    planned.update(row)
-                outbox.settle(tx, [row for row in moved if row["state"] == State.SENT])
-                done += len(moved) + found.moved
-                is_moving = is_moving or found.moved > 0
-                if not moved and not found.moved:
-                    break
-    return done
-
-
-def _add_rest(tx: Connection, plan: Plan) -> None:
-    """What waits in the outbox and is not due by the plan's clock belongs to the picture too."""
-    known = {row["id"]: row for row in plan.rows}
-    for row in outbox.queued(tx):
-        if row["id"] in known:
-            known[row["id"]].update(row)
-        else:
-            plan.rows.append({**row, "leaves_at": None})
+        if now is None or in_slices:
+            return planned(self.store, self.setup, now or datetime.now(UTC), choice)
+        return simulated(self.store, self.setup, now)
 
 
 def _tell(progress: DispatchProgress | None, result: DispatchRun) -> None:

@@ -126,6 +126,8 @@ class Composer:
         would_leave = draft.verdict is None or draft.verdict.action == "defer"
         if would_leave and isinstance(draft.send, ToMember) and draft.send.is_held_out:
             draft.verdict, would_leave = policy.suppress(Reason.HOLD_OUT), False
+        if would_leave and (doubtful := self.setup.doubtful_until) is not None and occurred < doubtful:
+            draft.verdict = policy.hold(Reason.MAY_HAVE_LEFT, f"it happened before {doubtful.isoformat()}")
         row = self._frame(draft, template, expires, leaves)
         if would_leave:
             self._render(draft, template, row)

@@ -133,8 +133,9 @@ class Section(BaseModel):
 
 
 class CrmSection(Section):
-    """`[crm]`: the installation as a whole. `key` encrypts what adapters remember and hides whom it forgot. `instance` is
-    the database's name, for whoever sends for it from several machines.
+    """`[crm]`: the installation as a whole. `key` encrypts what adapters remember and hides whom it forgot.
+
+    `instance` is the name of the database that is sent for.
     """
 
     database: str = "sqlite:///crm.db"

@@ -25,6 +25,8 @@ from crmkit.store import lines
 R = TypeVar("R")
 
 _BUSY_MS = 60_000
+#: Where a transaction says up to which number it recorded tries at delivering.
+DELIVERED = "crmkit delivered"
 
 
 def create(url: str) -> sa.Engine:
@@ -87,6 +89,8 @@ class Store:
     def __init__(self, url: str, key: bytes | None = None) -> None:
         self.engine = create(url)
         self.engine.update_execution_options(crmkit_key=key)
+        #: told, once it is committed, up to which number tries at delivering were recorded
+        self.delivered: Callable[[int], None] | None = None
         lines.watch(self.engine)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crmkit-database")
 
@@ -95,6 +99,7 @@ class Store:
         """A write transaction: committed at the end, rolled back by an exception."""
         with self._connect().execution_options(crmkit_write=True) as connection:
             lines.begin(connection)
+            connection.info.pop(DELIVERED, None)
             is_committed = False
             try:
                 with connection.begin():
@@ -102,6 +107,9 @@ class Store:
                 is_committed = True
             finally:
                 lines.end(connection, is_committed=is_committed)
+                delivered = connection.info.pop(DELIVERED, None)
+                if is_committed and delivered is not None and self.delivered is not None:
+                    self.delivered(delivered)
 
     @contextmanager
     def read(self) -> Iterator[Connection]:

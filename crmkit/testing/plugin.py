@@ -23,6 +23,8 @@ chance.
 import argparse
 import contextlib
 import functools
+import os
+import tempfile
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
 
 _guard = NetworkGuard()
 _GUARDED = pytest.StashKey[bool]()
+#: The environment's name for where notes of databases are kept, and the folder it is in a test run.
+STATE = "CRMKIT_STATE"
+_STATE = pytest.StashKey["tempfile.TemporaryDirectory[str]"]()
 #: Where a test's report says what became of its golden files.
 _GOLDEN = "crmkit golden"
 
@@ -63,6 +68,9 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getini("crmkit_network") == "deny" and not _guard.is_installed:
         _guard.install()
         config.stash[_GUARDED] = True
+    if STATE not in os.environ:  # what is noted of a test's databases belongs in nobody's home
+        folder = config.stash[_STATE] = tempfile.TemporaryDirectory(prefix="crmkit-state-")
+        os.environ[STATE] = folder.name
     if config.getoption("crmkit_update"):
         from crmkit.testing.golden import is_on_a_build_machine
 
@@ -73,6 +81,10 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if config.stash.get(_GUARDED, False):  # a run within a run leaves the guard to the outer one
         _guard.remove()
+    folder = config.stash.get(_STATE, None)
+    if folder is not None:
+        os.environ.pop(STATE, None)
+        folder.cleanup()
 
 
 def _fail_on_attempts() -> None:

@@ -50,6 +50,7 @@ class Stage:
     """An engine on a play, without a configuration."""
 
     migrations: dict[str, Path] = {}
+    config = SimpleNamespace(crm=SimpleNamespace(instance=None), folder=Path("/nowhere"), path=Path("/nowhere/c.toml"))
 
     def __init__(self, play: Play) -> None:
         self.play, self.asked = play, []

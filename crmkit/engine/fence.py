@@ -1,0 +1,329 @@
+"""The fence: a database that was restored or copied only plans until it is adopted (`crmkit db adopt`).
+
+Notes lie outside the database, in the user's state directory: one file for each instance, with the number of the last
+try at delivering that was committed. Whoever is to hand messages over asks `enter` first. The rules themselves are in
+`crmkit.core.instance`.
+
+A note is replaced whole, under a lock, and never goes back, however many processes write it. It reaches the disk when
+it is begun and then at most once a second: what a power failure takes of it lets an old database pass, and harms none
+that is whole.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from sqlalchemy.engine import Connection
+
+from crmkit.core.instance import NAME, Fenced, Given, Instance, Note, fenced
+from crmkit.core.quota import CLAIM_MOST
+from crmkit.host.host import Host
+from crmkit.store import bulk, instance
+from crmkit.store.engine import Store
+
+#: The environment: where notes are kept, and the name of the database that is sent for.
+STATE, INSTANCE = "CRMKIT_STATE", "CRMKIT_INSTANCE"
+#: A note is on the disk so many seconds after it was written, at the latest with the next.
+LASTING = 1.0
+#: Held while a database is named or adopted.
+_LOCK = "crmkit instance"
+
+
+def state_folder(env: Mapping[str, str] = os.environ) -> Path | None:
+    """Where this user's notes are kept; None where there is no home to keep them in."""
+    if env.get(STATE):
+        return Path(env[STATE]).absolute()
+    base = env.get("XDG_STATE_HOME", "")
+    if base and Path(base).is_absolute():
+        return Path(base) / "crmkit"
+    try:
+        return Path.home() / ".local" / "state" / "crmkit"
+    except RuntimeError:
+        return None
+
+
+class Notes:
+    """What was noted of instances in a folder.
+
+    Args:
+        folder: made when something is noted.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lasting = 0.0
+
+    def file(self, name: str) -> Path:
+        """Where an instance's note is."""
+        return self.folder / f"{name}.json"
+
+    def read(self, name: str) -> Note | None:
+        """An instance's note; None where there is none, or none that can be read."""
+        try:
+            found = json.loads(self.file(name).read_text("utf-8"))
+            return Note(
+                found["instance"],
+                found["epoch"],
+                found["sequence"],
+                datetime.fromisoformat(found["at"]).astimezone(UTC),
+            )
+        except FileNotFoundError:
+            return None
+        except (ValueError, KeyError, TypeError):  # half of it: as good as none
+            return None
+
+    def rise(self, note: Note) -> None:
+        """Note this, unless more is noted already.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with self._locked(note.name):
+            known = self.read(note.name)
+            if known is not None and known.height >= note.height:
+                return
+            self._write(note, is_new=known is None)
+
+    def _write(self, note: Note, *, is_new: bool) -> None:
+        file = self.file(note.name)
+        text = {"instance": note.name, "epoch": note.epoch, "sequence": note.sequence, "at": note.at.isoformat()}
+        beside = file.with_suffix(".new")
+        is_due = is_new or time.monotonic() - self._lasting >= LASTING
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            stream.write(json.dumps(text) + "\n")
+            if is_due:
+                stream.flush()
+                os.fsync(stream.fileno())
+        beside.replace(file)
+        if is_due:
+            self._lasting = time.monotonic()
+            number = os.open(self.folder, os.O_RDONLY)
+            try:
+                os.fsync(number)
+            finally:
+                os.close(number)
+
+    @contextlib.contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        number = os.open(self.folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(number, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a database stands to who would send for it: its name, its note, and what keeps it from sending.
+
+    Attributes:
+        instance: None where nothing was ever to leave.
+        given: the name from outside.
+        place: where its note is, or would be; None where there is no place for notes.
+    """
+
+    instance: Instance | None
+    note: Note | None
+    given: Given | None
+    place: Path | None
+    fenced: Fenced | None
+
+
+class Fence:
+    """The fence of one database, as one process stands before it.
+
+    Args:
+        host: the configuration.
+        store: the open database.
+        env: the environment.
+    """
+
+    def __init__(self, host: Host, store: Store, env: Mapping[str, str] | None = None) -> None:
+        self.host, self.store = host, store
+        self._env = os.environ if env is None else env
+        folder = state_folder(self._env)
+        self.notes = None if folder is None else Notes(folder)
+        self._known: Instance | None = None
+        self._highest = 0
+
+    @property
+    def given(self) -> Given | None:
+        """The name this sender was given from outside the database."""
+        if name := self._env.get(INSTANCE):
+            return Given(name, INSTANCE)
+        written = self.host.config.crm.instance
+        if written is None:
+            return None
+        return Given(written, f"[crm] instance in {self.host.config.path}", proves=not self.is_beside)
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether the configuration lies in a folder with the database, and is copied with it."""
+        return self._is_with(self.host.config.folder)
+
+    @property
+    def has_notes_beside(self) -> bool:
+        """Whether notes lie in a folder with the database, and are copied or restored with it."""
+        return self.notes is not None and self._is_with(self.notes.folder)
+
+    def _is_with(self, folder: Path) -> bool:
+        file, home = self.store.file, folder.resolve()
+        return file is not None and (file.resolve().parent in (home, *home.parents) or home in file.resolve().parents)
+
+    # looking
+
+    def look(self, tx: Connection) -> Standing:
+        """How things stand. Changes nothing."""
+        found = instance.read(tx)
+        place = self.notes.folder if self.notes is not None else None
+        if found is None:
+            return Standing(None, None, self.given, place, self._of_nobody(tx))
+        note = self.notes.read(found.name) if self.notes is not None else None
+        why = fenced(found, note, self.given, self._where)
+        return Standing(found, note, self.given, self.notes.file(found.name) if self.notes else None, why)
+
+    @property
+    def _where(self) -> str:
+        return str(self.notes.folder) if self.notes is not None else "no folder at all"
+
+    def _of_nobody(self, tx: Connection) -> Fenced | None:
+        """A database without a name of which something left already is none that was just made."""
+        if instance.sequence(tx) == 0:
+            return None
+        do = "look at what `crmkit db adopt` would take on"
+        return Fenced("unknown", "messages left it, and it has no name", do)
+
+    # entering
+
+    def enter(self, tx: Connection, now: datetime) -> Fenced | None:
+        """Whether this process may hand messages over: a new database is named; one that is known is noted.
+
+        A step of the engine, asked at the beginning of every run. From then on whatever is delivered is noted.
+
+        Returns:
+            What keeps it from it; None if nothing does.
+        """
+        self._known = None
+        self.store.delivered = None
+        bad = self._unusable()
+        if bad is not None:
+            return bad
+        standing = self.look(tx)
+        if standing.fenced is not None:
+            if standing.fenced.kind == "behind" and standing.instance is not None and standing.instance.behind is None:
+                # others must stop too, whose own notes are older
+                instance.change(tx, behind=f"{standing.fenced.what} of {socket.gethostname()}")
+            return standing.fenced
+        found = standing.instance
+        if found is None:
+            bulk.lock(tx, _LOCK)
+            found = instance.draw(tx, self._new_name(), now)
+            why = fenced(found, None, self.given, self._where)  # another process may have been first
+            if why is not None:
+                return why
+        if self.given is not None and self.given.name != found.name:
+            instance.change(tx, name=self.given.name)
+            found = self._read(tx)
+        if found.here != found.place:
+            instance.settle_here(tx, found.here)
+        return self._begin(found)
+
+    def _unusable(self) -> Fenced | None:
+        """What is wrong with the name or with the place for notes."""
+        given = self.given
+        if given is not None and not NAME.fullmatch(given.name):
+            what = f"{given.by} is {given.name!r}, which cannot be a name"
+            return Fenced("other-name", what, "use letters, digits, -, _ and .")
+        return None
+
+    def _begin(self, found: Instance) -> Fenced | None:
+        """Note how far it has come, and from now on whatever is delivered."""
+        given, why = self.given, "there is no home directory"
+        self._known, self._highest = found, found.sequence
+        try:
+            if self.notes is not None:
+                self._note(found.sequence)
+                self.store.delivered = self.delivered
+                return None
+        except OSError as error:
+            why = f"{error.filename or self.notes.folder}: {error.strerror}"
+        if given is not None and given.proves:
+            return None  # there is no note that could be reached: the name alone vouches
+        do = f"set {STATE} to a folder that can be written and is kept, or {INSTANCE}={found.name}"
+        return Fenced("no-note", f"what leaves cannot be noted ({why})", do)
+
+    def delivered(self, sequence: int) -> None:
+        """Tries up to this number are committed. Called in the database's thread."""
+        if self._known is not None and sequence > self._highest:
+            self._highest = sequence
+            with contextlib.suppress(OSError):  # `enter` says it before the next run
+                self._note(sequence)
+
+    def _note(self, sequence: int) -> None:
+        if self._known is not None and self.notes is not None:
+            self.notes.rise(Note(self._known.name, self._known.epoch, sequence, datetime.now(UTC)))
+
+    def _new_name(self) -> str:
+        return self.given.name if self.given is not None else secrets.token_hex(6)
+
+    @staticmethod
+    def _read(tx: Connection) -> Instance:
+        found = instance.read(tx)
+        assert found is not None
+        return found
+
+    # adopting
+
+    def doubtful_until(self, standing: Standing, now: datetime) -> datetime | None:
+        """What happened before then may have been told by a database that is lost, or elsewhere; None: nothing.
+
+        A file's last note is when it last sent, within a try's time; of a server others may know more than we do.
+        """
+        if standing.fenced is None or standing.fenced.kind in ("other-name", "no-note"):
+            return None
+        found, note = standing.instance, standing.note
+        if found is None or note is None or note.epoch > found.epoch or self.store.file is None:
+            return now
+        if found.behind is None and note.height <= (found.epoch, found.sequence):
+            return None  # nothing left since that it does not know of
+        return min(now, note.at + CLAIM_MOST)
+
+    def adopted_name(self, standing: Standing) -> str:
+        """The name it goes by from then on: the one given from outside, a new one where it is a copy, else its own."""
+        if self.given is not None:
+            return self.given.name
+        is_copy = standing.instance is None or (
+            standing.fenced is not None and standing.fenced.kind in ("unknown", "elsewhere")
+        )
+        return self._new_name() if is_copy or standing.instance is None else standing.instance.name
+
+    def adopt(self, name: str, until: datetime | None, now: datetime) -> int:
+        """Take the database on under this name: what may have left by `until` is put aside for a person.
+
+        Returns:
+            How many messages were put aside.
+
+        Raises:
+            OSError: it cannot be noted; it is adopted all the same, and `enter` says what is missing.
+        """
+        note = self.notes.read(name) if self.notes is not None else None
+        with self.store.begin() as tx:
+            bulk.lock(tx, _LOCK)
+            found = instance.read(tx) or instance.draw(tx, name, now)
+            epoch = max(found.epoch, note.epoch if note is not None else 0) + 1
+            instance.settle_here(tx, found.here)
+            instance.change(tx, name=name, epoch=epoch, adopted_at=now, doubtful_until=until, behind=None)
+            count = instance.put_aside(tx, until, now) if until is not None else 0
+        if self.notes is not None:
+            self.notes.rise(Note(name, epoch, found.sequence, datetime.now(UTC)))
+        return count
