@@ -136,6 +136,14 @@ GATEWAY_STOPPED = _line(
     "gateway operation error place",
     logging.WARNING,
 )
+GATEWAY_DOWN = _line(
+    "deliver",
+    "gateway-down",
+    "a gateway does not answer any more: its messages go by others, or wait; said once",
+    "gateway",
+    logging.WARNING,
+)
+GATEWAY_BACK = _line("deliver", "gateway-back", "a gateway that was down answers again", "gateway since")
 RECEIPT_TAKEN = _line(
     "receipt",
     "receipt-taken",

@@ -70,6 +70,8 @@ class QuotaRow(SQLModel, table=True):
     probing_until: datetime | None = Field(default=None, sa_type=UtcTime)
     probing_by: str | None = None
     error: str | None = None
+    #: since when it has not answered
+    down_since: datetime | None = Field(default=None, sa_type=UtcTime)
     #: who alone may use an exclusive gateway, until when
     leased_by: str | None = None
     lease_until: datetime | None = Field(default=None, sa_type=UtcTime)
@@ -197,9 +199,12 @@ class Quota:
     probing_until: datetime | None = None
     probing_by: str | None = None
     error: str | None = None
+    down_since: datetime | None = None
     leased_by: str | None = None
     lease_until: datetime | None = None
     watched_from: datetime | None = None
+    #: since when it had not answered as it was read
+    was_down_since: datetime | None = None
 
     # how much may leave
 
@@ -357,13 +362,14 @@ class Quota:
         """Open the circuit, for twice as long as the last time."""
         pause: timedelta = min(PAUSE_FIRST * 2 ** min(self.opened, 20), PAUSE_MOST)
         self.opened += 1
+        self.down_since = self.down_since or now
         self.failures_in_a_row = max(self.failures_in_a_row, OPEN_AFTER)
         self.open_until, self.probing_until, self.probing_by, self.error = now + pause, None, None, error
 
     def answered(self) -> None:
         """The vendor spoke: the circuit is closed."""
         self.failures_in_a_row = self.opened = 0
-        self.open_until = self.probing_until = self.probing_by = self.error = None
+        self.open_until = self.probing_until = self.probing_by = self.error = self.down_since = None
 
     # who alone may use it
 

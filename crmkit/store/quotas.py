@@ -5,8 +5,9 @@ from dataclasses import asdict
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from crmkit.core.log import GATEWAY_BACK, GATEWAY_DOWN
 from crmkit.core.quota import Quota
-from crmkit.store import bulk
+from crmkit.store import bulk, lines
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
@@ -38,15 +39,17 @@ def lock(tx: Connection, name: str) -> Quota:
 
 
 def save(tx: Connection, quota: Quota) -> None:
-    """Write a locked row back."""
-    bulk.update(
-        tx,
-        t.quota,
-        ("name",),
-        _COLUMNS,
-        [{**asdict(quota), "tokens": None if quota.tokens is None else repr(quota.tokens)}],
-    )
+    """Write a locked row back. That a gateway is down is logged once, and once that it is back."""
+    row = {**asdict(quota), "tokens": None if quota.tokens is None else repr(quota.tokens)}
+    before = row.pop("was_down_since")
+    bulk.update(tx, t.quota, ("name",), _COLUMNS, [row])
+    if before is None and quota.down_since is not None:
+        lines.later(tx, GATEWAY_DOWN, gateway=quota.name)
+    elif before is not None and quota.down_since is None:
+        lines.later(tx, GATEWAY_BACK, gateway=quota.name, since=before.isoformat(timespec="seconds"))
+    quota.was_down_since = quota.down_since
 
 
 def _quota(row: Row) -> Quota:
-    return Quota(**{**row, "tokens": None if row["tokens"] is None else float(row["tokens"])})
+    tokens = None if row["tokens"] is None else float(row["tokens"])
+    return Quota(**{**row, "tokens": tokens}, was_down_since=row["down_since"])

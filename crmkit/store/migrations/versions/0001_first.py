@@ -716,6 +716,7 @@ def upgrade() -> None:
         sa.Column("probing_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("probing_by", sa.String(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
+        sa.Column("down_since", sa.DateTime(timezone=True), nullable=True),
         sa.Column("leased_by", sa.String(), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("watched_from", sa.DateTime(timezone=True), nullable=True),
