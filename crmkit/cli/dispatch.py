@@ -64,6 +64,8 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         output.document(facts)
     else:
         _print(run)
+    if run.fenced is not None:
+        output.warn(f"error: {run.fenced}")
     unread = [of(one.shop, error) for one in run.taken for error in one.errors]
     for text in unread:
         output.warn(f"error: {text}")
@@ -83,6 +85,7 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
             output.warn(f"{plugin} is slow: {seconds:,.1f} s of {plural(run.decided.interactions, 'interaction')}")
     missing = [one for one in call.host.broken if one.needed_by.startswith(("gateway ", "playbook "))]
     bad = run.delivered.stopped or run.decided.failures or run.lapsed[1] or run.retrying or missing or unread
+    bad = bad or run.fenced
     if bad or any(run.delivered.states[state] or run.decided.messages[state] for state in _BAD):
         click.get_current_context().exit(1)
 
@@ -101,6 +104,8 @@ def _warn_of(decided: "Decided") -> None:
 def _print(run: "DispatchRun") -> None:
     for one in run.taken:
         output.say(f"{one.shop}: {plural(one.webhooks, 'webhook')} taken in")
+    if run.fenced is not None:
+        return
     output.say(f"decided {plural(run.decided.interactions, 'interaction')}")
     if run.decided.messages:
         output.say("messages: " + _counted(run.decided.messages))
@@ -121,6 +126,7 @@ def _counted(counts: Mapping[str, int]) -> str:
 
 def _facts(run: "DispatchRun") -> dict[str, Any]:
     return {
+        "fenced": None if run.fenced is None else str(run.fenced),
         "webhooks": {one.shop: one.webhooks for one in run.taken},
         "decided": run.decided.interactions,
         "messages": {str(state): count for state, count in sorted(run.decided.messages.items())},

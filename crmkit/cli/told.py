@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from crmkit.cli import logs, output
 from crmkit.cli.call import of, told
 from crmkit.core.errors import CrmkitError
-from crmkit.core.log import GATEWAY_STOPPED, STEP_FAILED, SYNC_STOPPED, WORKS_AGAIN, Line, place_of, told_of
+from crmkit.core.log import FENCED, GATEWAY_STOPPED, STEP_FAILED, SYNC_STOPPED, WORKS_AGAIN, Line, place_of, told_of
 
 if TYPE_CHECKING:
     from crmkit.engine.inward import ShopRun
@@ -30,6 +30,10 @@ class Told:
             self._news(run.shop, run.tally)
 
     def dispatched(self, run: "DispatchRun") -> None:
+        if run.fenced is not None:
+            self._down("database", str(run.fenced), FENCED, kind=run.fenced.kind)
+            return
+        self._up("database")
         for name, error in run.delivered.stopped.items():
             self._down(name, str(error), GATEWAY_STOPPED, gateway=name, **told_of(error))
         for name in self.stopped - set(run.delivered.stopped):

@@ -164,6 +164,13 @@ STEP_FAILED = _line(
     "what operation error place",
     logging.ERROR,
 )
+FENCED = _line(
+    "service",
+    "fenced",
+    "this database was restored, copied or is unknown here: nothing is decided or sent until it is adopted",
+    "kind",
+    logging.ERROR,
+)
 
 WORKS_AGAIN = _line("service", "works-again", "what failed works again", "what")
 LISTENING = _line("service", "listening", "the server takes calls", "host port")

@@ -16,7 +16,8 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.errors import CrmkitError, DatabaseError
-from crmkit.engine.local import DECIDE, DispatchRun, Local, _Gateways, _gateways_due
+from crmkit.engine.local import DECIDE, DispatchRun, Local
+from crmkit.engine.plan import gateways_due
 from crmkit.engine.service import Told
 from crmkit.flow import schedule, silence
 from crmkit.flow.claim import sweep
@@ -117,6 +118,8 @@ class Steps:
         Args:
             more: called when there is so much that another worker may help.
         """
+        if await self._is_fenced():
+            return
         setup, result, before = await self.local.store.run(self.local.setup), DispatchRun(), 0
 
         def progress(decided: int, _: int) -> None:
@@ -137,11 +140,13 @@ class Steps:
             more: called when there is so much that another worker may help.
         """
         store = self.local.store
+        if await self._is_fenced():
+            return
         setup: Setup = await store.run(self.local.setup)
         if await store.run(_has_many, gateway, self.clock()):
             more()
         result = DispatchRun()
-        gateways = _Gateways(self.local.accounts, setup, store.run, self.clock())
+        gateways = self.local.gateways(setup, self.clock())
         try:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
@@ -158,6 +163,9 @@ class Steps:
         """Put in order what a run begins with, and say what there is to do: the net below every wake-up."""
         store, now = self.local.store, self.clock()
         setup: Setup = await store.run(self.local.setup)
+        if await self._is_fenced():
+            nothing: Due = await store.run(_due, setup, now, (0, 0))
+            return Due(decide=False, follow=nothing.follow, gateways=())
         await store.run(schedule.keep, setup, now)
         await store.run(silence.look, setup, now)
         lapsed = await store.run(sweep, setup, now, now)
@@ -178,6 +186,13 @@ class Steps:
         """How it stands."""
         found: Standing = await self.local.store.run(standing, self.clock())
         return found
+
+    async def _is_fenced(self) -> bool:
+        """Whether this database may not send, which is told; what comes in is taken in all the same."""
+        fenced = await self.local.store.run(self.local.fence.enter, self.clock())
+        if fenced is not None:
+            self.told.dispatched(DispatchRun(fenced=fenced))
+        return fenced is not None
 
     def _note(self, result: DispatchRun) -> None:
         noted = self._noted
@@ -212,7 +227,7 @@ def _due(tx: Connection, setup: Setup, now: datetime, lapsed: tuple[int, int]) -
     return Due(
         decide=first is not None and first <= now,
         follow=bool(inbox.accounts_waiting(tx) or inbox.accounts_hinted(tx)),
-        gateways=tuple(_gateways_due(tx, setup, now)),
+        gateways=tuple(gateways_due(tx, setup, now)),
         lapsed=lapsed,
     )
 
