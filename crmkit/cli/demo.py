@@ -26,7 +26,8 @@ from sqlalchemy.engine import Connection
 
 from crmkit.cli import demo_shop
 from crmkit.core.errors import ConfigError, CrmkitError
-from crmkit.engine.local import DispatchRun, Local, Plan
+from crmkit.engine.local import DispatchRun, Local
+from crmkit.engine.plan import Plan
 from crmkit.host.host import Host
 from crmkit.store import accounts, customers, report, search
 from crmkit.store.engine import Store

@@ -5,8 +5,11 @@
 - `doors`: webhooks verified and kept
 - `inward`: what comes in: shops read, webhooks kept and taken in
 - `fence`: whether this database may send, and what is noted outside it of how far it has come
+- `gateways`: those of one run, each opened when it is first needed
 - `plan`: what a run would do, and nothing of it is committed
 - `local`: everything in one process, nothing to install
+- `plan_file`: a plan as it is kept
+- `apply`: a plan is applied: each slice again, if it comes to the same
 - `until`: tasks that go on side by side until they are to stop
 - `service`: sync and dispatch for ever, and standing connections beside them
 - `steps`: the steps one at a time, for an engine that is woken for each

@@ -5,32 +5,26 @@ The only room below the command line that reads the wall clock; every step is gi
 """
 
 import asyncio
-import os
-import secrets
-import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
 
-from crmkit.adapters.gateway import Gateway
-from crmkit.core.errors import AuthError, ConfigError, CrmkitError
+from crmkit.core.errors import AuthError, CrmkitError
 from crmkit.core.instance import Fenced
-from crmkit.engine.accounts import Accounts
 from crmkit.engine.fence import Fence
+from crmkit.engine.gateways import Gateways
 from crmkit.engine.inward import Inward, ShopRun
 from crmkit.engine.plan import Plan, due_next, gateways_due, planned, simulated
 from crmkit.flow import pause, schedule, silence
 from crmkit.flow.claim import sweep, trip, turned_away
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import Delivered, deliver
-from crmkit.flow.hold import Hold
 from crmkit.flow.look_up import Fresh
 from crmkit.flow.setup import Setup
-from crmkit.flow.sync import Run, guarded
 from crmkit.host.host import Host
 from crmkit.store import accounts, instance, outbox
 from crmkit.store.choice import ALL, Choice
@@ -81,6 +75,10 @@ class Local(Inward):
 
     # dispatch
 
+    def gateways(self, setup: Setup, now: datetime) -> Gateways:
+        """The gateways of one run."""
+        return Gateways(self.accounts, setup, self.store.run, now)
+
     def setup(self, tx: Connection) -> Setup:
         """What the steps are set up with, for the shops this database knows."""
         setup = self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
@@ -104,7 +102,7 @@ class Local(Inward):
         setup = await self.store.run(self.setup)
         number = await self.store.run(accounts.begin_run, "dispatch", began)
         outcome = "interrupted"
-        gateways = _Gateways(self.accounts, setup, self.store.run, began)
+        gateways = Gateways(self.accounts, setup, self.store.run, began)
         try:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
@@ -132,7 +130,7 @@ class Local(Inward):
     async def _dispatch_now(
         self,
         setup: Setup,
-        gateways: "_Gateways",
+        gateways: Gateways,
         result: DispatchRun,
         clock: Callable[[], datetime],
         progress: DispatchProgress | None,
@@ -140,18 +138,29 @@ class Local(Inward):
         """Decide and deliver what is due by this clock, until neither finds anything."""
         while True:
             await self._decide(setup, result, clock, progress)
-            due = await self.store.run(gateways_due, setup, clock())
-            lanes = [asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress)) for name in due]
-            try:
-                moved = sum(await asyncio.gather(*lanes))
-            except BaseException:  # each lane ends in its own time: what is in flight is recorded
-                for lane in lanes:
-                    lane.cancel()
-                if lanes:
-                    await asyncio.wait(lanes)
-                raise
-            if not moved:
+            if not await self.hand_over(setup, gateways, result, clock, progress):
                 return
+
+    async def hand_over(
+        self,
+        setup: Setup,
+        gateways: Gateways,
+        result: DispatchRun,
+        clock: Callable[[], datetime],
+        progress: DispatchProgress | None,
+        only: Collection[int] | None = None,
+    ) -> int:
+        """Deliver what is due over each gateway; of these messages, where that is said. Returns how many moved."""
+        due = await self.store.run(gateways_due, setup, clock(), only)
+        lanes = [asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress, only)) for name in due]
+        try:
+            return sum(await asyncio.gather(*lanes))
+        except BaseException:  # each lane ends in its own time: what is in flight is recorded
+            for lane in lanes:
+                lane.cancel()
+            if lanes:
+                await asyncio.wait(lanes)
+            raise
 
     async def _decide(
         self,
@@ -179,26 +188,33 @@ class Local(Inward):
         self,
         name: str,
         setup: Setup,
-        gateways: "_Gateways",
+        gateways: Gateways,
         result: DispatchRun,
         clock: Callable[[], datetime],
         progress: DispatchProgress | None,
+        only: Collection[int] | None = None,
     ) -> int:
         """Deliver over one gateway. Returns how many messages moved."""
         done = Delivered()
         try:
-            away = await self.store.run(turned_away, setup, name, clock())
+            away = await self.store.run(turned_away, setup, name, clock(), only)
             if away is not None:
                 done.states["deferred"] += away
             elif name not in result.delivered.stopped:
-                await self._deliver(name, setup, gateways, clock, done)
+                await self._deliver(name, setup, gateways, clock, done, only)
         finally:
             result.delivered.add(done)
         _tell(progress, result)
         return sum(done.states.values())
 
     async def _deliver(
-        self, name: str, setup: Setup, gateways: "_Gateways", clock: Callable[[], datetime], done: Delivered
+        self,
+        name: str,
+        setup: Setup,
+        gateways: Gateways,
+        clock: Callable[[], datetime],
+        done: Delivered,
+        only: Collection[int] | None = None,
     ) -> None:
         """Open a gateway, and deliver over it; what it cannot be given goes on its way."""
         try:
@@ -208,18 +224,18 @@ class Local(Inward):
             if isinstance(error, AuthError):
                 await self.store.run(pause.refuse, setup, name, str(error), clock())
             else:
-                done.states["deferred"] += await self.store.run(trip, setup, name, str(error), clock())
+                done.states["deferred"] += await self.store.run(trip, setup, name, str(error), clock(), only)
             return
         if gateway is None:
             done.put_off[name] = f"busy elsewhere: {gateways.busy[name]} uses it"
             return
         hold = gateways.holds.get(name)
-        await deliver(self.store.run, setup, name, gateway, clock, done, hold=hold, fresh=gateways.fresh)
+        await deliver(self.store.run, setup, name, gateway, clock, done, hold=hold, fresh=gateways.fresh, only=only)
 
     async def _simulate(
         self,
         setup: Setup,
-        gateways: "_Gateways",
+        gateways: Gateways,
         result: DispatchRun,
         until: datetime,
         progress: DispatchProgress | None,
@@ -264,67 +280,3 @@ class Local(Inward):
 def _tell(progress: DispatchProgress | None, result: DispatchRun) -> None:
     if progress is not None:
         progress(result.decided.interactions, sum(result.delivered.states.values()))
-
-
-class _Gateways:
-    """The gateways of one run, each opened when it is first needed."""
-
-    def __init__(self, accounts: Accounts, setup: Setup, run: Run, now: datetime) -> None:
-        self.accounts, self.setup, self.run, self.now = accounts, setup, run, now
-        self.opened: dict[str, Gateway] = {}
-        self.holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(6)}"
-        self.holds: dict[str, Hold] = {}
-        self.busy: dict[str, str] = {}
-        #: messages tried in a simulated run
-        self.fresh: Fresh | None = None
-
-    def usable(self, stopped: Iterable[str], strays: frozenset[str]) -> frozenset[str]:
-        """Names of gateways that have not stopped, and that no other process has to itself.
-
-        Args:
-            strays: names that messages wait at; of a gateway that is configured no more they are sent on their way.
-        """
-        names = {entry.name for entries in self.setup.channels.values() for entry in entries}
-        return frozenset(names.union(strays) - set(stopped) - set(self.busy))
-
-    async def open(self, name: str) -> Gateway | None:
-        """The gateway of this name; None if another process has it to itself."""
-        if name not in self.opened:
-            entry = self.setup.entry(name)
-            if entry is None:
-                raise ConfigError("is not configured any more", who=name, operation="open")
-            if entry.adapter.exclusive and not await self._hold(name):
-                return None
-            gateway = self.accounts.host.gateway(entry)
-            try:
-                number, _ = await self.accounts.meet(entry, None, self.run, self.now)
-                await self.accounts.recall(gateway, entry, number, self.run)
-                await guarded(gateway.open(), who=name, operation="open")
-            except BaseException:
-                await gateway.http.aclose()
-                raise
-            self.opened[name] = gateway
-        return self.opened[name]
-
-    async def _hold(self, name: str) -> bool:
-        """Take the lease on an exclusive gateway, unless another process has it."""
-        hold = self.holds.setdefault(name, Hold(self.run, name, self.holder, lambda: datetime.now(UTC)))
-        other = await hold.take()
-        if other is not None:
-            self.busy[name] = other
-        return other is None
-
-    async def close(self, done: Delivered) -> None:
-        """Close all that were opened; one that cannot be closed keeps no other open, nor its lease."""
-        async with AsyncExitStack() as closing:  # in reverse: every gateway, then every lease
-            for hold in self.holds.values():
-                closing.push_async_callback(hold.release)
-            for name, gateway in self.opened.items():
-                closing.push_async_callback(gateway.http.aclose)
-                closing.push_async_callback(self._close, name, gateway, done)
-
-    async def _close(self, name: str, gateway: Gateway, done: Delivered) -> None:
-        try:
-            await guarded(gateway.close(), who=name, operation="close")
-        except CrmkitError as error:
-            done.stopped.setdefault(name, error)

@@ -8,7 +8,7 @@ theirs. A simulation is one transaction, in which the clock steps from due time 
 
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -392,8 +392,10 @@ def _handed(
                 yield moved
 
 
-def gateways_due(tx: Connection, setup: Setup, now: datetime) -> list[str]:
-    """Gateways with messages that may leave now, or that may be asked about some."""
+def gateways_due(tx: Connection, setup: Setup, now: datetime, only: Collection[int] | None = None) -> list[str]:
+    """Gateways with messages that may leave now, or that may be asked about some; of these, those that may leave."""
+    if only is not None:
+        return outbox.gateways_due(tx, now, only)
     doubted = outbox.gateways_doubted(tx, setup.looking_up, now, TRIES)
     return sorted({*outbox.gateways_due(tx, now), *doubted})
 

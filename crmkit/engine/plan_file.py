@@ -1,0 +1,249 @@
+"""The file of a plan: JSON lines, for its owner's eyes only. What they say is in docs/plan.md.
+
+The first line says of what database, when and for what clock it was made, and its totals; then one line for each slice
+of customers, and one for each message; the last holds a checksum of all before it.
+"""
+
+import hashlib
+import json
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from crmkit.core.errors import ConfigError
+from crmkit.engine.plan import Plan
+
+#: The version of the format.
+VERSION = 1
+#: A plan that is older is refused, and one that is made by a clock farther ahead.
+LIFETIME, AHEAD = timedelta(hours=1), timedelta(minutes=5)
+#: What a line says of a message, in this order.
+COLUMNS = (
+    "slice",
+    "key",
+    "state",
+    "leaves_at",
+    "reason",
+    "detail",
+    "is_chosen",
+    "template",
+    "purpose",
+    "locale",
+    "channel",
+    "gateway",
+    "gateways",
+    "address_kind",
+    "address",
+    "staff",
+    "profile_id",
+    "shop_id",
+    "order_id",
+    "interaction_id",
+    "plugin",
+    "not_before",
+    "expires_at",
+    "subject",
+    "text",
+    "html",
+    "encoding",
+    "segments",
+    "price",
+    "currency",
+    "content_hash",
+    "origin",
+    "fingerprint",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """Where and when a plan was made.
+
+    Attributes:
+        instance: what tells its installation from others.
+        schema: the version of each history of its database.
+        now: its clock.
+        made_at: by the wall clock.
+    """
+
+    instance: str
+    schema: Mapping[str, str]
+    now: datetime
+    made_at: datetime
+
+
+@dataclass(slots=True)
+class PlanFile:
+    """A plan as it was read.
+
+    Attributes:
+        slices: the customers of each, None: nobody.
+        messages: the lines of each slice, by key; None: those that are not due.
+    """
+
+    path: Path
+    made: Made
+    slices: list[list[int] | None] = field(default_factory=list)
+    messages: dict[int | None, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
+
+    def must_fit(self, instance: str, schema: Mapping[str, str], now: datetime, wall: datetime) -> None:
+        """Refuse a plan of another database, or that is too old.
+
+        Raises:
+            ConfigError: it does not fit.
+        """
+        if self.made.instance != instance:
+            raise _refused(self.path, "it is of another database", "make it where it is applied")
+        if dict(self.made.schema) != dict(schema):
+            raise _refused(self.path, "the database was of another version when it was made")
+        for clock, at in ((now, self.made.now), (wall, self.made.made_at)):
+            if clock - at > LIFETIME:
+                raise _refused(self.path, f"it is of {at.isoformat()}, more than an hour ago")
+            if at - clock > AHEAD:
+                raise _refused(self.path, f"it is of {at.isoformat()}, which is still to come", "apply it by its clock")
+
+
+def _refused(path: Path, what: str, do: str = "make a new one with `crmkit dispatch --plan FILE`") -> ConfigError:
+    return ConfigError(what, who=str(path), operation="apply", do=do)
+
+
+def message_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What is told of messages."""
+    return ({name: row.get(name) for name in COLUMNS} for row in rows)
+
+
+def totals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What would leave, by channel and gateway: messages, segments, and the price where all of it is known."""
+    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["leaves_at"] is not None:
+            groups[row["channel"], row["gateway"] or ""].append(row)
+    found = []
+    for (channel, gateway), many in sorted(groups.items()):
+        prices: dict[str, Decimal] = defaultdict(Decimal)
+        for row in many:
+            if row.get("price") is not None:
+                prices[row["currency"]] += row["price"]
+        found.append(
+            {
+                "channel": channel,
+                "gateway": gateway,
+                "messages": len(many),
+                "segments": sum(row["segments"] or 1 for row in many),
+                "price": {currency: str(amount) for currency, amount in sorted(prices.items())},
+                "unpriced": sum(row.get("price") is None for row in many),
+            }
+        )
+    return found
+
+
+def staying(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What would not leave: how many messages of each template, state and reason, the most first."""
+    counts = Counter((row["template"], str(row["state"]), told_reason(row)) for row in rows if row["leaves_at"] is None)
+    return [
+        {"template": template, "state": state, "reason": reason, "messages": count}
+        for (template, state, reason), count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
+    ]
+
+
+def told_reason(row: Mapping[str, Any]) -> str | None:
+    """Why a message would not leave: its reason, or that it was not chosen."""
+    if row["reason"] is not None:
+        return str(row["reason"])
+    return None if row.get("is_chosen", True) else "not-chosen"
+
+
+# --- writing ----------------------------------------------------------------------------------------------------------
+
+
+def write(path: Path, plan: Plan, made: Made, line: Callable[[Any], str]) -> None:
+    """Write a plan so that only its owner can read it: it holds what buyers are told.
+
+    Args:
+        line: writes a value as one line of JSON.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    header = {
+        "plan": VERSION,
+        "instance": made.instance,
+        "schema": made.schema,
+        "now": made.now,
+        "made_at": made.made_at,
+        "slices": len(plan.slices),
+        "beyond": plan.beyond,
+        "leaving": totals(plan.rows),
+        "staying": staying(plan.rows),
+    }
+    rows: dict[int | None, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in plan.rows:
+        rows[row["slice"]].append(row)
+    digest = hashlib.sha256()
+    beside = path.with_name(f".{path.name}.new")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            beside.chmod(0o600)
+
+            def put(value: Any) -> None:
+                text = line(value) + "\n"
+                digest.update(text.encode())
+                stream.write(text)
+
+            put(header)
+            for number, families in enumerate(plan.slices):
+                put({"slice": number, "customers": families})
+                for told in message_lines(rows[number]):
+                    put(told)
+            for told in message_lines(rows[None]):
+                put(told)
+            stream.write(line({"sha256": digest.hexdigest()}) + "\n")
+        beside.replace(path)
+    except OSError as error:
+        raise ConfigError(f"cannot be written ({error.strerror})", who=str(path), do="name another file") from error
+
+
+# --- reading ----------------------------------------------------------------------------------------------------------
+
+
+def read(path: Path) -> PlanFile:
+    """Read a plan.
+
+    Raises:
+        ConfigError: it cannot be read, is none, or is not as it was written.
+    """
+    try:
+        whole = path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"cannot be read ({error.strerror})", who=str(path), operation="apply") from error
+    body, _, last = whole.rstrip(b"\n").rpartition(b"\n")
+    try:
+        header, end = json.loads(body.partition(b"\n")[0]), json.loads(last)
+        version, checksum = header["plan"], end["sha256"]
+    except (ValueError, KeyError, TypeError):
+        raise _refused(path, "it is no whole plan") from None
+    if version != VERSION:
+        raise _refused(path, f"it is of the format {version!r}, and this program knows {VERSION}")
+    if checksum != hashlib.sha256(body + b"\n").hexdigest():
+        raise _refused(path, "it is not as it was written")
+    made = Made(header["instance"], header["schema"], _time(header["now"]), _time(header["made_at"]))
+    found = PlanFile(path, made)
+    for text in body.split(b"\n")[1:]:
+        told = json.loads(text)
+        if "key" in told:
+            print_ = told["fingerprint"]
+            if print_ is not None:
+                told["fingerprint"] = {**print_, "not_before": _time(print_["not_before"])}
+            found.messages[told["slice"]][told["key"]] = told
+        else:
+            found.slices.append(told["customers"])
+    return found
+
+
+def _time(written: str) -> datetime:
+    return datetime.fromisoformat(written).astimezone(UTC)
