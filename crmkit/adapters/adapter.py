@@ -133,6 +133,14 @@ class Adapter:
         """Fill the memory with what is needed to use the account (`crmkit connect ACCOUNT`)."""
         raise NotImplementedError(f"{self.name} needs no connecting")
 
+    def credentials_end(self) -> datetime | None:
+        """When what it signs in with ends and a person has to act, so far as it knows; None: never, or not known.
+
+        Asked without the network, and perhaps before `open`: of what it remembers and was set. `crmkit doctor` warns a
+        week before.
+        """
+        return None
+
     def listen(self) -> AsyncIterator[Page]:
         """Hold a connection open and yield pages as something comes in. Only a long-running service listens.
 

@@ -8,6 +8,7 @@
 - `permission`: what may be said to a customer on which channel, by the policies themselves
 - `sample`: a template filled in by hand
 - `init`, `config`, `plugins`, `db`: setting up
+- `adopt`, `backup`: a database taken on, how the fence stands; a database copied, and put back
 - `extension`: what plugins' commands may read
 - `scaffold`: a new plugin, as a whole package
 - `package`, `soundness`, `proof`: which package is meant, what of it is not as it should be, what its own tests say
@@ -23,10 +24,12 @@
 - `tokens`: what programs may use plugins' pages and the metrics with
 - `shops`: what shops are known, and by what name
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
+- `intervention`: messages tried again, released, settled and cancelled by hand
 - `links`: addresses of customers' own pages
 - `family`: customers merged, and taken apart, by hand
 - `forget`: a customer forgotten for good
 - `explain`, `doctor`: why something is as it is, and what is not as it should be
+- `finding`, `vitals`: what the doctor finds; how each shop and gateway is
 
 Commands are imported when they are called, so that `crmkit --version` and `--help` cost next to nothing.
 """
@@ -46,7 +49,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "doctor": ("crmkit.cli.doctor:doctor", "Say what is not as it should be."),
     "config": ("crmkit.cli.config:config", "Check and show the configuration."),
     "plugins": ("crmkit.cli.plugins:plugins", "List what is installed; show, write, check and trace plugins."),
-    "db": ("crmkit.cli.db:db", "Create, upgrade and look at the database."),
+    "db": ("crmkit.cli.db:db", "Create, upgrade, back up and look at the database."),
     "sync": ("crmkit.cli.sync:sync", "Read shops and take in what is new."),
     "dispatch": ("crmkit.cli.dispatch:dispatch", "Decide what to say, and send what is due."),
     "pause": ("crmkit.cli.pause:pause", "Let something not leave for now; list what is paused."),
@@ -57,8 +60,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "worker": ("crmkit.cli.worker:worker", "Sync and dispatch beside other workers, on PostgreSQL."),
     "cluster": ("crmkit.cli.worker:cluster", "Set a database up for workers, and say how they stand."),
     "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
-    "interactions": ("crmkit.cli.interactions:interactions", "List what happened."),
-    "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template."),
+    "interactions": ("crmkit.cli.interactions:interactions", "List what happened; decide again what was parked."),
+    "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template; retry, release, cancel."),
     "inbox": ("crmkit.cli.inbox:inbox", "List webhooks that were kept, show one, read them again."),
     "connect": ("crmkit.cli.connect:connect", "Give an account what its vendor wants beside settings."),
     "tokens": ("crmkit.cli.tokens:tokens", "Make, list and revoke what programs may use pages with."),

@@ -2,17 +2,18 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crmkit.cli import output, words
+from crmkit.cli import output, vitals, words
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.finding import Finding
 from crmkit.cli.output import moment
 from crmkit.core.errors import CrmkitError, DatabaseError
+from crmkit.core.interaction import CRMKIT
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -25,15 +26,6 @@ OLD = timedelta(days=1)
 LATE = timedelta(hours=1)
 #: An adapter's own check gets this long, in seconds.
 PATIENCE = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something about one part. `ok`: as it should be; `note`: worth knowing; `bad`: to be mended."""
-
-    part: str
-    level: str
-    text: str
 
 
 @click.command()
@@ -62,7 +54,7 @@ def doctor(call: Call, offline: bool, as_json: bool) -> None:
     if not offline:
         found = _of_one_mind(found, asyncio.run(_adapters(host, has_database=has_database)))
     if as_json:
-        output.lines({"part": one.part, "level": one.level, "text": one.text} for one in found)
+        output.lines(one.document() for one in found)
     else:
         for one in found:
             mark = {"ok": "ok  ", "note": "note", "bad": "BAD "}[one.level]
@@ -141,7 +133,10 @@ def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
             yield Finding("messages", "note" if state == "failed" else "bad", text)
     yield from _door(call, tx, names)
     yield from _gateways(call, tx)
-    yield from _runs(call, tx, names)
+    yield from vitals.gateways(call, tx)
+    yield from vitals.work(call, tx)
+    yield from _runs(call, tx)
+    yield from vitals.accounts(call, tx)
 
 
 def _schedules(call: Call, tx: "Connection") -> Iterator[Finding]:
@@ -167,9 +162,9 @@ def _door(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Findi
 
 
 def _gateways(call: Call, tx: "Connection") -> Iterator[Finding]:
-    """What is paused, what does not answer, and receipts that belong to no message."""
+    """What is paused, and receipts that belong to no message."""
     from crmkit.flow import pause
-    from crmkit.store import outbox, pauses, quotas
+    from crmkit.store import outbox, pauses
 
     waiting = pause.waits(tx)
     for row in pauses.standing(tx):
@@ -177,19 +172,15 @@ def _gateways(call: Call, tx: "Connection") -> Iterator[Finding]:
         text = (
             f"{pauses.detail(row)}; {count} queued; `crmkit resume {row['scope']} {row['name']}".rstrip() + "` lifts it"
         )
-        is_ours = row["actor"] == pause.CRMKIT
+        is_ours = row["actor"] == CRMKIT
         part = f"gateway {row['name']}" if is_ours and row["scope"] == "gateway" else "pause"
         yield Finding(part, "bad" if is_ours else "note", text)
-    for name, quota in quotas.every(tx).items():
-        if quota.open_until is not None:
-            at = moment(quota.open_until, call.zone)
-            yield Finding(f"gateway {name}", "bad", f"does not answer: {quota.error}; it is tried again {at}")
     lost = outbox.given_up(tx)
     if lost:
         yield Finding("receipts", "note", f"{plural(lost, 'receipt')} named no message of ours within a day")
 
 
-def _runs(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Finding]:
+def _runs(call: Call, tx: "Connection") -> Iterator[Finding]:
     from crmkit.store import report
 
     zone = call.zone
@@ -202,14 +193,6 @@ def _runs(call: Call, tx: "Connection", names: dict[int, str]) -> Iterator[Findi
         outcome = run["outcome"] or "was cut off, or is still running"
         bad = run["outcome"] not in {"done", None}
         yield Finding(command, "note" if bad else "ok", f"last begun {moment(run['started_at'], zone)}: {outcome}")
-    moved = report.last_moved(tx)
-    for number, name in names.items():
-        if name in call.host.shops:
-            at = moved.get(number)
-            told = f"last gave something new {moment(at, zone)}" if at else "never gave anything"
-            yield Finding(f"shop {name}", "ok" if at else "note", told)
-    for name in set(call.host.shops) - set(names.values()):
-        yield Finding(f"shop {name}", "note", "never synced")
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------

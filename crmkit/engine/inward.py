@@ -12,6 +12,7 @@ from crmkit.adapters.door import Reply
 from crmkit.adapters.source import Source
 from crmkit.adapters.stream import Ref
 from crmkit.core.errors import ConfigError, CrmkitError, PayloadError
+from crmkit.core.log import told_of
 from crmkit.engine.accounts import Accounts
 from crmkit.engine.doors import Doors
 from crmkit.flow import inbox as door
@@ -97,7 +98,7 @@ class Inward:
             outcome = "failed" if any(run.errors for run in runs) else "done"
             await self.expire(now=min(moment, datetime.now(UTC)))  # a run ahead of time lets nothing go
         finally:
-            counts = {run.shop: {kind: dict(c) for kind, c in run.tally.records.items()} for run in runs}
+            counts = {run.shop: _counts(run) for run in runs}
             ended = now or datetime.now(UTC)
             await self.store.run(accounts.end_run, number, outcome, counts, ended)
         return runs
@@ -301,6 +302,15 @@ class Inward:
             await guarded(adapter.connect(ask), who=account, operation="connect")
         finally:
             await adapter.http.aclose()
+
+
+def _counts(run: ShopRun) -> dict[str, Any]:
+    """What a run notes of an account: records by kind, and what kind of error stopped it, not in its words."""
+    counts: dict[str, Any] = {kind: dict(count) for kind, count in run.tally.records.items()}
+    if run.errors:
+        told = told_of(run.errors[0])
+        counts["error"] = " in ".join(part for part in (told["error"], told["operation"]) if part)
+    return counts
 
 
 def _failure(error: Exception, account: str, operation: str) -> CrmkitError:

@@ -8,7 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from crmkit.core.message import State
-from crmkit.store import accounts, bulk
+from crmkit.store import accounts, bulk, interventions
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
@@ -141,7 +141,7 @@ def messages(
 
 
 def message(tx: Connection, number: int) -> dict[str, Any] | None:
-    """A message with its `attempts`, `receipts` and the `template_row` it was rendered from."""
+    """A message with its `attempts`, `receipts`, `interventions` and the `template_row` it was rendered from."""
     rows = bulk.rows(tx, sa.select(t.message).where(t.message.c.id == number))
     if not rows:
         return None
@@ -152,6 +152,7 @@ def message(tx: Connection, number: int) -> dict[str, Any] | None:
     template = sa.select(t.template).where(t.template.c.hash == found["template_hash"])
     found["attempts"] = [dict(row) for row in bulk.rows(tx, attempts)]
     found["receipts"] = [dict(row) for row in bulk.rows(tx, receipts)]
+    found["interventions"] = [dict(row) for row in interventions.of_message(tx, number)]
     found["template_row"] = next((dict(row) for row in bulk.rows(tx, template)), None)
     return found
 
@@ -164,6 +165,8 @@ def quiet(tx: Connection, shop: int | None = None) -> list[Row]:
 
 # --- what is stuck ----------------------------------------------------------------------------------------------------
 
+#: So many of the last runs are looked at.
+_RUNS = 100
 #: Tables of children that may come before their order.
 CHILDREN: Mapping[str, sa.Table] = {
     "parcels": t.parcel,
@@ -256,6 +259,18 @@ def last_runs(tx: Connection) -> dict[str, Row]:
     """The last run of each command that began."""
     latest = sa.select(sa.func.max(t.run.c.id)).group_by(t.run.c.command)
     return {row["command"]: row for row in bulk.rows(tx, sa.select(t.run).where(t.run.c.id.in_(latest)))}
+
+
+def unread(tx: Connection) -> dict[str, str]:
+    """Accounts that could not be read to their end when they were last tried, of late: what kind of error it was."""
+    r = t.run.c
+    statement = sa.select(r.command, r.counts).where(r.finished_at.is_not(None)).order_by(r.id.desc()).limit(_RUNS)
+    found: dict[str, str | None] = {}
+    for row in bulk.rows(tx, statement):
+        if row["command"] == "sync":
+            for name, counts in (row["counts"] or {}).items():
+                found.setdefault(name, counts.get("error") if isinstance(counts, dict) else None)
+    return {name: error for name, error in found.items() if error is not None}
 
 
 def last_moved(tx: Connection) -> dict[int, datetime]:

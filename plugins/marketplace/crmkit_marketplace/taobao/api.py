@@ -175,12 +175,19 @@ class Top:
             user_id=str(seller) if seller else self._adapter.memory.get("user_id"),
         )
 
-    def problems(self, now: datetime) -> list[str]:
-        """What is to be said of the token at a moment of the platform's clock."""
+    def credentials_end(self) -> datetime | None:
+        """When a token that cannot be renewed ends; None: it can be, or when is not known."""
         ends = self._adapter.memory.get("expires_at")
         if self._settings.session is not None or ends is None or self._adapter.memory.get("refresh_token"):
+            return None
+        return datetime.fromisoformat(ends)
+
+    def problems(self, now: datetime) -> list[str]:
+        """What is to be said of the token at a moment of the platform's clock."""
+        ends = self.credentials_end()
+        if ends is None:
             return []
-        left = datetime.fromisoformat(ends) - now
+        left = ends - now
         if left > NOTICE:
             return []
         when = "ended" if left < timedelta(0) else f"ends in {left.days} days"

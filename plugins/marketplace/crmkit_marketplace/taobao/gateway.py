@@ -8,6 +8,7 @@ was lost on its way stays in doubt, and one that was taken stays `sent`.
 import json
 import re
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -73,6 +74,10 @@ class TaobaoGateway(Gateway):
     async def renew(self) -> bool:
         """Exchange the token for a fresh one, where the application may."""
         return await self.top.renew()
+
+    def credentials_end(self) -> datetime | None:
+        """When a token ends that cannot be renewed."""
+        return self.top.credentials_end()
 
     def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
         """The error in an answer's body."""

@@ -87,6 +87,10 @@ class TaobaoSource(Source):
         """Exchange the token for a fresh one, where the application may."""
         return await self.top.renew()
 
+    def credentials_end(self) -> datetime | None:
+        """When a token ends that cannot be renewed."""
+        return self.top.credentials_end()
+
     def fault(self, operation: str, response: httpx.Response) -> AdapterError | None:
         """The error in an answer's body."""
         return self.top.fault(operation, response)
