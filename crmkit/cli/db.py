@@ -1,9 +1,11 @@
-"""`crmkit db`: create, upgrade and look at the database."""
+"""`crmkit db`: create, upgrade and look at the database; copy it, take it on, and let old things go."""
 
 from typing import Any
 
 import click
 
+from crmkit.cli import adopt as adopting
+from crmkit.cli import backup as copying
 from crmkit.cli import output
 from crmkit.cli.call import Call, with_call
 from crmkit.core.errors import DatabaseError
@@ -11,7 +13,11 @@ from crmkit.core.errors import DatabaseError
 
 @click.group()
 def db() -> None:
-    """Create, upgrade and look at the database."""
+    """Create, upgrade and look at the database; back it up, put it back, take it on."""
+
+
+for _command in (copying.backup, copying.restore, adopting.adopt):
+    db.add_command(_command)
 
 
 @db.command()
@@ -58,7 +64,7 @@ def _status(call: Call) -> tuple[dict[str, Any], DatabaseError | None]:
     with call.open_store() as store:
         found: dict[str, Any] = {"database": store.where, "exists": not migrate.is_empty(store), "versions": []}
         if not found["exists"]:
-            return {**found, "counts": dict(_NOTHING)}, None
+            return {**found, "instance": None, "counts": dict(_NOTHING)}, None
         with store.read() as tx:
             versions = migrate.versions(tx, call.host.migrations)
             found["absent"] = migrate.absent(tx, call.host.migrations)
@@ -69,9 +75,9 @@ def _status(call: Call) -> tuple[dict[str, Any], DatabaseError | None]:
         try:
             migrate.check(store, call.host.migrations)
         except DatabaseError as error:
-            return {**found, "counts": None}, error
+            return {**found, "instance": None, "counts": None}, error
         with store.read() as tx:
-            return {**found, "counts": report.counts(tx)}, None
+            return {**found, "instance": adopting.standing(call.host, tx), "counts": report.counts(tx)}, None
 
 
 _NOTHING: dict[str, Any] = {
@@ -98,6 +104,7 @@ def _print(found: dict[str, Any]) -> None:
     counts = found["counts"]
     if counts is None:
         return
+    output.say(f"fence: {adopting.in_words(found['instance'])}")
     plain = [(name.replace("_", " "), count) for name, count in counts.items() if isinstance(count, int)]
     output.heading("counts")
     output.table(plain, ("", "rows"), numbers=("rows",))

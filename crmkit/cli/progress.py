@@ -46,6 +46,18 @@ def dispatch_bars(*, shown: bool = True) -> Iterator[DispatchProgress]:
         yield tell
 
 
+@contextmanager
+def page_bar(what: str, *, shown: bool = True) -> Iterator[DispatchProgress]:
+    """One bar, told how far it is and of how many."""
+    bars = _bars(shown)
+    if bars is None:
+        yield lambda done, total: None
+        return
+    task = bars.add_task(what, total=None)
+    with bars:
+        yield lambda done, total: bars.update(task, completed=done, total=total)
+
+
 def _bars(shown: bool) -> Any:
     on = console(err=True)
     if not shown or not on.is_terminal:

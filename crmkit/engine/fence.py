@@ -222,7 +222,7 @@ class Fence:
         if standing.fenced is not None:
             if standing.fenced.kind == "behind" and standing.instance is not None and standing.instance.behind is None:
                 # others must stop too, whose own notes are older
-                instance.change(tx, behind=f"{standing.fenced.what} of {socket.gethostname()}")
+                instance.change(tx, behind=f"{standing.fenced.what} (found on {socket.gethostname()})")
             return standing.fenced
         found = standing.instance
         if found is None:

@@ -6,6 +6,7 @@
 - `instance`: which database this is, how far it has come, and what adopting it would take on
 - `migrate`: creates and upgrades a database; says what version it is
 - `presence`: who is at work, and keeps the database from being upgraded under them
+- `backup`: a file of SQLite copied while others write, and put back
 - `bulk`: rows in batches: a constant number of statements per batch, never one per row
 - `accounts`: shops, cursors, runs, quarantine
 - `inbox`: webhooks that were kept, what they hint at, what adapters remember
@@ -22,6 +23,7 @@
 - `told`: what was said before: keys that are told, marketing that is planned
 - `outbox`: messages: claims, marks, attempts, receipts
 - `choice`: which of the messages that are due are meant
+- `interventions`: messages a person does something to, and who did what
 - `quotas`: what gateway accounts may still send, and whether they answer
 - `pauses`: what does not leave until it is resumed
 - `reputation`: what came of what a gateway sent

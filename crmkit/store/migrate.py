@@ -129,6 +129,21 @@ def check(store: Store, plugins: Mapping[str, Path] = {}) -> None:
             )
 
 
+def is_older(store: Store, plugins: Mapping[str, Path] = {}) -> bool:
+    """Whether a database has to be upgraded before this program can use it.
+
+    Raises:
+        DatabaseError: it is newer than this program knows, or none of ours.
+    """
+    with store.read() as tx:
+        found = versions(tx, plugins)
+        if found[0].current is None:
+            raise DatabaseError(f"{store.where} is no database of crmkit", who="database", do="name another file")
+        for version, folder in zip(found, [_CORE, *plugins.values()], strict=True):
+            _refuse_newer(version, folder, store.where)
+    return not all(version.is_current for version in found)
+
+
 def is_empty(store: Store) -> bool:
     """Whether there is no database yet, or one without any table of ours."""
     if store.file is not None and not store.file.exists():
