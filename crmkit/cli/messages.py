@@ -1,4 +1,4 @@
-"""`crmkit messages`: list messages, show one, try a template."""
+"""`crmkit messages`: list messages, show one, try a template; what a person does to them is `intervention`'s."""
 
 import asyncio
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ import click
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, with_call
 from crmkit.cli.interactions import account_of, split
+from crmkit.cli.intervention import cancel, release, retry, settle
 from crmkit.core.errors import AdapterError, ConfigError
 
 if TYPE_CHECKING:
@@ -16,7 +17,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def messages() -> None:
-    """List messages, show one, try a template."""
+    """List messages, show one, try a template; retry, release, settle and cancel them."""
+
+
+for _command in (retry, release, settle, cancel):
+    messages.add_command(_command)
 
 
 @messages.command("list")
@@ -46,8 +51,8 @@ def list_(
     from crmkit.store import accounts, report
     from crmkit.store import customers as profiles
 
-    _check(split(states), [str(state) for state in State], "--state", "state")
-    _check(split(reasons), [str(reason) for reason in Reason], "--reason", "reason")
+    check(split(states), [str(state) for state in State], "--state", "state")
+    check(split(reasons), [str(reason) for reason in Reason], "--reason", "reason")
     with call.reading() as tx:
         names = {row["id"]: row["name"] for row in accounts.every(tx)}
         members = None
@@ -84,7 +89,12 @@ def list_(
     output.table(cells, columns, zone=call.zone)
 
 
-def _check(given: list[str], known: list[str], option: str, kind: str) -> None:
+def check(given: list[str], known: list[str], option: str, kind: str) -> None:
+    """Refuse what is not known.
+
+    Raises:
+        ConfigError: one of these is not among them.
+    """
     from crmkit.host.document import nearest
 
     for name in given:
@@ -130,15 +140,15 @@ def show(call: Call, message: int, as_json: bool) -> None:
     if found["text"]:
         output.heading("text")
         output.say(found["text"])
-    for name in ("attempts", "receipts"):
+    for name, columns in (("attempts", _ATTEMPT), ("receipts", _RECEIPT), ("interventions", _INTERVENTION)):
         if found[name]:
             output.heading(name)
-            columns = _ATTEMPT if name == "attempts" else _RECEIPT
             cells = [tuple(row[column] for column in columns) for row in found[name]]
             output.table(cells, [column.removesuffix("_at") for column in columns], zone=zone)
 
 
 _ATTEMPT = ("number", "started_at", "finished_at", "gateway", "outcome", "reason", "vendor_id", "detail")
+_INTERVENTION = ("at", "actor", "action", "was", "reason")
 _RECEIPT = ("occurred_at", "received_at", "state", "reason", "vendor_id", "detail")
 
 

@@ -219,6 +219,8 @@ class MessageRow(SQLModel, table=True):
     address_kind: str | None = None
     address: str | None = None
     params: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    #: while it is held: what its plugin asked for, by which it is composed anew once it is released
+    asked: dict[str, Any] | None = Field(default=None, sa_type=Json)
     subject: str | None = None
     text: str | None = None
     html: str | None = None

@@ -25,6 +25,7 @@ from crmkit.flow import form, key, policy
 from crmkit.flow.broadcast import ToMember
 from crmkit.flow.cap import Ledger
 from crmkit.flow.contact import WAYS
+from crmkit.flow.context import plain
 from crmkit.flow.render import MissingVariable, Template, context_of, locale_chain
 from crmkit.flow.setup import Entry, Plugin, Setup, StaffMember
 from crmkit.store.facts import Reach
@@ -133,6 +134,8 @@ class Composer:
             self._render(draft, template, row)
         if row["state"] != State.SUPPRESSED and self._is_capped(draft, template):
             self.planned().add(leaves, *_whom(draft))
+        if row["state"] == State.HELD:
+            row["asked"] = _asked(draft.send)
         return row
 
     def _forbidden(self, draft: Draft) -> Verdict | None:
@@ -439,6 +442,15 @@ class Composer:
         if template.channel == "sms" and forms and forms[0] is not None:
             read = segments_of(signed(rendered.text, forms[0].sign_name))
             row["encoding"], row["segments"] = read.encoding, read.parts
+
+
+def _asked(send: Send) -> dict[str, Any]:
+    """What of a `Send` its message does not keep, and needs to be composed anew."""
+    try:
+        context = plain(send.context)
+    except PluginError:  # why it is held, then: there is nothing to compose it from
+        context = {}
+    return {"via": list(send.via), "context": context}
 
 
 def one_click(url: str) -> dict[str, str]:

@@ -170,6 +170,36 @@ def again(tx: Connection, setup: Setup, now: datetime, row: dict[str, Any], ask:
     return batch.run()
 
 
+def composed_anew(
+    tx: Connection, setup: Setup, now: datetime, asked: Sequence[tuple[dict[str, Any], str, Send]]
+) -> list[dict[str, Any] | str]:
+    """What sends become that plugins asked for before, by the facts and templates of now; no handler is called.
+
+    Args:
+        asked: interactions as `log.numbered` gives them, each with the plugin and what it asked for.
+
+    Returns:
+        For each the row of the outbox, not stored, or why there is none.
+    """
+    rows = list({row["id"]: row for row, _, _ in asked}.values())
+    batch = _Batch(tx, setup, now, rows, timer=lambda: 0.0)
+    batch.effects.meet()
+    plugins, found = {plugin.name: plugin for plugin in setup.plugins}, list[dict[str, Any] | str]()
+    for row, name, send in asked:
+        kind, shop = EVENTS.get(row["type"]), setup.shops.get(row["shop_id"] or 0)
+        if name not in plugins or kind is None:
+            found.append(f"{name} is not loaded")
+            continue
+        try:
+            found.append(batch.composer.compose(plugins[name], batch._event(kind, row, shop), send)[0])
+        except DBAPIError:
+            raise
+        except (Exception, SystemExit) as error:  # a plugin's template or policy: what it breaks is this message only
+            found.append(str(error))
+    outbox.keep_templates(tx, template_rows(batch.composer.templates))
+    return found
+
+
 def _reason(error: Exception) -> str:
     """Why an effect was refused; what is the database's own trouble is raised again."""
     why = refusal(error)

@@ -34,7 +34,7 @@ _OF_ORDERS: Mapping[sa.Table, tuple[str, ...]] = {
     t.goods_return: ("tracking_number", "reason", "extras"),
     t.review: ("profile_id", "title", "text", "extras"),
 }
-_OF_MESSAGES = ("address", "params", "subject", "text", "html", "headers", "content_hash", "detail")
+_OF_MESSAGES = ("address", "params", "asked", "subject", "text", "html", "headers", "content_hash", "detail")
 #: Messages that nobody has in hand: what becomes of them.
 _STOPPED: Mapping[str, State] = {
     State.QUEUED: State.SUPPRESSED,

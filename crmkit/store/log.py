@@ -145,12 +145,37 @@ def due(
 
 def one(tx: Connection, number: int) -> dict[str, Any] | None:
     """An interaction as `due` gives it, whether any of its work is pending or not; None if there is none."""
-    rows = [dict(row) for row in bulk.rows(tx, sa.select(t.interaction).where(t.interaction.c.id == number))]
+    return numbered(tx, [number]).get(number)
+
+
+def numbered(tx: Connection, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+    """Interactions by number, each as `due` gives it, whether any of its work is pending or not."""
+    rows = [dict(row) for row in bulk.select_in(tx, t.interaction, t.interaction.c.id, numbers)]
     _meet_buyers(tx, rows)
     families = customers.family_of(tx, [row["profile_id"] for row in rows if row["profile_id"] is not None])
     for row in rows:
         row.update(pending_id=None, plugin=None, tries=0, family=families.get(row["profile_id"]))
-    return rows[0] if rows else None
+    return {row["id"]: row for row in rows}
+
+
+def parked(tx: Connection, *, numbers: Collection[int] | None = None, plugin: str | None = None) -> list[Row]:
+    """Decisions that failed too often and are parked: of these interactions, of this plugin, or all."""
+    p, i = t.pending.c, t.interaction.c
+    where = [p.parked_at.is_not(None)]
+    if numbers is not None:
+        where.append(bulk.one_of(tx, p.interaction_id, sorted(numbers)))
+    if plugin is not None:
+        where.append(p.plugin == plugin)
+    columns = (p.id, p.interaction_id, p.plugin, p.tries, p.error, p.parked_at, i.type)
+    statement = sa.select(*columns).select_from(t.pending.join(t.interaction, i.id == p.interaction_id)).where(*where)
+    return bulk.rows(tx, statement.order_by(p.interaction_id, p.id))
+
+
+def unpark(tx: Connection, pending: Collection[int], now: datetime) -> int:
+    """Parked decisions (`pending.id`) are due again, as if they had never been tried. Returns how many."""
+    p = t.pending.c
+    statement = sa.update(t.pending).where(bulk.one_of(tx, p.id, sorted(pending)), p.parked_at.is_not(None))
+    return tx.execute(statement.values(parked_at=None, tries=0, due_at=now)).rowcount
 
 
 def _meet_buyers(tx: Connection, rows: list[dict[str, Any]]) -> None:

@@ -359,6 +359,7 @@ def upgrade() -> None:
         sa.Column("address_kind", sa.String(), nullable=True),
         sa.Column("address", sa.String(), nullable=True),
         sa.Column("params", JSON, nullable=True),
+        sa.Column("asked", JSON, nullable=True),
         sa.Column("subject", sa.String(), nullable=True),
         sa.Column("text", sa.String(), nullable=True),
         sa.Column("html", sa.String(), nullable=True),
