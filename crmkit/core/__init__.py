@@ -19,6 +19,7 @@ In the order data flows:
 - `events`: what is told to handlers
 - `schedule`: when what is marked with `@every` is due
 - `silence`: for how long it is usual that nothing comes, and whether it is longer than that
+- `trouble`: what is not as it should be, counted for staff
 - `interaction`: the append-only log, the work that is pending on it, and timers
 - `inner`: events the core tells itself
 - `broadcast`: one message to many: whom it is for, and the members it was frozen to
@@ -29,6 +30,7 @@ In the order data flows:
 - `reputation`: how much of what a gateway sends may go wrong
 - `segments`: how a text travels as SMS
 - `optout`: replies that say no more messages, or messages again
+- `plan`: the files of plans, as far as the database knows of them
 - `account`: shops and their cursors, runs and quarantine
 - `instance`: which database this is, and whether who sends for it is the one who did
 - `secret`: secrets in settings, and where they stand

@@ -94,6 +94,8 @@ WAITING = "state = 'queued' AND (reason IS NULL OR reason NOT IN ('paused', 'opt
 KEPT = "state = 'queued' AND reason IN ('paused', 'opt-outs-unknown')"
 #: What a process has taken and whose try is not recorded, in SQL: the condition of an index too.
 LEASED = "lease_until IS NOT NULL"
+#: Messages a person may look after, in SQL: the condition of an index.
+AMISS = "state IN ('held', 'bounced', 'failed')"
 #: Tries that the vendor accepted, and those it refused or gave no verdict of, in SQL: conditions of indexes.
 ACCEPTED = "outcome = 'accepted'"
 REFUSED = "outcome IN ('rejected', 'refused', 'in-doubt')"
@@ -161,6 +163,7 @@ class MessageRow(SQLModel, table=True):
             postgresql_where=text("claim_id IS NOT NULL"),
         ),
         Index("message_profile", "profile_id"),
+        Index("message_amiss", "state", "decided_at", sqlite_where=text(AMISS), postgresql_where=text(AMISS)),
         Index(
             "message_staff",
             "interaction_id",
@@ -287,6 +290,8 @@ class AttemptRow(SQLModel, table=True):
     reason: str | None = None
     vendor_id: str | None = None
     detail: str | None = None
+    #: the address it was handed over with, where staging has put another in the place of the message's own
+    redirected_to: str | None = None
 
 
 class ReceiptRow(SQLModel, table=True):

@@ -27,8 +27,10 @@
 - `quotas`: what gateway accounts may still send, and whether they answer
 - `pauses`: what does not leave until it is resumed
 - `reputation`: what came of what a gateway sent
+- `plans`: where plans were written
 - `tokens`: what programs may use pages with, found by its hash
 - `silences`: when something came last, and which silences are known
+- `troubles`: what is not as it should be, and the worst of it
 - `metrics`: totals, counted from the tables that only grow
 - `standing`: how much waits, and since when
 - `search`: who is meant, and everything that is known of one customer

@@ -12,6 +12,7 @@ from crmkit.core.instance import InstanceRow
 from crmkit.core.interaction import InteractionRow, PendingRow, QuietRow, TimerRow
 from crmkit.core.message import AttemptRow, InterventionRow, MessageRow, ReceiptRow, TemplateRow
 from crmkit.core.order import LineRow, OrderRow, ParcelRow, PaymentRow, RefundRow, ReturnRow, ReviewRow
+from crmkit.core.plan import PlanFileRow
 from crmkit.core.quota import PauseRow, QuotaRow
 from crmkit.core.silence import RhythmRow
 from crmkit.core.token import TokenRow
@@ -57,6 +58,7 @@ message = table_of(MessageRow)
 attempt = table_of(AttemptRow)
 receipt = table_of(ReceiptRow)
 intervention = table_of(InterventionRow)
+plan_file = table_of(PlanFileRow)
 broadcast = table_of(BroadcastRow)
 broadcast_member = table_of(BroadcastMemberRow)
 quota = table_of(QuotaRow)
@@ -99,6 +101,7 @@ CORE: tuple[Table, ...] = (
     attempt,
     receipt,
     intervention,
+    plan_file,
     quota,
     pause,
     token,

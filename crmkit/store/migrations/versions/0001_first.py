@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String(), nullable=True),
         sa.Column("vendor_id", sa.String(), nullable=True),
         sa.Column("detail", sa.String(), nullable=True),
+        sa.Column("redirected_to", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index("attempt_message", "attempt", ["message_id"], unique=False)
@@ -449,6 +450,14 @@ def upgrade() -> None:
     )
     op.create_index("message_profile", "message", ["profile_id"], unique=False)
     op.create_index(
+        "message_amiss",
+        "message",
+        ["state", "decided_at"],
+        unique=False,
+        sqlite_where=sa.text("state IN ('held', 'bounced', 'failed')"),
+        postgresql_where=sa.text("state IN ('held', 'bounced', 'failed')"),
+    )
+    op.create_index(
         "message_staff",
         "message",
         ["interaction_id"],
@@ -601,6 +610,13 @@ def upgrade() -> None:
         unique=False,
         sqlite_where=sa.text("is_waiting"),
         postgresql_where=sa.text("is_waiting"),
+    )
+    op.create_table(
+        "plan_file",
+        sa.Column("path", sa.String(), nullable=False),
+        sa.Column("host", sa.String(), nullable=False),
+        sa.Column("made_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("path", "host"),
     )
     op.create_table(
         "pause",
