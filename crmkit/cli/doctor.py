@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from crmkit.cli import output, vitals, words
+from crmkit.cli import adopt, output, vitals, words
 from crmkit.cli.call import Call, plural, with_call
 from crmkit.cli.finding import Finding
 from crmkit.cli.output import moment
@@ -98,6 +98,10 @@ def _database(host: "Host", tx: "Connection") -> Iterator[Finding]:
 
     versions = ", ".join(f"{one.history} {one.current}" for one in migrate.versions(tx, host.migrations))
     yield Finding("database", "ok", f"version {versions}")
+    standing = adopt.standing(host, tx)
+    level = "bad" if standing["fenced"] else "note" if standing["is_beside"] else "ok"
+    beside = "; the note lies beside the database, and is copied with it: set CRMKIT_STATE" if level == "note" else ""
+    yield Finding("fence", level, adopt.in_words(standing).removeprefix("database: ") + beside)
     wrong = report.integrity(tx)
     for text in wrong:
         yield Finding("database", "bad", f"{text}; restore a backup")
@@ -112,7 +116,8 @@ def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
     names = {row["id"]: row["name"] for row in accounts.every(tx)}
     count, parked = report.parked(tx, limit=3)
     if count:
-        yield Finding("decisions", "bad", f"{plural(count, 'decision')} failed too often and were parked")
+        do = "mend the plugin, then run `crmkit interactions retry --all`"
+        yield Finding("decisions", "bad", f"{plural(count, 'decision')} failed too often and were parked; {do}")
     for row in parked:
         yield Finding("decisions", "bad", f"{row['plugin']} on {row['type']} #{row['interaction_id']}: {row['error']}")
     late = report.overdue(tx, now, OLD)

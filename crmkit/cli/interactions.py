@@ -1,4 +1,4 @@
-"""`crmkit interactions`: what happened."""
+"""`crmkit interactions`: what happened, and what plugins failed at decided again."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,13 +6,13 @@ from typing import Any
 import click
 
 from crmkit.cli import output
-from crmkit.cli.call import Call, read_time, with_call
+from crmkit.cli.call import Call, plural, read_time, with_call
 from crmkit.core.errors import ConfigError
 
 
 @click.group()
 def interactions() -> None:
-    """List what happened."""
+    """List what happened; decide again what was parked."""
 
 
 def _what(row: Mapping[str, Any]) -> str:
@@ -79,6 +79,44 @@ def list_(
     ]
     columns = ("interaction", "at", "what", "profile", "shop", "order", "by")
     output.table(cells, columns, zone=call.zone)
+
+
+@interactions.command()
+@click.argument("numbers", type=int, nargs=-1, metavar="[INTERACTION]...")
+@click.option("--plugin", metavar="NAME", help="What this plugin failed at.")
+@click.option("--all", "everything", is_flag=True, help="Whatever failed too often.")
+@output.json_option
+@with_call
+def retry(call: Call, numbers: tuple[int, ...], plugin: str | None, everything: bool, as_json: bool) -> None:
+    """Let plugins decide again what they failed at too often and was parked; `crmkit dispatch` does.
+
+    Only the plugin that failed is asked: what others made of it stands. Exit code 1 if nothing is parked of what is
+    named by number.
+    """
+    from crmkit.cli.whom import typist
+    from crmkit.store import accounts, log
+
+    if not (numbers or plugin or everything):
+        raise click.UsageError("name interactions by number, or give --plugin NAME or --all")
+    with call.writing() as tx:
+        rows = log.parked(tx, numbers=numbers or None, plugin=plugin)
+        missing = sorted(set(numbers) - {row["interaction_id"] for row in rows})
+        log.unpark(tx, [row["id"] for row in rows], call.now)
+        if rows:
+            run = accounts.begin_run(tx, "interactions retry", call.now)
+            accounts.end_run(tx, run, "done", {"by": typist(), "decisions": len(rows)}, call.now)
+    told = [{"interaction": r["interaction_id"], "plugin": r["plugin"], "type": r["type"]} for r in rows]
+    if as_json:
+        output.document({"retried": told, "not_parked": missing})
+    else:
+        for row in told:
+            output.say(f"{row['plugin']} on {row['type']} #{row['interaction']}")
+        count = plural(len(rows), "decision")
+        output.say(f"{count} due again with the next `crmkit dispatch`" if rows else "nothing is parked")
+        for number in missing:
+            output.warn(f"nothing of interaction #{number} is parked")
+    if missing:
+        click.get_current_context().exit(1)
 
 
 def split(written: str | None) -> list[str]:
