@@ -25,11 +25,15 @@ for _command in (copying.backup, copying.restore, adopting.adopt):
 @with_call
 def upgrade(call: Call, as_json: bool) -> None:
     """Create the database, or bring it up to this program's version."""
+    from crmkit.engine.fence import Fence
     from crmkit.store import migrate
 
     before = migrate.upgrade(call.host.config.database, call.host.migrations)
     with call.open_store() as store:
         where = store.where
+        if before[0].current is None:
+            with store.begin() as tx:
+                Fence(call.host, store).name(tx, call.now)
     moved = [{"history": one.history, "from": one.current, "to": one.head} for one in before]
     if as_json:
         output.document({"database": where, "histories": moved})

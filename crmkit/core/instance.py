@@ -21,7 +21,7 @@ Kind = Literal["other-name", "elsewhere", "behind", "unknown", "no-note"]
 
 
 class InstanceRow(SQLModel, table=True):
-    """This database as whoever sends for it knows it; one row, drawn before the first message leaves.
+    """This database as whoever sends for it knows it; one row, drawn when it is made.
 
     `place` is where it is: a file's path, or a server's own number and the database's; `inode` tells a file that was
     moved from one that was copied. `epoch` counts adoptions: a note of an earlier one says nothing any more. What
@@ -140,7 +140,8 @@ def fenced(instance: Instance, note: Note | None, given: Given | None, where: st
         return Fenced("elsewhere", what, f"stop whoever sends from there; {_ADOPT}")
     if note is not None and (late := _lags(instance, note, where)) is not None:
         return Fenced("behind", late, _ADOPT)
-    if note is None and instance.sequence and not (given is not None and given.proves):
+    is_new = not instance.sequence and instance.here.inode is None  # a server's, which others may have made
+    if note is None and not is_new and not (given is not None and given.proves):
         what = f"nothing here has sent for {instance.name!r} before (no note in {where})"
         do = f"where others go on sending for it, set CRMKIT_INSTANCE={instance.name}; where it is a copy, {_ADOPT}"
         return Fenced("unknown", what, do)

@@ -75,9 +75,7 @@ class Notes:
                 found["sequence"],
                 datetime.fromisoformat(found["at"]).astimezone(UTC),
             )
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError):  # half of it: as good as none
+        except (OSError, ValueError, KeyError, TypeError):  # half of one is as good as none
             return None
 
     def rise(self, note: Note) -> None:
@@ -226,17 +224,35 @@ class Fence:
             return standing.fenced
         found = standing.instance
         if found is None:
-            bulk.lock(tx, _LOCK)
-            found = instance.draw(tx, self._new_name(), now)
-            why = fenced(found, None, self.given, self._where)  # another process may have been first
-            if why is not None:
-                return why
+            try:
+                found = self._drawn(tx, now)
+            except OSError as error:
+                if self.given is None:
+                    return self._unnotable(f"{error.filename}: {error.strerror}", "NAME")
+                found = instance.draw(tx, self.given.name, now)
         if self.given is not None and self.given.name != found.name:
             instance.change(tx, name=self.given.name)
             found = self._read(tx)
         if found.here != found.place:
             instance.settle_here(tx, found.here)
         return self._begin(found)
+
+    def name(self, tx: Connection, now: datetime) -> None:
+        """Name a database that was just made, so that its first backup can be told from it."""
+        with contextlib.suppress(OSError):  # `enter` says what is wrong
+            if self._unusable() is None and instance.read(tx) is None and not instance.sequence(tx):
+                self._drawn(tx, now)
+
+    def _drawn(self, tx: Connection, now: datetime) -> Instance:
+        """A name for a database without one, noted first: who finds the name and no note is somewhere else."""
+        bulk.lock(tx, _LOCK)
+        known = instance.read(tx)
+        if known is not None:  # another process was first
+            return known
+        name = self._new_name()
+        if self.notes is not None:
+            self.notes.rise(Note(name, 0, 0, now))
+        return instance.draw(tx, name, now)
 
     def _unusable(self) -> Fenced | None:
         """What is wrong with the name or with the place for notes."""
@@ -259,7 +275,11 @@ class Fence:
             why = f"{error.filename or self.notes.folder}: {error.strerror}"
         if given is not None and given.proves:
             return None  # there is no note that could be reached: the name alone vouches
-        do = f"set {STATE} to a folder that can be written and is kept, or {INSTANCE}={found.name}"
+        return self._unnotable(why, found.name)
+
+    @staticmethod
+    def _unnotable(why: str, name: str) -> Fenced:
+        do = f"set {STATE} to a folder that can be written and is kept, or {INSTANCE}={name}"
         return Fenced("no-note", f"what leaves cannot be noted ({why})", do)
 
     def delivered(self, sequence: int) -> None:

@@ -26,7 +26,7 @@ from crmkit.flow.deliver import Delivered, deliver
 from crmkit.flow.look_up import Fresh
 from crmkit.flow.setup import Setup
 from crmkit.host.host import Host
-from crmkit.store import accounts, instance, outbox
+from crmkit.store import accounts, instance, migrate, outbox
 from crmkit.store.choice import ALL, Choice
 from crmkit.store.engine import Store
 
@@ -72,6 +72,18 @@ class Local(Inward):
     def __init__(self, host: Host, store: Store) -> None:
         super().__init__(host, store)
         self.fence = Fence(host, store)
+
+    def prepare(self) -> None:
+        """Create the database if there is none, and name it; refuse one of another version.
+
+        Raises:
+            DatabaseError: it cannot be written, or is of another version.
+        """
+        is_new = migrate.is_empty(self.store)
+        super().prepare()
+        if is_new:
+            with self.store.begin() as tx:
+                self.fence.name(tx, datetime.now(UTC))
 
     # dispatch
 

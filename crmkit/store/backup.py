@@ -61,7 +61,11 @@ def _copy(source: Path, target: Path, progress: Progress) -> Kept:
     with closing(_open(source)) as old, closing(sqlite3.connect(target, isolation_level=None)) as new:
         # What is copied is what this transaction sees, however long it takes and whoever writes meanwhile.
         old.execute("BEGIN")
-        old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        try:
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        except sqlite3.DatabaseError as error:
+            do = "name one that `db backup` wrote"
+            raise DatabaseError(f"{source} cannot be read ({error})", who=_WHO, do=do) from error
         old.backup(new, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total))
         new.execute("PRAGMA journal_mode=DELETE")
         sequence = look_through(new, target)
