@@ -1,30 +1,27 @@
 """`crmkit dispatch`: decides what to say, and sends what is due."""
 
 import asyncio
-import os
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from crmkit.cli import output, words
+from crmkit.cli import output
+from crmkit.cli import plan as shown
 from crmkit.cli.call import Call, of, plural, with_call
 from crmkit.cli.pause import kept_back
 from crmkit.cli.progress import dispatch_bars
-from crmkit.core.errors import ConfigError
 from crmkit.core.message import State
 
 if TYPE_CHECKING:
     from crmkit.engine.local import DispatchRun
-    from crmkit.engine.plan import Plan
     from crmkit.flow.decide import Decided
+    from crmkit.store.choice import Choice
+    from crmkit.store.engine import Store
 
 #: States a message of this run should not have ended in.
 _BAD = (State.FAILED, State.IN_DOUBT, State.HELD)
-#: Rows of a plan that are shown; a file or JSON has all.
-_SHOWN = 50
 _NO_FILE = "-"
 #: A playbook that takes longer than this for 500 interactions is named, in seconds.
 _SLOW = 1.0
@@ -36,34 +33,101 @@ _SLOW = 1.0
     is_flag=False,
     flag_value=_NO_FILE,
     metavar="[FILE]",
-    help="Say what would leave and what would not, and why; commit nothing. With FILE: as JSON lines, into it.",
+    help="Say what would leave and what would not, and why; decide and send nothing. With FILE: into it, for --apply.",
 )
+@click.option(
+    "--apply",
+    "applying",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Send exactly what this plan says, as far as it comes to the same now; name what does not.",
+)
+@click.option(
+    "--only",
+    multiple=True,
+    metavar="KIND=NAME",
+    help="Only what is of this template, channel, gateway, customer, order or shop. Repeatable.",
+)
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many messages at the most.")
 @output.json_option
 @with_call
-def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
+def dispatch(
+    call: Call, plan: str | None, applying: Path | None, only: tuple[str, ...], limit: int | None, as_json: bool
+) -> None:
     """Decide what to say about what happened, and send what is due.
 
-    With `--now TIME` before the command a past week is simulated: the clock steps from due time to due time.
+    With `--now TIME` before the command a past week is simulated: the clock steps from due time to due time. A plan
+    with a FILE, and what is chosen by --only and --limit, is one pass at that time.
 
-    Exit code 1 if a decision failed, a gateway stopped, or a message failed, will be tried again, is in doubt or is
-    held.
+    Exit code 1 if a decision failed, a gateway stopped, a message failed, will be tried again, is in doubt or is held,
+    or what a plan says is not so any more.
     """
+    if plan is not None and applying is not None:
+        raise click.UsageError("--plan makes a plan and --apply sends one: give one of them")
+    if plan is not None:
+        _plan(call, None if plan == _NO_FILE else Path(plan), only, limit, as_json)
+    elif applying is not None:
+        _apply(call, applying, only, limit, as_json)
+    else:
+        _dispatch(call, only, limit, as_json)
+
+
+def _chosen(call: Call, store: "Store", only: tuple[str, ...], limit: int | None) -> "Choice":
+    from crmkit.store.choice import ALL
+
+    if not only and limit is None:
+        return ALL
+    with store.read() as tx:
+        choice = shown.choice_of(tx, only, limit)
+    shown.must_be_known(call, choice)
+    return choice
+
+
+def _dispatch(call: Call, only: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    from crmkit.engine.apply import dispatch_chosen
     from crmkit.engine.local import Local
 
-    if plan is not None:
-        with call.rehearsing() as store:
-            planned = Local(call.host, store).plan(now=call.given_now)
-        _plan(call, planned, None if plan == _NO_FILE else Path(plan), as_json)
-        return
     with call.open_store() as store, dispatch_bars(shown=not as_json) as progress:
-        run = asyncio.run(Local(call.host, store).dispatch(now=call.given_now, progress=progress))
+        local = Local(call.host, store)
+        local.prepare()
+        choice = _chosen(call, store, only, limit)
+        if choice.is_all:
+            run = asyncio.run(local.dispatch(now=call.given_now, progress=progress))
+        else:
+            run = asyncio.run(dispatch_chosen(local, choice, now=call.given_now, progress=progress))
         with store.read() as tx:
             kept = kept_back(tx)
-    facts = {**_facts(run), "kept": kept}
     if as_json:
-        output.document(facts)
+        output.document({**_facts(run), "kept": kept})
     else:
         _print(run)
+    _end(call, run, kept)
+
+
+def _apply(call: Call, file: Path, only: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    from crmkit.engine import plan_file
+    from crmkit.engine.apply import apply
+    from crmkit.engine.local import Local
+
+    plan = plan_file.read(file)
+    with call.open_store() as store, dispatch_bars(shown=not as_json) as progress:
+        local = Local(call.host, store)
+        local.prepare()
+        choice = _chosen(call, store, only, limit)
+        done = asyncio.run(apply(local, plan, now=call.given_now, choice=choice, progress=progress))
+        with store.read() as tx:
+            kept = kept_back(tx)
+    if as_json:
+        output.document({**_facts(done.run), "kept": kept, "plan": shown.applied_facts(done)})
+    else:
+        _print(done.run)
+        if done.run.fenced is None:
+            shown.show_applied(call, done, file)
+    _end(call, done.run, kept, is_bad=bool(done.differences or done.waiting))
+
+
+def _end(call: Call, run: "DispatchRun", kept: list[str], *, is_bad: bool = False) -> None:
+    """Say what went wrong in a run, and end accordingly."""
     if run.fenced is not None:
         output.warn(f"error: {run.fenced}")
     unread = [of(one.shop, error) for one in run.taken for error in one.errors]
@@ -84,9 +148,8 @@ def dispatch(call: Call, plan: str | None, as_json: bool) -> None:
         if seconds > _SLOW and seconds / run.decided.interactions > _SLOW / 500:
             output.warn(f"{plugin} is slow: {seconds:,.1f} s of {plural(run.decided.interactions, 'interaction')}")
     missing = [one for one in call.host.broken if one.needed_by.startswith(("gateway ", "playbook "))]
-    bad = run.delivered.stopped or run.decided.failures or run.lapsed[1] or run.retrying or missing or unread
-    bad = bad or run.fenced
-    if bad or any(run.delivered.states[state] or run.decided.messages[state] for state in _BAD):
+    bad = (run.delivered.stopped, run.decided.failures, run.lapsed[1], run.retrying, missing, unread, run.fenced)
+    if is_bad or any(bad) or any(run.delivered.states[state] or run.decided.messages[state] for state in _BAD):
         click.get_current_context().exit(1)
 
 
@@ -145,94 +208,22 @@ def _facts(run: "DispatchRun") -> dict[str, Any]:
 
 # --- the plan ---------------------------------------------------------------------------------------------------------
 
-#: What a plan says of a message, in this order.
-_COLUMNS = (
-    "key",
-    "state",
-    "leaves_at",
-    "reason",
-    "detail",
-    "template",
-    "purpose",
-    "locale",
-    "channel",
-    "gateways",
-    "address_kind",
-    "address",
-    "staff",
-    "profile_id",
-    "shop_id",
-    "order_id",
-    "interaction_id",
-    "plugin",
-    "not_before",
-    "expires_at",
-    "subject",
-    "text",
-    "html",
-    "encoding",
-    "segments",
-    "content_hash",
-)
 
+def _plan(call: Call, file: Path | None, only: tuple[str, ...], limit: int | None, as_json: bool) -> None:
+    from crmkit.engine import plan_file
+    from crmkit.engine.local import Local
 
-def _plan(call: Call, plan: "Plan", file: Path | None, as_json: bool) -> None:
-    rows = sorted(plan.rows, key=lambda row: (row["leaves_at"] is None, str(row["leaves_at"]), row["id"]))
-    if file is not None:
-        _write(file, rows)
+    with call.rehearsing() as store:
+        local = Local(call.host, store)
+        choice = _chosen(call, store, only, limit)
+        in_slices = file is not None or not choice.is_all or call.given_now is None
+        plan = local.plan(now=call.given_now, in_slices=in_slices, choice=choice)
+        if file is not None:
+            shown.keep(local, store, plan, file)
     if as_json:
-        output.lines(_planned(rows))
+        output.lines(plan_file.message_lines(plan.rows))
     else:
-        _print_plan(call, rows, file)
-        if plan.decided.quiet:
-            output.say(f"history tells nobody: {plural(plan.decided.quiet, 'message')} would have been sent")
-        output.say("a plan: nothing was sent, and nothing was written to the database")
+        shown.show(call, plan, file)
     _warn_of(plan.decided)
-    if plan.decided.failed or any(row["state"] == State.HELD for row in rows):
+    if plan.decided.failures or any(row["state"] == State.HELD for row in plan.rows):
         click.get_current_context().exit(1)
-
-
-def _planned(rows: Iterable[Mapping[str, Any]]) -> Iterable[dict[str, Any]]:
-    return ({name: row.get(name) for name in _COLUMNS} for row in rows)
-
-
-def _write(file: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a plan so that only its owner can read it: it holds what buyers are told."""
-    try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-            file.chmod(0o600)
-            for row in _planned(rows):
-                stream.write(output.line(row) + "\n")
-    except OSError as error:
-        raise ConfigError(f"cannot be written ({error.strerror})", who=str(file), do="name another file") from error
-
-
-def _print_plan(call: Call, rows: list[dict[str, Any]], file: Path | None) -> None:
-    leaving = [row for row in rows if row["leaves_at"] is not None]
-    staying = [row for row in rows if row["leaves_at"] is None]
-    output.say(f"{plural(len(leaving), 'message')} would leave, {len(staying):,} would not")
-    if leaving:
-        table = [
-            (
-                row["leaves_at"],
-                row["template"],
-                row["channel"],
-                row["address"],
-                row["staff"],
-                row["subject"] or row["text"],
-            )
-            for row in leaving[:_SHOWN]
-        ]
-        output.table(table, ("leaves at", "template", "channel", "to", "staff", "says"), zone=call.zone)
-        if len(leaving) > _SHOWN:
-            output.say(f"and {len(leaving) - _SHOWN:,} more; all with --plan FILE or --json")
-    if staying:
-        counts = Counter((row["template"], row["state"], row["reason"]) for row in staying)
-        grouped = [
-            (count, template, state, words.reason(reason) or words.state(state))
-            for (template, state, reason), count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-        ]
-        output.heading("would not leave")
-        output.table(grouped, ("messages", "template", "state", "because"), numbers=("messages",))
-    if file is not None:
-        output.say(f"written to {file}")

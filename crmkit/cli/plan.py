@@ -55,7 +55,9 @@ def choice_of(tx: "Connection", only: Iterable[str], limit: int | None) -> "Choi
     for text in only:
         kind, mark, name = text.partition("=")
         if not mark or not name or kind not in named:
-            raise click.BadParameter(f"{text!r}; write {', '.join(f'{one}=...' for one in _KINDS)}", param_hint="--only")
+            raise click.BadParameter(
+                f"{text!r}; write {', '.join(f'{one}=...' for one in _KINDS)}", param_hint="--only"
+            )
         named[kind].append(name)
     families = {customer_meant(tx, name) for name in named["customer"]}
     members = customers.members(tx, families)
@@ -162,7 +164,8 @@ def show(call: Call, plan: "Plan", file: Path | None) -> None:
         output.say(f"written to {file}")
     if plan.decided.quiet:
         output.say(f"history tells nobody: {plural(plan.decided.quiet, 'message')} would have been sent")
-    output.say("a plan: nothing was sent, and nothing was decided")
+    what = "nothing was decided" if file is not None else "nothing was written to the database"
+    output.say(f"a plan: nothing was sent, and {what}")
 
 
 def _price(total: Mapping[str, Any]) -> str:

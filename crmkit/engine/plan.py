@@ -253,13 +253,13 @@ class _Planning:
         for found in _handed(tx, setup, names, self.now, is_paced=False, only=ids) if ids else ():
             for row in found:
                 rows[row["id"]].update({name: row[name] for name in _MOVED if name in row})
-        for row in outbox.held(tx, ids, _STANDING).values():  # what was moved with others says so
-            if rows[row["id"]]["leaves_at"] is None:
-                rows[row["id"]].update(row)
-        standing = quotas.every(tx)
+        for number, standing in outbox.held(tx, ids, _STANDING).items():  # what was moved with others says so
+            if rows[number]["leaves_at"] is None:
+                rows[number].update(standing)
+        accounts = quotas.every(tx)
         for row in rows.values():
             if row["leaves_at"] is not None:
-                cost = price_of(setup, row, standing)
+                cost = price_of(setup, row, accounts)
                 row.update(
                     price=None if cost is None else cost.amount, currency=None if cost is None else cost.currency
                 )

@@ -62,7 +62,7 @@ class Choice:
 
     def due(self, tx: Connection, now: datetime, limit: int | None = None) -> list[int]:
         """The numbers of messages that are meant and may leave, soonest first."""
-        about = [sa.text(WAITING), _m.not_before <= now]
+        about: list[Any] = [sa.text(WAITING), _m.not_before <= now]
         for column, names in ((_m.template, self.templates), (_m.channel, self.channels), (_m.gateway, self.gateways)):
             if names:
                 about.append(bulk.one_of(tx, column, sorted(names)))
