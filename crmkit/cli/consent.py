@@ -1,7 +1,7 @@
 """`crmkit consent`: what customers allowed and forbade: show it, enter it, import it."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,20 +159,24 @@ def _normal(address: str) -> str:
 
 @consent.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--shop", "shops", metavar="NAME", multiple=True, help="Of this shop; of all that were synced otherwise.")
 @click.option("--plan", is_flag=True, help="Say what would be entered, and what not; write nothing.")
 @output.json_option
 @with_call
-def import_(call: Call, file: Path, plan: bool, as_json: bool) -> None:
+def import_(call: Call, file: Path, shops: tuple[str, ...], plan: bool, as_json: bool) -> None:
     """Enter consent from a CSV file with the columns customer or address, and state.
 
     Further columns: channel (*), purpose (marketing), occurred_at (now), source (the file's name), wording.
-    A row that cannot be entered is named with its line; the others are. Exit code 1 if there is one.
+    A row that cannot be entered is named with its line; the others are. Exit code 1 if there is one. Once all were
+    entered it is known who wanted no marketing before, and marketing leaves.
     """
+    from crmkit.cli.whom import typist
+    from crmkit.flow import opt_outs
     from crmkit.flow.consent import enter
 
     listened = call.host.setup({}).listened
     refused: list[str] = []
-    entered = 0
+    entered, freed = 0, 0
     with call.reading() if plan else call.writing() as tx:
         entries: list[dict[str, Any]] = []
         for line, row in _rows(file):
@@ -183,16 +187,61 @@ def import_(call: Call, file: Path, plan: bool, as_json: bool) -> None:
                 refused.append(f"{file.name}:{line}: {reason}")
         if not plan:
             entered = len(enter(tx, entries, listened=listened, now=call.now))
+            if not refused:
+                how = f"{len(entries)} entries of {file.name} imported"
+                freed = opt_outs.know(tx, _shops(tx, shops), call.now, actor=typist(), how=how)
     if as_json:
-        output.document({"read": len(entries), "entered": entered, "refused": refused})
+        output.document({"read": len(entries), "entered": entered, "refused": refused, "freed": freed})
     else:
         known = len(entries) - entered
         done = f"{len(entries):,} would be entered" if plan else f"{entered:,} entered, {known:,} known already"
         output.say(f"{done}, {len(refused):,} refused")
+        if freed:
+            output.say(f"{plural(freed, 'message')} waited for this, and may leave")
         for reason in refused:
             output.warn(f"  {reason}")
     if refused:
         click.get_current_context().exit(1)
+
+
+@consent.command("none-before")
+@click.option("--reason", metavar="TEXT", required=True, help="Why there are none: a new shop, nothing was ever sent.")
+@click.option("--shop", "shops", metavar="NAME", multiple=True, help="Of this shop; of all that were synced otherwise.")
+@output.json_option
+@with_call
+def none_before(call: Call, reason: str, shops: tuple[str, ...], as_json: bool) -> None:
+    """Say that nobody opted out of marketing before crmkit, so that there is no list to import.
+
+    Until that is said of a shop, or `crmkit consent import` has entered its list, its marketing waits.
+    """
+    from crmkit.cli.whom import typist
+    from crmkit.flow import opt_outs
+    from crmkit.store import accounts
+
+    with call.writing() as tx:
+        chosen = _shops(tx, shops)
+        freed = opt_outs.know(tx, chosen, call.now, actor=typist(), how=f"none before: {reason}")
+        names = [row["name"] for row in accounts.every(tx) if row["id"] in chosen]
+    if as_json:
+        output.document({"shops": names, "freed": freed})
+    else:
+        output.say(f"nobody opted out before of {', '.join(names)}; {plural(freed, 'message')} waited for this")
+
+
+def _shops(tx: "Connection", names: Sequence[str]) -> set[int]:
+    """The shops of these names; all that were synced where none is given.
+
+    Raises:
+        ConfigError: no shop of a name was synced; or none at all.
+    """
+    from crmkit.store import accounts
+
+    known = {row["name"]: row["id"] for row in accounts.every(tx) if row["kind"] == "shop"}
+    missing = next((name for name in names if name not in known), None)
+    if missing is not None or not known:
+        what = "no shop was ever synced" if missing is None else f"no shop {missing!r} was ever synced"
+        raise ConfigError(what, who="consent", do=f"run `crmkit sync`; known are: {', '.join(known) or 'none'}")
+    return {known[name] for name in names or known}
 
 
 def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:

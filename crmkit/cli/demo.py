@@ -28,6 +28,7 @@ from crmkit.cli import demo_shop
 from crmkit.core.errors import ConfigError, CrmkitError
 from crmkit.engine.local import DispatchRun, Local
 from crmkit.engine.plan import Plan
+from crmkit.flow import opt_outs
 from crmkit.host.host import Host
 from crmkit.store import accounts, customers, report, search
 from crmkit.store.engine import Store
@@ -86,6 +87,9 @@ async def _run(folder: Path, console: Console) -> None:
         try:
             engine = Local(host, store)
             [synced] = await engine.sync(now=demo_shop.NOW)
+            with store.begin() as tx:  # as `crmkit consent none-before` would
+                shops = accounts.opt_outs(tx)
+                opt_outs.know(tx, shops, demo_shop.NOW, actor="demo", how="none before: a new shop")
             plan = engine.plan(now=demo_shop.NOW)
             done = await engine.dispatch(now=demo_shop.NOW)
             for error in (*synced.errors, *done.delivered.stopped.values()):

@@ -12,6 +12,7 @@ from crmkit.cli import adopt, output, vitals, words
 from crmkit.cli.call import Call, plural, with_call
 from crmkit.cli.finding import Finding
 from crmkit.cli.output import moment
+from crmkit.cli.pause import opt_outs_wanted
 from crmkit.core.errors import CrmkitError, DatabaseError
 from crmkit.core.interaction import CRMKIT
 
@@ -136,6 +137,9 @@ def _work(call: Call, tx: "Connection") -> Iterator[Finding]:
             because = "due for more than a day" if reason == "due" else f"{reason}, {words.reason(reason)}"
             text = f"{plural(number, 'message')} {state}: {because}; see `crmkit messages list --state {state}`"
             yield Finding("messages", "note" if state == "failed" else "bad", text)
+    waiting = opt_outs_wanted(tx)
+    if waiting is not None:
+        yield Finding("consent", "bad", waiting)
     yield from _door(call, tx, names)
     yield from _gateways(call, tx)
     yield from vitals.gateways(call, tx)

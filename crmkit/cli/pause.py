@@ -134,10 +134,26 @@ def kept_back(tx: "Connection") -> list[str]:
     """What keeps messages until a person lets them leave, with the command that does, a line each."""
     from crmkit.store import pauses
 
-    return [
+    found = [
         f"{pauses.detail(row)}; `crmkit resume {_shown(row['scope'], row['name'])}` lifts it"
         for row in pauses.standing(tx)
     ]
+    waiting = opt_outs_wanted(tx)
+    return found if waiting is None else [*found, waiting]
+
+
+def opt_outs_wanted(tx: "Connection") -> str | None:
+    """What marketing waits for, and how much of it; None where none does."""
+    from crmkit.core.message import Reason
+    from crmkit.store import accounts, outbox
+
+    count = outbox.count_kept(tx, Reason.OPT_OUTS_UNKNOWN)
+    if not count:
+        return None
+    known = accounts.opt_outs(tx)
+    names = ", ".join(row["name"] for row in accounts.every(tx) if known.get(row["id"]) is False)
+    do = "run `crmkit consent import FILE`, or `crmkit consent none-before --reason TEXT`"
+    return f"{plural(count, 'marketing message')} wait: who opted out of {names} before crmkit is not known; {do}"
 
 
 def _named(tx: "Connection", setup: "Setup", scope: str, name: str | None) -> str:

@@ -39,7 +39,7 @@ REASONS: dict[str, str] = {
     Reason.BUDGET: "the gateway's budget is used up for now",
     Reason.PAUSED: "sending is paused",
     Reason.FENCED: "this database may not send",
-    Reason.OPT_OUTS_UNKNOWN: "the vendor's list of opt-outs could not be read",
+    Reason.OPT_OUTS_UNKNOWN: "marketing waits until old opt-outs were imported, or declared none",
     Reason.RETRY: "the last try did not succeed and is repeated",
     Reason.MISSING_VARIABLE: "a fact that the template needs is not known",
     Reason.TEMPLATE_ERROR: "the template could not be filled in",

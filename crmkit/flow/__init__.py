@@ -32,6 +32,7 @@
 - `verdict`: what each answer and each error of a gateway means
 - `chain`: who is next when a gateway is down, paused or configured no more
 - `tell`: what a plugin's page says happened
+- `opt_outs`: marketing waits until it is known who wanted none before
 - `pause`: what does not leave until it is resumed
 - `claim`: due messages are taken, after a last look, as far as their account allows
 - `record`: what came of tries is stored

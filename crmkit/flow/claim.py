@@ -15,6 +15,7 @@ from crmkit.core.message import Message, Reason, State
 from crmkit.core.quota import CLAIM_MOST, SKEW, Limits, Quota, Share, money
 from crmkit.flow import callback, chain, form, pause, policy
 from crmkit.flow.compose import zone_of
+from crmkit.flow.opt_outs import OptOuts
 from crmkit.flow.pause import Pauses
 from crmkit.flow.setup import Entry, Setup
 from crmkit.flow.verdict import TRIES, still_doubted
@@ -201,6 +202,7 @@ def last_look(
     told = {row["order_id"] for row in about if row["order_id"] is not None}
     orders = facts.milestones_at(tx, told, now)
     persons = {person.name: person for person in setup.staff}
+    opt_outs = OptOuts.standing(tx) if any(row["purpose"] == "marketing" for row in rows) else OptOuts({})
     nobodys = forgotten.meant(tx, rows)
     verdicts: dict[int, Verdict] = {}
     for row in rows:
@@ -227,6 +229,8 @@ def last_look(
                 marketing_default=setup.rules.marketing_default,
                 address=row["address"],
             )
+        if verdict is None and opt_outs.keep(row):
+            verdict = Verdict("defer", Reason.OPT_OUTS_UNKNOWN)
         if verdict is None and (by := paused.of(row)) is not None:
             verdict = Verdict("defer", Reason.PAUSED, detail=pauses.detail(by))
         if verdict is None and hours is not None:

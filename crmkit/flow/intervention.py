@@ -18,6 +18,7 @@ from crmkit.core.message import Reason, State
 from crmkit.flow import callback
 from crmkit.flow.context import OWN
 from crmkit.flow.decide import composed_anew
+from crmkit.flow.opt_outs import OptOuts
 from crmkit.flow.pause import Pauses
 from crmkit.flow.setup import Setup
 from crmkit.store import customers, log, told
@@ -155,6 +156,7 @@ def release(tx: Connection, setup: Setup, meant: Meant, by: By, after: int = 0, 
         detail = new["detail"] or f"released {by.words}"
         where = {name: new[name] for name in ("gateway", "gateways", "not_before")}
         moved.append({**row, **composed, **where, "detail": detail, "tries": 0})
+    OptOuts.standing(tx).apply(moved)
     Pauses.standing(tx).apply(moved)
     done.left.update(f"still {row['reason']}" for row in moved if row["state"] == State.HELD)
     _write(tx, setup, "release", moved, rows, by, done, composed=True)

@@ -8,6 +8,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.message import Reason, State
 from crmkit.flow import callback, key
+from crmkit.flow.opt_outs import OptOuts
 from crmkit.flow.pause import Pauses
 from crmkit.store import broadcasts, outbox, told
 from crmkit.store.told import Kin
@@ -33,6 +34,8 @@ def post(
     _drop_told(tx, rows, kin, now)
     _drop_shared(tx, members, kin, now)
     _tell_apart(tx, rows)
+    if any(row["purpose"] == "marketing" for row in rows):
+        OptOuts.standing(tx).apply(rows)
     Pauses.standing(tx).apply(rows)
     outbox.add(tx, rows)
     if members:

@@ -140,6 +140,20 @@ def set_announce_from(tx: Connection, account: int, announce_from: datetime) -> 
     tx.execute(sa.update(t.account).where(t.account.c.id == account).values(announce_from=announce_from))
 
 
+def opt_outs(tx: Connection) -> dict[int, bool]:
+    """Of every shop, whether it is known who wanted no marketing before."""
+    c = t.account.c
+    rows = tx.execute(sa.select(c.id, c.opt_outs_known_at).where(c.kind == "shop"))
+    return {number: known_at is not None for number, known_at in rows}
+
+
+def know_opt_outs(tx: Connection, shops: Iterable[int], now: datetime, told: str) -> None:
+    """It is known of these shops who wanted no marketing before; `told` is by whom, and how."""
+    c = t.account.c
+    statement = sa.update(t.account).where(bulk.one_of(tx, c.id, sorted(shops)), c.kind == "shop")
+    tx.execute(statement.values(opt_outs_known_at=now, opt_outs_told=told))
+
+
 def set_synced(tx: Connection, account: int, now: datetime) -> None:
     """An account was read to the end, without an error."""
     tx.execute(sa.update(t.account).where(t.account.c.id == account).values(synced_at=now))

@@ -89,6 +89,25 @@ def count_queued(tx: Connection, scope: str, name: str) -> int:
     return sum(int(tx.execute(count.where(sa.text(part), about)).scalar_one()) for part in (WAITING, KEPT))
 
 
+def free_of(tx: Connection, reason: Reason, shops: Collection[int], *, with_rest: bool) -> int:
+    """Queued messages of these shops wait for this reason no more. Returns how many did.
+
+    Args:
+        with_rest: those of all other shops, and of none, too.
+    """
+    where = [sa.text(KEPT), _m.reason == reason]
+    statement = sa.update(t.message).where(*where).values(reason=None, detail=None)
+    if not with_rest:
+        statement = statement.where(bulk.one_of(tx, _m.shop_id, sorted(shops)))
+    return tx.execute(statement).rowcount
+
+
+def count_kept(tx: Connection, reason: Reason) -> int:
+    """How many queued messages wait for this reason, which a person lifts."""
+    statement = sa.select(sa.func.count()).select_from(t.message).where(sa.text(KEPT), _m.reason == reason)
+    return int(tx.execute(statement).scalar_one())
+
+
 def retrying(tx: Connection) -> int:
     """How many messages wait for another try."""
     statement = sa.select(sa.func.count()).where(_m.state == "queued", _m.reason == Reason.RETRY)

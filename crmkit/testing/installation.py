@@ -187,6 +187,8 @@ class Installation:
                 raise error
             for refused in [*run.tally.refused, *run.tally.flaws]:
                 raise AssertionError(f"{run.shop}: {refused.kind} {refused.place}: refused: {refused.reason}")
+        with self.store.begin() as tx:  # a test's buyers were nobody's before
+            accounts.know_opt_outs(tx, accounts.opt_outs(tx), self.clock.now, "a test")
 
     def dispatch(self) -> DispatchRun:
         """Decide and deliver what became due up to now, each at its time.
