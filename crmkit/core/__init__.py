@@ -28,6 +28,7 @@ In the order data flows:
 - `message`: the outbox, its states and reasons, attempts and receipts
 - `quota`: what a gateway account may still send, whether it answers, and what is paused
 - `reputation`: how much of what a gateway sends may go wrong
+- `staging`: whom an installation for trying out may reach
 - `segments`: how a text travels as SMS
 - `optout`: replies that say no more messages, or messages again
 - `plan`: the files of plans, as far as the database knows of them

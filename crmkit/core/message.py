@@ -92,6 +92,8 @@ BOUNCES = frozenset({Reason.BAD_ADDRESS, Reason.NOT_CAPABLE})
 WAITING = "state = 'queued' AND (reason IS NULL OR reason NOT IN ('paused', 'opt-outs-unknown'))"
 #: What waits for a person to let it leave, however long that takes, in SQL: the condition of an index too.
 KEPT = "state = 'queued' AND reason IN ('paused', 'opt-outs-unknown')"
+#: What staging lets go nowhere, in SQL: the condition of an index.
+OUTSIDE = "state = 'queued' AND reason = 'fenced'"
 #: What a process has taken and whose try is not recorded, in SQL: the condition of an index too.
 LEASED = "lease_until IS NOT NULL"
 #: Messages a person may look after, in SQL: the condition of an index.
@@ -163,6 +165,7 @@ class MessageRow(SQLModel, table=True):
             postgresql_where=text("claim_id IS NOT NULL"),
         ),
         Index("message_profile", "profile_id"),
+        Index("message_fenced", "id", sqlite_where=text(OUTSIDE), postgresql_where=text(OUTSIDE)),
         Index("message_amiss", "state", "decided_at", sqlite_where=text(AMISS), postgresql_where=text(AMISS)),
         Index(
             "message_staff",

@@ -34,6 +34,7 @@
 - `tell`: what a plugin's page says happened
 - `opt_outs`: marketing waits until it is known who wanted none before
 - `pause`: what does not leave until it is resumed
+- `staging`: whom an installation for trying out reaches, and where what is for others goes
 - `claim`: due messages are taken, after a last look, as far as their account allows
 - `record`: what came of tries is stored
 - `reputation`: who sends too much that goes wrong pauses by itself

@@ -162,7 +162,7 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
         reason = _reason(receipt["reason"], state) if state in {State.BOUNCED, State.FAILED} else None
         if state is State.BOUNCED and reason in BOUNCES:
             row = {"channel": message["channel"], "address": message["address"], "reason": str(reason)}
-            ended.append({**row, "source": f"receipt:{message['id']}", "since": at})
+            ended.append({**row, "source": f"receipt:{message['id']}", "since": at, "message": message["id"]})
         was = State(message["state"])
         if was in _OPEN:
             if state in {State.FAILED, State.BOUNCED} and receipt["account"] != message["gateway"]:
@@ -179,7 +179,8 @@ def _apply(tx: Connection, receipts: Sequence[Mapping[str, Any]], listened: Coll
         forgotten.erase_receipts(tx, empty)
         for number in empty:
             messages[number]["detail"] = None
-    customers.suppress_all(tx, ended)
+    elsewhere = outbox.redirected(tx, [row["message"] for row in ended])
+    customers.suppress_all(tx, [row for row in ended if row["message"] not in elsewhere])
     outbox.move(tx, list(moved.values()))
     tell(tx, [row for number, row in moved.items() if number in news], listened, now)
 
@@ -205,6 +206,8 @@ def _told_reason(reason: str | None, state: State) -> str | None:
 def suppress_bounced(tx: Connection, messages: Sequence[Mapping[str, Any]], since: Mapping[int, datetime]) -> None:
     """Nothing more goes to the addresses of those of these messages that a try found to bounce.
 
+    Of one that was redirected nothing is known of its own address.
+
     Args:
         since: {message: the moment that was known}.
     """
@@ -219,7 +222,7 @@ def suppress_bounced(tx: Connection, messages: Sequence[Mapping[str, Any]], sinc
                 "since": since[row["id"]],
             }
             for row in messages
-            if row["state"] is State.BOUNCED
+            if row["state"] is State.BOUNCED and row.get("redirected_to") is None
         ],
     )
 

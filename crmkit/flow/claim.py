@@ -9,11 +9,13 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.core.columns import storable
+from crmkit.core.errors import ConfigError
 from crmkit.core.hooks import Verdict
 from crmkit.core.log import MESSAGE_KEPT
 from crmkit.core.message import Message, Reason, State
 from crmkit.core.quota import CLAIM_MOST, SKEW, Limits, Quota, Share, money
-from crmkit.flow import callback, chain, form, pause, policy
+from crmkit.core.staging import HEADER
+from crmkit.flow import callback, chain, form, pause, policy, staging
 from crmkit.flow.compose import zone_of
 from crmkit.flow.opt_outs import OptOuts
 from crmkit.flow.pause import Pauses
@@ -238,6 +240,8 @@ def last_look(
             verdict = policy.quiet_hours(now, hours, zone)
         if verdict is None and (entry := setup.entry(row["gateway"])) is not None:
             verdict = policy.vendor_hours(now, row["purpose"], entry.adapter.sends_marketing)
+        if verdict is None:
+            verdict = staging.verdict(setup, row, now)
         if verdict is not None and verdict.reason is Reason.QUIET_HOURS and verdict.until is not None:
             verdict = policy.stale(row["expires_at"], verdict.until) or verdict
         if verdict is not None:
@@ -297,6 +301,7 @@ def sweep(tx: Connection, setup: Setup, now: datetime, real: datetime | None = N
     limited = [name for name in sorted(outbox.lapsed(tx, now, latest)) if setup.limits(name).any]
     accounts = {name: quotas.lock(tx, name) for name in limited}
     pause.lift_mended(tx, setup, now)
+    staging.lift(tx, setup, now)
     chain.turn_back(tx, setup, now)
     forgotten.sweep(tx, now)
     again = outbox.lapse(tx, now, latest)
@@ -325,6 +330,7 @@ def sweep(tx: Connection, setup: Setup, now: datetime, real: datetime | None = N
             "not_before": max(now, min(row["lease_until"], now) + _asked_after(setup.entry(row["gateway"]))),
             "look_ups": 0,
             "doubted_at": row["doubted_at"] or row["started_at"],
+            "redirected_to": staging.redirected_to(setup, row),
         }
         for row in lost
     ]
@@ -397,21 +403,29 @@ def _answers_at(quota: Quota | None, at: datetime) -> datetime:
 
 
 def message_of(row: Mapping[str, Any], setup: Setup, now: datetime) -> Message:
-    """The message a gateway is given, from its row with what `form.ready` adds."""
+    """The message a gateway is given, from its row with what `form.ready` adds.
+
+    Raises:
+        ConfigError: staging lets it go nowhere.
+    """
     shop = setup.shops.get(row["shop_id"])
+    target = staging.target_of(setup, row)
+    if target is None:  # the last look kept it back, so nobody asks
+        raise ConfigError("staging lets it go nowhere", who=row["gateway"], operation="deliver")
+    told = {HEADER: f"message {row['id']}"} if target.is_redirected and row["channel"] == "email" else {}
     return Message(
         id=row["id"],
         key=row["key"],
         channel=row["channel"],
-        address_kind=row["address_kind"],
-        address=row["address"],
+        address_kind=target.kind,
+        address=target.address,
         purpose=row["purpose"],
         template=row["template"],
         locale=row["locale"],
         text=row["text"],
         subject=row["subject"],
         html=row["html"],
-        headers=row["headers"] or {},
+        headers={**(row["headers"] or {}), **told},
         params=row["params"] or {},
         form=row["form"],
         shop=shop.name if shop is not None else None,

@@ -17,7 +17,7 @@ from crmkit.core.duration import backoff
 from crmkit.core.errors import AdapterError, AuthError, DoubtError, PluginError, RetryableError
 from crmkit.core.message import Reason, Receipt, State
 from crmkit.core.quota import Limits, Quota, Share, money
-from crmkit.flow import callback, form, pause
+from crmkit.flow import callback, form, pause, staging
 from crmkit.flow.claim import LEASE, message_of
 from crmkit.flow.setup import Setup
 from crmkit.flow.sync import Run, is_interrupted
@@ -111,7 +111,11 @@ def _begin(tx: Connection, setup: Setup, name: str, claim_id: str, now: datetime
     entry = setup.entry(name)
     if entry is None:
         return []
-    rows, _ = form.ready(tx, entry, outbox.doubted(tx, name, now, TRIES, ASK))
+    doubted = outbox.doubted(tx, name, now, TRIES, ASK)
+    fenced = [row for row in doubted if staging.target_of(setup, row) is None]  # tried before staging was on
+    outbox.begin_look_ups(tx, [{**row, "not_before": now + staging.LATER} for row in fenced])
+    kept = {row["id"] for row in fenced}
+    rows, _ = form.ready(tx, entry, [row for row in doubted if row["id"] not in kept])
     taken: list[Mapping[str, Any]] = [
         {**row, "claim_id": claim_id, "not_before": now + LEASE, "look_ups": row["look_ups"] + 1} for row in rows
     ]
@@ -124,7 +128,7 @@ def _record(tx: Connection, answers: Sequence[Answer], setup: Setup, name: str) 
     if refused is not None:
         pause.refuse(tx, setup, name, str(refused.said), refused.at)
     answers = _apart(tx, answers, name)
-    rows = [_row(answer, name) for answer in answers]
+    rows = [{**_row(answer, name), "redirected_to": staging.redirected_to(setup, answer.row)} for answer in answers]
     quota = quotas.lock(tx, name) if setup.limits(name).any else None  # before messages, as everywhere
     taken = outbox.record(tx, rows)
     if quota is not None:

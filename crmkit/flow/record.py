@@ -19,6 +19,7 @@ from crmkit.core.message import Receipt, State
 from crmkit.core.quota import Limits, Quota, Share
 from crmkit.flow import callback, chain, pause, reputation
 from crmkit.flow.setup import Setup
+from crmkit.flow.staging import redirected_to
 from crmkit.flow.verdict import Ruling, speaks, still_doubted, verdict_of
 from crmkit.store import outbox, quotas
 
@@ -62,7 +63,10 @@ def record(
         pause.refuse(tx, setup, name, str(refused.outcome), now)
     ruled = [(result, _rule(result, setup, gateway, name, is_down)) for result in results]
     counts = Counter("retry" if ruling.state is State.QUEUED else str(ruling.state) for _, ruling in ruled)
-    rows = [_row(result, ruling, gateway, name) for result, ruling in ruled]
+    rows = [
+        {**_row(result, ruling, gateway, name), "redirected_to": redirected_to(setup, result.row)}
+        for result, ruling in ruled
+    ]
     taken = outbox.record(tx, rows)
     moved = [{**result.row, **row} for (result, _), row in zip(ruled, rows, strict=True)]
     callback.suppress_bounced(tx, moved, {row["id"]: row["finished_at"] for row in moved})

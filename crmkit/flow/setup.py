@@ -16,6 +16,7 @@ from crmkit.core.money import Money
 from crmkit.core.order import Order
 from crmkit.core.quota import UNLIMITED, Limits
 from crmkit.core.reputation import Thresholds
+from crmkit.core.staging import Staging
 from crmkit.flow.cap import Cap
 from crmkit.flow.render import Templates
 
@@ -103,6 +104,7 @@ class Setup:
             sent, or None; shops whose adapter has no opinion are not here.
         doubtful_until: what happened before it may have been told already, by the database this one was restored in
             place of: a person looks at it first.
+        staging: whom it may reach, where it is there for trying out.
     """
 
     shops: Mapping[int, Shop]
@@ -118,6 +120,7 @@ class Setup:
     links: Links | None = None
     may_say: Mapping[int, Callable[[Order | None, str, str], str | None]] = field(default_factory=dict)
     doubtful_until: datetime | None = None
+    staging: Staging | None = None
 
     @property
     def listened(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from crmkit.core.log import MESSAGE_TRIED
-from crmkit.core.message import KEPT, LEASED, WAITING, Reason, State
+from crmkit.core.message import KEPT, LEASED, OUTSIDE, WAITING, Reason, State
 from crmkit.store import bulk, lines, pauses
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
@@ -106,6 +106,19 @@ def count_kept(tx: Connection, reason: Reason) -> int:
     """How many queued messages wait for this reason, which a person lifts."""
     statement = sa.select(sa.func.count()).select_from(t.message).where(sa.text(KEPT), _m.reason == reason)
     return int(tx.execute(statement).scalar_one())
+
+
+def unfence(tx: Connection, mark: str, unless: str | None, now: datetime) -> int:
+    """Messages that staging kept may leave again, but for those with this detail. Returns how many did wait.
+
+    Args:
+        mark: what their detail begins with.
+    """
+    about = (sa.text(OUTSIDE), _m.detail.startswith(mark, autoescape=True))
+    statement = sa.update(t.message).where(*about).values(reason=None, detail=None, not_before=now)
+    if unless is not None:
+        statement = statement.where(_m.detail != unless)
+    return tx.execute(statement).rowcount
 
 
 def retrying(tx: Connection) -> int:
@@ -415,6 +428,7 @@ def record(tx: Connection, results: Sequence[Mapping[str, Any]]) -> set[int]:
             "reason": result["reason"],
             "vendor_id": result["vendor_id"],
             "detail": result["detail"],
+            "redirected_to": result.get("redirected_to"),
         }
         for number, result in zip(bulk.next_ids(tx, t.attempt, len(results)), results, strict=True)
     ]
@@ -452,6 +466,13 @@ def _late(result: Mapping[str, Any], row: Row) -> Mapping[str, Any]:
     if row["state"] in _UNDECIDED and not (sent_again and row["state"] == State.SENDING):
         return {**result, "claim_id": row["claim_id"], "tries": max(result["tries"], row["tries"])}
     return {**result, "detail": _TWICE} if sent_again else result
+
+
+def redirected(tx: Connection, ids: Collection[int]) -> set[int]:
+    """Those of these messages that went to another address than their own."""
+    c = t.attempt.c
+    rows = bulk.select_in(tx, (c.message_id,), c.message_id, ids, c.redirected_to.is_not(None))
+    return {row["message_id"] for row in rows}
 
 
 def last_to(tx: Connection, gateway: str, profiles: Collection[int]) -> list[Row]:

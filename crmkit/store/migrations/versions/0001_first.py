@@ -448,6 +448,14 @@ def upgrade() -> None:
         sqlite_where=sa.text("batch_id IS NOT NULL"),
         postgresql_where=sa.text("batch_id IS NOT NULL"),
     )
+    op.create_index(
+        "message_fenced",
+        "message",
+        ["id"],
+        unique=False,
+        sqlite_where=sa.text("state = 'queued' AND reason = 'fenced'"),
+        postgresql_where=sa.text("state = 'queued' AND reason = 'fenced'"),
+    )
     op.create_index("message_profile", "message", ["profile_id"], unique=False)
     op.create_index(
         "message_amiss",
