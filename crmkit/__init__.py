@@ -32,6 +32,7 @@ _HOME = {
     "crmkit.core.contact": "Contact",
     "crmkit.core.order": "Order Line Parcel Refund Review",
     "crmkit.core.survey": "Survey Question",
+    "crmkit.core.trouble": "Trouble",
     "crmkit.core.account": "Shop",
     "crmkit.core.money": "Money",
     "crmkit.core.duration": "Duration",
@@ -511,6 +512,9 @@ if TYPE_CHECKING:
     )
     from crmkit.core.survey import (
         Survey as Survey,
+    )
+    from crmkit.core.trouble import (
+        Trouble as Trouble,
     )
     from crmkit.web.extension import (
         PageCrm as PageCrm,

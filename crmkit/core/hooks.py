@@ -32,6 +32,7 @@ from crmkit.core.events import Event, ScheduleDue
 from crmkit.core.message import Reason
 from crmkit.core.schedule import Schedule
 from crmkit.core.survey import Survey
+from crmkit.core.trouble import Trouble
 
 if TYPE_CHECKING:
     import click
@@ -56,6 +57,18 @@ class Crm(Protocol):
 
     def select(self, table: type[SQLModel], **where: Any) -> list[Any]:
         """Rows of one of the plugin's own tables whose columns equal `where`."""
+        ...
+
+    def troubles(
+        self, since: datetime, until: datetime | None = None, *, grace: timedelta = timedelta(0), worst: int = 3
+    ) -> list[Trouble]:
+        """What staff may want to look at: late orders, messages held, in doubt, bounced, failed, who is silent.
+
+        Args:
+            since, until: what came between them is fresh; until now where None.
+            grace: an order is late so long after it was promised.
+            worst: how many of each kind are named.
+        """
         ...
 
 

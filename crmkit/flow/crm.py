@@ -2,14 +2,15 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.engine import Connection
 from sqlmodel import SQLModel
 
 from crmkit.core.broadcast import customer_column
-from crmkit.store import bulk, facts
+from crmkit.core.trouble import Trouble
+from crmkit.store import bulk, facts, troubles
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
@@ -17,12 +18,15 @@ from crmkit.store.bulk import Row
 class Reading:
     """What is read of plugins' tables while a batch is decided.
 
+    Args:
+        reporting: shops that say what was delivered.
+
     Attributes:
         selects: statements each plugin's `crm.select` cost.
     """
 
-    def __init__(self, tx: Connection, now: datetime) -> None:
-        self.tx, self.now = tx, now
+    def __init__(self, tx: Connection, now: datetime, reporting: Collection[int] = ()) -> None:
+        self.tx, self.now, self.reporting = tx, now, reporting
         self.selects: Counter[str] = Counter()
         self._kept: dict[type[SQLModel], dict[int, list[Row]]] = {}
 
@@ -76,3 +80,10 @@ class CrmView:
     def select(self, table: type[SQLModel], **where: Any) -> list[Any]:
         """Rows of one of the plugin's own tables whose columns equal `where`."""
         return self._reading.select(self._plugin, table, where)
+
+    def troubles(
+        self, since: datetime, until: datetime | None = None, *, grace: timedelta = timedelta(0), worst: int = 3
+    ) -> list[Trouble]:
+        """What staff may want to look at."""
+        reading = self._reading
+        return troubles.troubles(reading.tx, since, until or self.now, reading.reporting, grace, worst)

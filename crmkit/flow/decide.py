@@ -230,7 +230,8 @@ class _Batch:
         self.listened = setup.listened
         self.plugins = [plugin for plugin in setup.plugins if only is None or plugin.name in only]
         self.done = Decided()
-        self.reading = Reading(tx, now)
+        reporting = [number for number, shop in setup.shops.items() if "delivered" in shop.reports]
+        self.reading = Reading(tx, now, reporting)
         self.wave, self.close = Wave(), Close()
         self.orders: dict[int, Order] = {}
         self.broadcasts: dict[int, Mapping[str, Any]] = {}

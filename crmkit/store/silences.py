@@ -53,7 +53,7 @@ def last(tx: Connection, now: datetime) -> dict[Series, datetime]:
 def counts(tx: Connection, account: Row, kind: str, since: datetime, until: datetime) -> dict[int, int]:
     """How much came from an account, by slot."""
     table, owner, at, of = _COMES[kind]
-    size = sa.literal_column(str(int(SLOT.total_seconds())))
+    size: sa.ColumnElement[Any] = sa.literal_column(str(int(SLOT.total_seconds())))
     slot: sa.ColumnElement[Any] = sa.func.floor(sa.extract("epoch", at) / size)
     if tx.dialect.name == "sqlite":
         slot = sa.cast(sa.func.strftime("%s", at), sa.Integer).op("/")(size)

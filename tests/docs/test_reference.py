@@ -16,7 +16,7 @@ from crmkit.flow.context import OWN
 from crmkit.flow.template import Front
 from crmkit.flow.wording import filters_of
 from crmkit.host import sections
-from crmkit_care import Late, Rule
+from crmkit_care import Digest, Late, Rule, Silence
 from crmkit_care import Settings as CareSettings
 from crmkit_email.folder import FolderGateway
 from crmkit_email.postmark_settings import PostmarkSettings
@@ -64,6 +64,8 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[care]": CareSettings,
     "[[care.rules]]": Rule,
     "[care.late]": Late,
+    "[care.silence]": Silence,
+    "[care.digest]": Digest,
 }
 
 

@@ -21,6 +21,8 @@ EVERY = [
 ]
 #: What tells nothing of an order: who reads it may be a stranger.
 CODES = [("prove-contact", channel, locale) for channel in ("email", "sms") for locale in ("zh-CN", "en")]
+#: What the team hears of the shop itself, in test_care_staff.py.
+STAFF = [(name, "email", locale) for name in ("digest", "silence", "silence-ended") for locale in ("zh-CN", "en", "de")]
 
 
 def minimal(customer: Customer | None = None) -> dict[str, Any]:
@@ -61,11 +63,13 @@ def full() -> dict[str, Any]:
 
 def test_every_text_is_there_in_both_languages() -> None:
     assert TEMPLATES.check() == []
-    assert sorted({(name, channel) for name, channel, _ in (*EVERY, *CODES)}) == sorted(
+    assert sorted({(name, channel) for name, channel, _ in (*EVERY, *CODES, *STAFF)}) == sorted(
         (name, channel) for name in TEMPLATES.names() for channel in TEMPLATES.channels(name)
     )
     for name, channel, _ in (*EVERY, *CODES):
         assert TEMPLATES.missing_locales(name, channel, ["zh-CN", "en"]) == []
+    for name, channel, _ in STAFF:
+        assert TEMPLATES.missing_locales(name, channel, ["zh-CN", "en", "de"]) == []
 
 
 @pytest.mark.parametrize(("name", "channel", "locale"), EVERY)
