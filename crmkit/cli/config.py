@@ -33,6 +33,8 @@ def check(call: Call, as_json: bool) -> None:
         gateways = ", ".join(f"{one.name} ({channel})" for channel, many in host.channels.items() for one in many)
         playbooks = ", ".join(plugin.name for plugin in host.playbooks) or "none"
         output.say(f"{call.config_path}: {plural(len(errors), 'error')}, {plural(len(found) - len(errors), 'warning')}")
+        if host.staging is not None:
+            output.say(str(host.staging))
         output.say(f"shops: {shops}; gateways: {gateways or 'none'}; playbooks: {playbooks}")
     if errors:
         click.get_current_context().exit(2)

@@ -40,6 +40,8 @@ def doctor(call: Call, offline: bool, as_json: bool) -> None:
     """
     host = call.open_host(strict=False)
     found = list(_configuration(host))
+    if host.staging is not None:
+        found.append(Finding("configuration", "note", str(host.staging)))
     has_database = False
     try:
         with call.reading() as tx:

@@ -20,6 +20,7 @@ from crmkit.host.sections import (
     PluginsSection,
     PolicySection,
     StaffSection,
+    StagingSection,
     WebSection,
 )
 
@@ -31,6 +32,7 @@ CORE: dict[str, type[BaseModel]] = {
     "sources": AccountSection,
     "channels": EntrySection,
     "policy": PolicySection,
+    "staging": StagingSection,
     "web": WebSection,
     "staff": StaffSection,
 }
@@ -88,6 +90,7 @@ class Config:
     accounts: tuple[Account, ...]
     entries: tuple[Entry, ...]
     policy: PolicySection
+    staging: StagingSection | None
     web: WebSection
     staff: tuple[StaffSection, ...]
     sections: Mapping[str, Any]
@@ -156,6 +159,7 @@ class _Reading:
             accounts=accounts,
             entries=entries,
             policy=self.section("policy", PolicySection),
+            staging=self.section("staging", StagingSection) if "staging" in values else None,
             web=web,
             staff=tuple(self.staff()),
             sections={name: value for name, value in values.items() if name not in CORE},

@@ -22,6 +22,7 @@ from crmkit.core.account import NOT_YET, Shop
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.core.form import Caution, Wording
 from crmkit.core.hooks import Routes
+from crmkit.core.staging import Staging, kind_of
 from crmkit.core.survey import Survey
 from crmkit.flow.form import can_form, names_of
 from crmkit.flow.render import Templates
@@ -118,6 +119,12 @@ class Host:
         return Store(self.config.database, None if key is None else key.get_secret_value().encode())
 
     @property
+    def staging(self) -> Staging | None:
+        """Whom an installation for trying out may reach; None where it is there for good."""
+        section = self.config.staging
+        return None if section is None else Staging(tuple(section.allow), dict(section.redirect))
+
+    @property
     def routes(self) -> list[tuple[str, Routes]]:
         """Web pages that plugins bring: (the plugin's slug, its routes)."""
         return [(pages.slug, routes) for pages in self.pages for routes in pages.routes]
@@ -211,6 +218,7 @@ class Host:
             absent=frozenset(self.absent),
             broken=frozenset(one.name for one in self.broken) - {one.name for one in self.playbooks},
             links=self.config.links,
+            staging=self.staging,
             may_say={number: self._quiet_source(shop).may_say for number, shop in here.items() if _has_opinion(shop)},
         )
 
@@ -232,6 +240,7 @@ class Host:
         found += [Problem(str(error)) for error in self.templates.check()]
         found += self._wordings()
         found += self._forgetful()
+        found += self._astray()
         found += self._unheard()
         reports: dict[str, frozenset[str]] = {}
         for shop in self.shops.values():
@@ -250,6 +259,17 @@ class Host:
             if callable(check):
                 found += self._checked(playbook, check, reports)
         return found
+
+    def _astray(self) -> Iterator[Problem]:
+        """Channels that staging redirects, and that cannot take it there."""
+        for channel, address in self.staging.redirect.items() if self.staging is not None else ():
+            entries, at = self.channels.get(channel, ()), ("staging", "redirect", channel)
+            if not entries:
+                what, do = f'no gateway of the channel "{channel}" is switched on', "name one of those that are"
+                yield self.config.document.problem(at, what, do, level="warning")
+            elif not any(kind_of(address) in entry.adapter.reaches for entry in entries):
+                what = f"no gateway of the channel {channel} reaches {address}: what is for others waits"
+                yield self.config.document.problem(at, what, "leave it out, or redirect another", level="warning")
 
     def _forgetful(self) -> Iterator[Problem]:
         """Accounts that cannot do without what they remember, where there is no key to lock it with."""

@@ -16,6 +16,7 @@ from crmkit.host.sections import (
     PluginsSection,
     PolicySection,
     StaffSection,
+    StagingSection,
     WebSection,
 )
 
@@ -29,6 +30,7 @@ def schema(host: Host) -> dict[str, Any]:
         "crm": made.of(CrmSection),
         "plugins": made.of(PluginsSection),
         "policy": made.of(PolicySection),
+        "staging": made.of(StagingSection),
         "web": made.of(WebSection),
         "staff": {"type": "array", "items": made.of(StaffSection)},
     }
@@ -106,6 +108,8 @@ def in_force(host: Host) -> dict[str, Any]:
         table = {**_dump(one.core), "name": one.name, **own}
         shown.setdefault("channels", {}).setdefault(one.channel, []).append(table)
     shown["policy"] = _dump(config.policy)
+    if config.staging is not None:
+        shown["staging"] = _dump(config.staging)
     if config.web.url is not None:
         shown["web"] = _dump(config.web)
     if config.staff:

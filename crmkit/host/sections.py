@@ -225,6 +225,26 @@ class PolicySection(Section):
     pause: PauseSection = PauseSection()
 
 
+def _reachable(written: str) -> str:
+    try:
+        return normal_email(written) if "@" in written else normal_phone(written, None)
+    except ValueError:
+        raise ValueError('should be an e-mail address, or a number like "+4915112345678"') from None
+
+
+class StagingSection(Section):
+    """`[staging]`: whom an installation for trying out may reach; it is on where this section is there.
+
+    `allow` are addresses that are written to as they are, `*` standing for anything. Whatever is for another goes to
+    the address that `redirect` has for its channel, and waits where there is none.
+    """
+
+    allow: Annotated[list[str], Field(examples=[["*@shop.example", "+4915*"]])] = []
+    redirect: Annotated[
+        dict[str, Annotated[str, AfterValidator(_reachable)]], Field(examples=[{"email": "me@shop.example"}])
+    ] = {}
+
+
 class StaffSection(Section):
     """`[[staff]]`: a person of the shop."""
 
