@@ -186,6 +186,7 @@ class Shop:
             `parcels`, `payments`, `refunds`, `returns`, `reviews`, `customers`. What is not here did not *not* happen.
         announce_from: what happened before is history.
         kind: `shop`, `source` or `gateway`: what happens at a gateway happens at no shop of its own.
+        run: the run that reads it now: what it alone writes can be undone; None where no run does.
         watch: of a gateway, how much of what it sends may go wrong before it pauses; None: it is not watched.
     """
 
@@ -199,3 +200,4 @@ class Shop:
     region: str | None = None
     kind: str = "shop"
     watch: Thresholds | None = None
+    run: int | None = None

@@ -70,6 +70,8 @@ class ProfileRow(SQLModel, table=True):
     cycle: int = 1
     stage_at: datetime | None = Field(default=None, sa_type=UtcTime)
     created_at: datetime = Field(sa_type=UtcTime)
+    #: the run that wrote it, while no other did
+    run_id: int | None = None
 
 
 class IdentityRow(SQLModel, table=True):
@@ -82,6 +84,7 @@ class IdentityRow(SQLModel, table=True):
     value: str = Field(primary_key=True)
     profile_id: int = Field(primary_key=True, index=True)
     is_strong: bool
+    run_id: int | None = None
 
 
 class AddressRow(SQLModel, table=True):
@@ -97,6 +100,8 @@ class AddressRow(SQLModel, table=True):
     purposes: str = "transactional,marketing"
     valid_until: datetime | None = Field(default=None, sa_type=UtcTime)
     seen_at: datetime | None = Field(default=None, sa_type=UtcTime)
+    #: the run that wrote it, while no other did
+    run_id: int | None = None
 
 
 class ConsentRow(SQLModel, table=True):
@@ -135,6 +140,7 @@ class ConsentRow(SQLModel, table=True):
     is_complaint: bool = False
     occurred_at: datetime = Field(sa_type=UtcTime)
     recorded_at: datetime = Field(sa_type=UtcTime)
+    run_id: int | None = None
 
 
 class SuppressionRow(SQLModel, table=True):

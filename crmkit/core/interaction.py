@@ -63,6 +63,8 @@ class InteractionRow(SQLModel, table=True):
     correlation_id: str | None = None
     #: True where it tells of history although its own shop announces since earlier; else its time and shop say so
     is_quiet: bool | None = None
+    #: the run that brought it, a sync or an import; what came of it later has none
+    run_id: int | None = None
 
 
 class PendingRow(SQLModel, table=True):

@@ -31,6 +31,8 @@ class Versioned(SQLModel):
     version_hash: str
     said: int
     older: dict[str, Any] | None = Field(default=None, sa_type=Json)
+    #: the run that wrote it, while no other did
+    run_id: int | None = None
 
 
 _OPEN = text("delivered_at IS NULL AND completed_at IS NULL AND cancelled_at IS NULL")

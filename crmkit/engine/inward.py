@@ -3,7 +3,7 @@
 import pickle
 import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import IO, Any
 
@@ -94,7 +94,8 @@ class Inward:
         try:
             for entry in self._chosen(names):
                 runs.append(ShopRun(entry.name))
-                await self._read(entry, runs[-1], self.store.run, since=since, refs=refs, now=moment, progress=progress)
+                asked: dict[str, Any] = {"since": since, "refs": refs, "now": moment, "progress": progress}
+                await self._read(entry, runs[-1], self.store.run, number=number, **asked)
             outcome = "failed" if any(run.errors for run in runs) else "done"
             await self.expire(now=min(moment, datetime.now(UTC)))  # a run ahead of time lets nothing go
         finally:
@@ -185,21 +186,23 @@ class Inward:
         refs: Sequence[Ref] = (),
         progress: SyncProgress | None = None,
         plan: bool = False,
+        number: int | None = None,
     ) -> None:
-        """Read one account. What stops it is kept in `result`: the next one goes on."""
+        """Read one account. What stops it is kept in `result`: the next one goes on; `number` is the run's."""
         listened = self.accounts.listened()
         try:
             async with self.accounts.open(entry, run, now) as (adapter, shop):
+                ours = replace(shop, run=number)
                 if refs:
                     if isinstance(adapter, Source):
-                        result.tally.add(await read(adapter, shop, run, refs, listened=listened, now=now))
+                        result.tally.add(await read(adapter, ours, run, refs, listened=listened, now=now))
                     return
                 if not plan:
                     taken = await door.take(adapter, shop, run, listened=listened, now=now)
                     self._add(result, taken)
                 told = None if progress is None else lambda *at: progress(entry.name, *at)
                 tally, errors = await pull(
-                    adapter, shop, run, listened=listened, now=now, since=since, progress=told, latest=datetime.now(UTC)
+                    adapter, ours, run, listened=listened, now=now, since=since, progress=told, latest=datetime.now(UTC)
                 )
                 result.tally.add(tally)
                 result.errors.extend(errors)

@@ -66,6 +66,7 @@ def told(row: Mapping[str, Any]) -> dict[str, Any]:
         "occurred_at": row["occurred_at"],
         "payload": {name: row[name] for name in ("channel", "purpose", "state", "source")},
         "correlation_id": row.get("correlation_id"),
+        "run_id": row.get("run_id"),
     }
 
 

@@ -22,7 +22,7 @@ from crmkit.core.order import Order, Parcel, Refund, Review
 OWN = frozenset("customer order shop parcel refund review now zone links".split())
 #: What is nobody's to read in a message.
 _HIDDEN: dict[type, frozenset[str]] = {
-    Shop: frozenset({"reports", "announce_from"}),
+    Shop: frozenset({"reports", "announce_from", "watch", "run"}),
     Customer: frozenset({"key"}),
 }
 

@@ -119,6 +119,7 @@ def _entry(record: ConsentRecord, shop: Shop) -> dict[str, Any]:
         "wording": record.wording,
         "is_complaint": record.is_complaint,
         "occurred_at": record.said_at,
+        "run_id": shop.run,
     }
 
 

@@ -331,6 +331,7 @@ class _Batch:
             if order is not None:
                 row["order_id"], row["profile_id"] = order.row["id"], order.row.get("profile_id")
             row.setdefault("correlation_id", self.correlation)
+            row["run_id"] = self.shop.run
         self.told.sort(key=lambda row: row["occurred_at"])
         for row in log.append(self.tx, self.told, self.listened, self.now):
             self.tally.interactions[row["type"]] += 1
@@ -505,6 +506,7 @@ class _Batch:
         for fresh_id, state in zip(bulk.next_ids(self.tx, t.orders, len(fresh)), fresh, strict=True):
             state.row["id"] = fresh_id
         changed = [state.row for state in self.orders.values() if state.is_changed and not state.is_fresh]
+        self._sign(fresh, changed)
         orders.write(self.tx, t.orders, [state.row for state in fresh], changed)
         rows = []
         for number, record in self.lines.items():
@@ -521,6 +523,13 @@ class _Batch:
                 actor = "customer" if name in {"placed_at", "paid_at"} else "shop"
                 kind, correlation = f"order-{name.removesuffix('_at')}", state.reached[name]
                 self._tell(kind, state.row[name], correlation, order=state, actor=actor)
+
+    def _sign(self, fresh: Sequence[_State], changed: Sequence[dict[str, Any]]) -> None:
+        """What is new is this run's; what another wrote is nobody's alone from now on."""
+        for state in fresh:
+            state.row["run_id"] = self.shop.run
+        for row in changed:
+            row["run_id"] = row["run_id"] if row["run_id"] == self.shop.run else None
 
     # children
 
@@ -592,6 +601,7 @@ class _Batch:
                 by = state.correlation or self._landed_by(parent)
                 state.reached = {name: by for name in spec.milestones if state.row.get(name) is not None}
         changed = [state.row for state in states.values() if state.is_changed and not state.is_fresh]
+        self._sign(fresh, changed)
         orders.write(self.tx, spec.table, [state.row for state in fresh], changed)
 
         telling = [(state.row, state.reached) for state in states.values() if not state.row["is_waiting"]]

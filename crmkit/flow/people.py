@@ -89,6 +89,7 @@ class People:
         rows = {}
         for number, key in zip(bulk.next_ids(self.tx, t.profile, len(missing)), missing, strict=True):
             rows[key] = known[key] = {"id": number, "key": key, "family_id": number, "created_at": self.now}
+            rows[key]["run_id"] = self.shop.run
         first: dict[str, datetime] = {}
         by: dict[str, str | None] = {}
         changed: dict[str, dict[str, Any]] = {}
@@ -99,12 +100,17 @@ class People:
                 by.setdefault(key, seen.correlation)
             if self._take_fields(known[key], seen) and key not in rows:
                 changed[key] = known[key]
+                changed[key]["run_id"] = self._still(changed[key])
         self.created = [(row["id"], first[key], by[key]) for key, row in rows.items()]
         bulk.insert(self.tx, t.profile, list(rows.values()))
-        columns = ("name", "locale", "timezone", "city", "country", "birthday", "sources")
+        columns = ("name", "locale", "timezone", "city", "country", "birthday", "sources", "run_id")
         bulk.update(self.tx, t.profile, ("id",), columns, list(changed.values()))
         self._changed = {row["id"] for row in (*rows.values(), *changed.values())}
         return {row["id"] for row in rows.values()}
+
+    def _still(self, row: dict[str, Any]) -> int | None:
+        """Whose alone a row is that this run changes."""
+        return self.shop.run if row["run_id"] == self.shop.run else None
 
     def is_changed(self, key: str) -> bool:
         """Whether this batch said something new of the person under this key."""
@@ -144,6 +150,7 @@ class People:
                         "value": identity.value,
                         "profile_id": profile,
                         "is_strong": identity.is_strong,
+                        "run_id": self.shop.run,
                     }
                 )
                 if not identity.is_strong:
@@ -177,15 +184,16 @@ class People:
                     "purposes": ",".join(sorted(address.purposes)),
                     "valid_until": address.valid_until,
                     "seen_at": seen.at,
+                    "run_id": self.shop.run,
                 }
                 if row is None:
                     new[key] = values
                 elif row["seen_at"] is None or _newer(values, row):
-                    row.update(values)
+                    row.update({**values, "run_id": self._still(row)})
                     if key in stored:
                         changed[key] = row
         bulk.insert(self.tx, t.address, list(new.values()))
-        columns = ("purposes", "valid_until", "seen_at")
+        columns = ("purposes", "valid_until", "seen_at", "run_id")
         bulk.update(self.tx, t.address, ("profile_id", "kind", "value", "scope"), columns, list(changed.values()))
 
     def _consent(self) -> None:
@@ -212,6 +220,7 @@ class People:
                     "occurred_at": seen.at,
                     "recorded_at": self.now,
                     "correlation_id": seen.correlation,
+                    "run_id": self.shop.run,
                 }
             )
         if not rows:

@@ -44,6 +44,7 @@ def upgrade() -> None:
         sa.Column("purposes", sa.String(), nullable=False),
         sa.Column("valid_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("seen_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.PrimaryKeyConstraint("profile_id", "kind", "value", "scope"),
     )
     op.create_index("address_value", "address", ["value"], unique=False)
@@ -220,6 +221,7 @@ def upgrade() -> None:
         sa.Column("is_complaint", sa.Boolean(), nullable=False),
         sa.Column("occurred_at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key"),
     )
@@ -256,6 +258,7 @@ def upgrade() -> None:
         sa.Column("version_hash", sa.String(), nullable=False),
         sa.Column("said", NUMBER, nullable=False),
         sa.Column("older", JSON, nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("shop_id", NUMBER, nullable=False),
         sa.Column("external_id", sa.String(), nullable=False),
@@ -286,6 +289,7 @@ def upgrade() -> None:
         sa.Column("value", sa.String(), nullable=False),
         sa.Column("profile_id", NUMBER, nullable=False),
         sa.Column("is_strong", sa.Boolean(), nullable=False),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.PrimaryKeyConstraint("kind", "scope", "value", "profile_id"),
     )
     op.create_index(op.f("ix_identity_profile_id"), "identity", ["profile_id"], unique=False)
@@ -318,6 +322,7 @@ def upgrade() -> None:
         sa.Column("key", sa.String(), nullable=True),
         sa.Column("correlation_id", sa.String(), nullable=True),
         sa.Column("is_quiet", sa.Boolean(), nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
@@ -514,6 +519,7 @@ def upgrade() -> None:
         sa.Column("version_hash", sa.String(), nullable=False),
         sa.Column("said", NUMBER, nullable=False),
         sa.Column("older", JSON, nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("shop_id", NUMBER, nullable=False),
         sa.Column("external_id", sa.String(), nullable=False),
@@ -566,6 +572,7 @@ def upgrade() -> None:
         sa.Column("version_hash", sa.String(), nullable=False),
         sa.Column("said", NUMBER, nullable=False),
         sa.Column("older", JSON, nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("shop_id", NUMBER, nullable=False),
         sa.Column("order_external_id", sa.String(), nullable=False),
@@ -596,6 +603,7 @@ def upgrade() -> None:
         sa.Column("version_hash", sa.String(), nullable=False),
         sa.Column("said", NUMBER, nullable=False),
         sa.Column("older", JSON, nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("shop_id", NUMBER, nullable=False),
         sa.Column("external_id", sa.String(), nullable=False),
@@ -677,6 +685,7 @@ def upgrade() -> None:
         sa.Column("cycle", NUMBER, nullable=False),
         sa.Column("stage_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("key"),
     )
@@ -803,6 +812,7 @@ def upgrade() -> None:
         sa.Column("version_hash", sa.String(), nullable=False),
         sa.Column("said", NUMBER, nullable=False),
         sa.Column("older", JSON, nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("shop_id", NUMBER, nullable=False),
         sa.Column("external_id", sa.String(), nullable=False),
@@ -835,6 +845,7 @@ def upgrade() -> None:
         sa.Column("version_hash", sa.String(), nullable=False),
         sa.Column("said", NUMBER, nullable=False),
         sa.Column("older", JSON, nullable=True),
+        sa.Column("run_id", NUMBER, nullable=True),
         sa.Column("id", NUMBER, nullable=False),
         sa.Column("shop_id", NUMBER, nullable=False),
         sa.Column("external_id", sa.String(), nullable=False),
