@@ -37,16 +37,20 @@ def forget(call: Call, customer: str, yes: bool, as_json: bool) -> None:
     if not yes:
         click.confirm("Forget this customer? It cannot be taken back.", abort=True, err=as_json)
     with call.open_store() as store:
-        from crmkit.store import forgotten, migrate
+        from crmkit.cli.plan import reach
+        from crmkit.store import customers, forgotten, migrate
 
         migrate.check(store, call.host.migrations)
+        with store.read() as tx:
+            members = customers.members(tx, [number])[number]
         looked = forgetting.look_through(store.read, number)
         with store.begin() as tx:
             done = forgetting.forget(tx, number, now=call.now, looked=looked)
         forgotten.overwrite_journal(store)
+        unreached = reach(store, members)
     if as_json:
-        output.document({"forgotten": number, "counts": done, "unreached": found.unreached})
+        output.document({"forgotten": number, "counts": done, "unreached": found.unreached, "plans": unreached})
     else:
-        output.say(
-            f"customer #{number} is forgotten; backups, plan files and files that gateways wrote are not reached"
-        )
+        for file in unreached:
+            output.warn(f"not reached, and may name this customer: the plan {file}; remove it by hand")
+        output.say(f"customer #{number} is forgotten; backups and files that gateways wrote are not reached")

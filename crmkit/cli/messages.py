@@ -143,6 +143,8 @@ def show(call: Call, message: int, as_json: bool) -> None:
     for name, columns in (("attempts", _ATTEMPT), ("receipts", _RECEIPT), ("interventions", _INTERVENTION)):
         if found[name]:
             output.heading(name)
+            if name == "attempts" and any(row["redirected_to"] for row in found[name]):
+                columns = (*columns, "redirected_to")
             cells = [tuple(row[column] for column in columns) for row in found[name]]
             output.table(cells, [column.removesuffix("_at") for column in columns], zone=zone)
 
@@ -158,17 +160,25 @@ def unknown(message: int) -> ConfigError:
 
 
 @messages.command()
-@click.argument("template")
+@click.argument("template", required=False)
+@click.option("--template", "named", metavar="NAME", help="The template, where it is not named before.")
 @click.option("--channel", default="email", show_default=True, help="The channel whose text is meant.")
-@click.option("--order", metavar="ID", help="Fill it in from this order; else from a made-up one.")
+@click.option(
+    "--order", "--as", metavar="ID", help="Fill it in as for this order, by number or id; else for a made-up one."
+)
 @click.option("--locale", help="The reader's language.")
 @click.option("--shop", metavar="NAME", help="The shop it is sent for.")
-@click.option("--to", metavar="ADDRESS", help="Really send it there, over the channel's first gateway.")
+@click.option(
+    "--to",
+    metavar="WHOM",
+    help="Really send it: to an address, to somebody of [[staff]], or to `me`, over the channel's first gateway.",
+)
 @output.json_option
 @with_call
 def test(
     call: Call,
-    template: str,
+    template: str | None,
+    named: str | None,
     channel: str,
     order: str | None,
     locale: str | None,
@@ -179,7 +189,9 @@ def test(
     """Fill in a template and show what it says; with --to, send it. Nothing is stored."""
     from crmkit.cli.sample import Sample
 
-    sample = Sample.of(call, template, channel, order=order, locale=locale, shop=shop)
+    if (template is None) == (named is None):
+        raise click.UsageError("name one template")
+    sample = Sample.of(call, template or named or "", channel, order=order, locale=locale, shop=shop)
     rendered = sample.render()
     receipt = None if to is None else asyncio.run(sample.send(rendered, to))
     shown: dict[str, Any] = {
@@ -204,11 +216,11 @@ def test(
         output.say(rendered.text)
         if receipt is not None:
             output.say("")
-            output.say(_told(receipt, to or ""))
+            output.say(_told(receipt))
     if receipt is not None and receipt.outcome != "accepted":
         raise AdapterError(receipt.detail or receipt.outcome, who=channel, operation="test")
 
 
-def _told(receipt: "Receipt", to: str) -> str:
+def _told(receipt: "Receipt") -> str:
     detail = f": {receipt.detail}" if receipt.detail else ""
-    return f"{receipt.outcome} for {to}{detail}"
+    return f"{receipt.outcome} for {receipt.message.address}{detail}"

@@ -1,8 +1,8 @@
 """What `crmkit dispatch` is asked of a part of what is due, and what it says of plans: made, and applied."""
 
 import socket
-from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from crmkit.store.choice import Choice
     from crmkit.store.engine import Store
 
+#: Files of plans are removed after so long: when the next is made.
+RETENTION = timedelta(days=7)
 #: Rows of a plan that are shown; a file or JSON has all.
 _SHOWN = 50
 #: By what messages are chosen.
@@ -117,10 +119,34 @@ def keep(local: "Local", store: "Store", plan: "Plan", file: Path) -> None:
     from crmkit.store import plans
 
     wall = datetime.now(UTC)
+    reach(store, None, before=wall - RETENTION)
     with store.begin() as tx:
         instance, schema = facts(tx, local, wall)
         plans.note(tx, str(file.absolute()), socket.gethostname(), wall)
     plan_file.write(file, plan, plan_file.Made(instance, schema, plan.now, wall), output.line)
+
+
+def reach(store: "Store", profiles: Collection[int] | None, *, before: datetime | None = None) -> list[str]:
+    """Remove plans of this machine that name somebody, or that are old.
+
+    Args:
+        profiles: who is to be named; None: whoever it is.
+        before: made before then.
+
+    Returns:
+        The files that were not reached, with their machines where those are others.
+    """
+    from crmkit.engine import plan_file
+    from crmkit.store import plans
+
+    host = socket.gethostname()
+    with store.read() as tx:
+        rows = [row for row in plans.every(tx) if before is None or row["made_at"] < before]
+    here = {Path(row["path"]): row for row in rows if row["host"] == host}
+    gone, left = plan_file.forget(list(here), profiles or ())
+    with store.begin() as tx:
+        plans.drop(tx, [here[path] for path in gone])
+    return [*map(str, left), *(f"{row['host']}:{row['path']}" for row in rows if row["host"] != host)]
 
 
 def show(call: Call, plan: "Plan", file: Path | None) -> None:

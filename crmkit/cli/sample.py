@@ -1,20 +1,24 @@
 """A template filled in by hand: from a real order, or from a made-up one that has everything."""
 
+import getpass
+import os
 import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
+from crmkit.adapters.gateway import Gateway
 from crmkit.cli.call import Call
 from crmkit.core.account import Shop
 from crmkit.core.customer import Customer
-from crmkit.core.errors import ConfigError
+from crmkit.core.errors import ConfigError, DoubtError
 from crmkit.core.message import Message, Receipt
 from crmkit.core.money import Money
 from crmkit.core.order import Line, Order, Parcel, Refund, Review
+from crmkit.core.staging import kind_of
 from crmkit.flow.render import Rendered, Template, context_of, locale_chain
-from crmkit.flow.setup import Setup
+from crmkit.flow.setup import Entry, Setup, StaffMember
 
 
 @dataclass
@@ -50,6 +54,19 @@ class Sample:
             raise ConfigError(f"there is no template {name!r} for {channel}", who="messages", operation="test", do=do)
         return cls(call, setup, template, shop_facts, facts)
 
+    def params(self) -> dict[str, Any]:
+        """The facts it is filled in with. Its links lead nowhere: who tries a message unsubscribes nobody."""
+        zone = self.shop.zone if self.shop else self.setup.zone
+        return context_of(shop=self.shop, now=self.call.now, zone=zone, links=self._links(), **self.facts)
+
+    def _links(self) -> dict[str, str] | None:
+        links, now = self.setup.links, self.call.now
+        if links is None:
+            return None
+        words = {"unsubscribe": self.template.channel, "survey": "sample"}
+        purposes = ("unsubscribe", "preferences", "statement", "order", "contact", "survey")
+        return {purpose: links.make(purpose, 0, now, subject=0, word=words.get(purpose, "")) for purpose in purposes}
+
     def render(self) -> Rendered:
         """What it says.
 
@@ -58,49 +75,130 @@ class Sample:
         """
         from crmkit.flow.render import MissingVariable
 
-        zone = self.shop.zone if self.shop else self.setup.zone
-        context = context_of(shop=self.shop, now=self.call.now, zone=zone, **self.facts)
         try:
-            return self.template.render(context)
+            return self.template.render(self.params())
         except MissingVariable as error:
             raise ConfigError(str(error), who=self.template.file, operation="render") from error
 
     async def send(self, rendered: Rendered, to: str) -> Receipt:
         """Hand it to the channel's first gateway.
 
+        Args:
+            to: an address, the name of somebody of the staff, or `me`.
+
         Raises:
-            ConfigError: no gateway serves the channel.
+            ConfigError: no gateway serves the channel, nobody is meant, or staging does not let it go there.
             AdapterError: it could not be handed over.
         """
-        channel = self.template.channel
-        shop = self.shop.name if self.shop else None
-        entry = next((one for one in self.setup.channels.get(channel, ()) if one.serves(shop)), None)
-        if entry is None:
-            raise ConfigError(f"no gateway serves {channel}", who="messages", operation="test", do="configure one")
-        gateway = self.call.host.gateway(entry)
+        from crmkit.engine.local import Local
+        from crmkit.flow.deliver import Delivered
+        from crmkit.flow.form import names_of
+        from crmkit.store import migrate
+
+        entry = self._entry()
+        kind, address = _address(self.setup, entry, to)
+        if self.setup.staging is not None:
+            target = self.setup.staging.target(self.template.channel, kind, address, entry.adapter.reaches)
+            if target is None:
+                what = f"staging lets nothing go to {address}"
+                raise ConfigError(what, who="messages", operation="test", do="add it to [staging] allow")
+            kind, address = target.kind, target.address
+        params = self.params()
         message = Message(
             id=0,
             key=f"test:{secrets.token_hex(8)}",
-            channel=channel,
-            address_kind=entry.adapter.reaches[0],
-            address=to,
+            channel=self.template.channel,
+            address_kind=kind,
+            address=address,
             purpose=self.template.purpose,
             template=self.template.name,
             locale=self.template.locale,
             text=rendered.text,
             subject=rendered.subject,
             html=rendered.html,
-            shop=shop,
+            params=params,
+            form=self.template.form(names_of(entry), params),
+            shop=self.shop.name if self.shop else None,
+            order=self.facts["order"].external_id if self.facts.get("order") is not None else None,
             decided_at=self.call.now,
+            leaves_at=self.call.now,
         )
-        try:
-            await gateway.open()
+        with self.call.open_store() as store:
+            if migrate.is_empty(store):
+                return await _alone(self.call.host.gateway(entry), message)
+            local, done = Local(self.call.host, store), Delivered()
+            gateways = local.gateways(self.setup, self.call.now)
             try:
-                return await gateway.deliver(message)
+                gateway = await gateways.open(entry.name)
+                if gateway is None:
+                    what = f"busy elsewhere: {gateways.busy[entry.name]} uses it"
+                    raise ConfigError(what, who=entry.name, operation="test", do="end it, or wait")
+                return await _handed(gateway, message)
             finally:
-                await gateway.close()
+                await gateways.close(done)
+
+    def _entry(self) -> Entry:
+        channel, shop = self.template.channel, self.shop.name if self.shop else None
+        entry = next((one for one in self.setup.channels.get(channel, ()) if one.serves(shop)), None)
+        if entry is None:
+            raise ConfigError(f"no gateway serves {channel}", who="messages", operation="test", do="configure one")
+        return entry
+
+
+async def _alone(gateway: Gateway, message: Message) -> Receipt:
+    """Hand a message to a gateway where there is no database yet."""
+    try:
+        await gateway.open()
+        try:
+            return await _handed(gateway, message)
         finally:
-            await gateway.http.aclose()
+            await gateway.close()
+    finally:
+        await gateway.http.aclose()
+
+
+async def _handed(gateway: Gateway, message: Message) -> Receipt:
+    if gateway.batch == 1:
+        return await gateway.deliver(message)
+    receipts = [one async for one in gateway.deliver_many([message])]
+    if not receipts:
+        raise DoubtError("no receipt was given", who=gateway.account.name, operation="deliver")
+    return receipts[0]
+
+
+def _address(setup: Setup, entry: Entry, to: str) -> tuple[str, str]:
+    """The kind and address that are meant by an address, the name of somebody of the staff, or `me`.
+
+    Raises:
+        ConfigError: nobody is meant, or the gateway does not reach them.
+    """
+    reaches = entry.adapter.reaches
+    names = [person.name for person in setup.staff]
+    mine = [person for person in setup.staff if _is_me(person)] if to == "me" else []
+    persons = mine or [person for person in setup.staff if person.name.casefold() == to.casefold()]
+    if len(persons) == 1:
+        for kind in reaches:
+            if kind in persons[0].addresses:
+                return kind, persons[0].addresses[kind]
+        what = f"{persons[0].name} has no {' or '.join(reaches)}"
+        raise ConfigError(what, who="--to", do="add it to [[staff]], or give an address")
+    is_address = "@" in to or to.lstrip("+").replace(" ", "").isdigit() or not {"email", "phone"} & set(reaches)
+    if to == "me" or persons or not is_address:
+        what = "who you are cannot be told" if to == "me" else f"{to!r} is no address, and nobody of the staff"
+        raise ConfigError(what, who="--to", do=f"give an address, or one of [[staff]]: {', '.join(names) or 'none'}")
+    kind = kind_of(to)
+    return (kind if kind in reaches else reaches[0]), to
+
+
+def _is_me(person: StaffMember) -> bool:
+    """Whether a person of the staff is who runs this: by the name of the user, or the address in EMAIL."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user may have no name
+        user = ""
+    known = {user.casefold(), os.environ.get("EMAIL", "").casefold()} - {""}
+    email = person.addresses.get("email", "").casefold()
+    return not known.isdisjoint({person.name.casefold(), email, email.partition("@")[0]} - {""})
 
 
 def _facts(call: Call, order: str | None, shop: str | None) -> tuple[Setup, Shop | None, dict[str, Any]]:

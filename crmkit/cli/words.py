@@ -38,7 +38,7 @@ REASONS: dict[str, str] = {
     Reason.CAPPED: "the customer has been told enough, or the gateway has sent enough, for now",
     Reason.BUDGET: "the gateway's budget is used up for now",
     Reason.PAUSED: "sending is paused",
-    Reason.FENCED: "this database may not send",
+    Reason.FENCED: "it is staging, which lets nothing go to this address",
     Reason.OPT_OUTS_UNKNOWN: "marketing waits until old opt-outs were imported, or declared none",
     Reason.RETRY: "the last try did not succeed and is repeated",
     Reason.MISSING_VARIABLE: "a fact that the template needs is not known",

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -156,6 +156,44 @@ def told_reason(row: Mapping[str, Any]) -> str | None:
     if row["reason"] is not None:
         return str(row["reason"])
     return None if row.get("is_chosen", True) else "not-chosen"
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+def forget(paths: Sequence[Path], profiles: Collection[int]) -> tuple[list[Path], list[Path]]:
+    """Remove the plans in these files that say something of these profiles.
+
+    Returns:
+        The files that are gone, now or before; and those that cannot be looked at or removed.
+    """
+    gone, left = list[Path](), list[Path]()
+    for path in paths:
+        try:
+            if _names(path, profiles):
+                path.unlink()
+                gone.append(path)
+        except FileNotFoundError:
+            gone.append(path)
+        except OSError:
+            left.append(path)
+    return gone, left
+
+
+def _names(path: Path, profiles: Collection[int]) -> bool:
+    """Whether a file is a plan that is about one of these. What is no plan any more is not ours to remove."""
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        for number, text in enumerate(stream):
+            try:
+                told = json.loads(text)
+            except ValueError:
+                return number > 0  # a plan that was damaged may name anybody
+            if number == 0 and not (isinstance(told, dict) and "plan" in told):
+                return False
+            about = told.get("customers") or [told.get("profile_id")]
+            if not profiles or not set(profiles).isdisjoint(about):
+                return True
+    return False
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
