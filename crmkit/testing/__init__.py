@@ -3,6 +3,7 @@
 - `plugin`: the pytest plugin: the network guard and every fixture
 - `network`: the guard that fails a test which would leave this machine
 - `database`: a PostgreSQL of one's own, and copies of a migrated template
+- `copy`: a copied database that is to send, and not only to plan
 - `stores`: databases for installations, lent to one test after the other
 - `clock`: a clock that stands still until a test moves it
 - `stand_in`: shops and gateways that say and take what a test lets them

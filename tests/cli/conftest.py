@@ -6,6 +6,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from crmkit.cli import cli
+from crmkit.testing.copy import take_on
 
 CONFIG = """\
 [crm]
@@ -96,4 +97,5 @@ def _worked(tmp_path_factory: pytest.TempPathFactory) -> Place:
 def worked(_worked: Place, tmp_path: Path) -> Iterator[Place]:
     """The same shop, synced and dispatched."""
     shutil.copytree(_worked.folder, tmp_path / "worked")
+    take_on(f"sqlite:///{tmp_path / 'worked' / 'crm.db'}")
     yield Place(tmp_path / "worked")

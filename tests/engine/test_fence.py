@@ -410,7 +410,7 @@ def test_without_a_place_for_notes_nothing_leaves_unless_the_name_is_given(tmp_p
     assert result.exit_code == 1
     assert "set CRMKIT_STATE" in result.output
     assert found.mails == 0
-    found.env["CRMKIT_INSTANCE"] = found.name()
+    found.env["CRMKIT_INSTANCE"] = "tea-house"
     found.ok("dispatch")
     assert found.mails == 1
 

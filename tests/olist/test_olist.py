@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 import tests.olist.count as independent
+from crmkit.testing.copy import take_on
 
 HERE = Path(__file__).parent
 CRMKIT = Path(sys.executable).with_name("crmkit")
@@ -173,6 +174,7 @@ def test_a_week_is_told_to_exactly_those_it_concerns(
 ) -> None:
     port, mails = sink
     shutil.copy(synced / "crm.db", tmp_path / "crm.db")
+    take_on(f"sqlite:///{tmp_path / 'crm.db'}")
     written = (synced / "crmkit.toml").read_text()
     (tmp_path / "crmkit.toml").write_text(written.replace("port = 25", f"port = {port}"))
     planned = crmkit(tmp_path, "--now", "2018-05-14T00:00:00-03:00", "dispatch", "--plan", "--json")

@@ -28,6 +28,7 @@ from crashkit import shop, vendors
 from crashkit.check import MAIL, Dump, Found, Offered, check, difference, size
 from crashkit.gateways import GATEWAYS, webhook
 from crashkit.points import LOOKING_UP, named
+from crmkit.testing.copy import take_on
 from crmkit.testing.database import PostgresServer
 from crmkit.testing.ledger import Ledger
 
@@ -144,6 +145,8 @@ class Game:
             for old, new in [*pairs, (like.folder / "crm.db", folder / "crm.db")]:
                 if old.exists():
                     shutil.copy(old, new)
+            if database is not None or (folder / "crm.db").exists():
+                take_on(url)  # a copy would only plan
         try:
             if is_kept:
                 yield world
