@@ -22,6 +22,7 @@
 - `pause`: what does not leave until it is resumed
 - `inbox`, `connect`: webhooks that were kept; accounts whose vendor wants more than settings
 - `tokens`: what programs may use plugins' pages and the metrics with
+- `runs`: what commands did, and an import undone
 - `shops`: what shops are known, and by what name
 - `customers`, `interactions`, `messages`, `quarantine`, `consent`: looking and mending
 - `intervention`: messages tried again, released, settled and cancelled by hand
@@ -63,6 +64,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened; decide again what was parked."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template; retry, release, cancel."),
     "inbox": ("crmkit.cli.inbox:inbox", "List webhooks that were kept, show one, read them again."),
+    "runs": ("crmkit.cli.runs:runs", "List what commands did, undo an import."),
     "connect": ("crmkit.cli.connect:connect", "Give an account what its vendor wants beside settings."),
     "tokens": ("crmkit.cli.tokens:tokens", "Make, list and revoke what programs may use pages with."),
     "links": ("crmkit.cli.links:links", "Make addresses of customers' own pages."),

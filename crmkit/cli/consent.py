@@ -173,6 +173,7 @@ def import_(call: Call, file: Path, shops: tuple[str, ...], plan: bool, as_json:
     from crmkit.cli.whom import typist
     from crmkit.flow import opt_outs
     from crmkit.flow.consent import enter
+    from crmkit.store import accounts
 
     listened = call.host.setup({}).listened
     refused: list[str] = []
@@ -186,7 +187,11 @@ def import_(call: Call, file: Path, shops: tuple[str, ...], plan: bool, as_json:
                 reason = error.message if isinstance(error, click.BadParameter) else error.what
                 refused.append(f"{file.name}:{line}: {reason}")
         if not plan:
-            entered = len(enter(tx, entries, listened=listened, now=call.now))
+            run = accounts.begin_run(tx, "consent import", call.now)
+            rows = [{**entry, "run_id": run} for entry in entries]
+            entered = len(enter(tx, rows, listened=listened, now=call.now))
+            told = {"file": file.name, "entered": entered, "refused": len(refused), "by": typist()}
+            accounts.end_run(tx, run, "failed" if refused else "done", told, call.now)
             if not refused:
                 how = f"{len(entries)} entries of {file.name} imported"
                 freed = opt_outs.know(tx, _shops(tx, shops), call.now, actor=typist(), how=how)

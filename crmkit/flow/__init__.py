@@ -43,6 +43,7 @@
 - `deliver`: claims, the mark before the wire, gateways, what came of it
 - `callback`: receipts move messages on
 - `intervention`: what a person does to messages: try again, release, settle, cancel
+- `undo`: an import is undone as a batch
 - `consent`: what is entered by hand or from a file goes into the ledger
 - `preference`: what a customer allows and forbids on a page of their own
 - `survey`: what a customer answers on one, once

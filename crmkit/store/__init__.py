@@ -1,6 +1,7 @@
 """The only room that speaks SQL: one writer, batched statements, claims and migrations, on SQLite and PostgreSQL.
 
 - `engine`: opens a database; transactions, and the one thread that all database work of a process goes through
+- `outage`: what is wrong with a database or its machine, and what to do
 - `lines`: lines of the log, said once what they tell is committed
 - `tables`: every table of the core in one metadata
 - `instance`: which database this is, how far it has come, and what adopting it would take on
@@ -17,6 +18,7 @@
 - `orders`: orders and what belongs to them
 - `statement`: what a customer's account with a shop is made of
 - `slices`: the customers one transaction of a plan is about
+- `undo`: what a run alone wrote, and what came of it
 - `log`: interactions, pending work and timers
 - `facts`: what handlers, policies and templates are shown, loaded for a whole batch
 - `broadcasts`: audiences frozen to members, and how far they are

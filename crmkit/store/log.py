@@ -161,7 +161,7 @@ def numbered(tx: Connection, numbers: Iterable[int]) -> dict[int, dict[str, Any]
 def parked(tx: Connection, *, numbers: Collection[int] | None = None, plugin: str | None = None) -> list[Row]:
     """Decisions that failed too often and are parked: of these interactions, of this plugin, or all."""
     p, i = t.pending.c, t.interaction.c
-    where = [p.parked_at.is_not(None)]
+    where: list[sa.ColumnElement[bool]] = [p.parked_at.is_not(None)]
     if numbers is not None:
         where.append(bulk.one_of(tx, p.interaction_id, sorted(numbers)))
     if plugin is not None:

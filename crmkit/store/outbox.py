@@ -95,8 +95,7 @@ def free_of(tx: Connection, reason: Reason, shops: Collection[int], *, with_rest
     Args:
         with_rest: those of all other shops, and of none, too.
     """
-    where = [sa.text(KEPT), _m.reason == reason]
-    statement = sa.update(t.message).where(*where).values(reason=None, detail=None)
+    statement = sa.update(t.message).where(sa.text(KEPT), _m.reason == reason).values(reason=None, detail=None)
     if not with_rest:
         statement = statement.where(bulk.one_of(tx, _m.shop_id, sorted(shops)))
     return tx.execute(statement).rowcount

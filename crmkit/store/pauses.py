@@ -60,7 +60,7 @@ def label(
     for row in pauses:
         if row["scope"] == "gateway" or count == most:
             continue
-        where = [sa.text(WAITING), _about(row)]
+        where: list[Any] = [sa.text(WAITING), _about(row)]
         if gateway is not None:
             where.append(_m.gateway == gateway)
         statement = sa.update(t.message).values(reason=Reason.PAUSED, detail=detail(row))

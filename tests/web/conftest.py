@@ -83,6 +83,7 @@ class Town:
                     announce_from=NOON - timedelta(days=60),
                     now=NOON,
                 )
+                accounts.know_opt_outs(tx, [self.shop_id], NOON, "a test")
         self.app = create(self.local, lambda: self.now)
         self.app.state.pace = Pace(self.app.state.site, UNHURRIED, UNHURRIED, UNHURRIED)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url=URL)
