@@ -191,25 +191,33 @@ def _meet_buyers(tx: Connection, rows: list[dict[str, Any]]) -> None:
 def _locked(tx: Connection, rows: list[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
     """Hold the customers of these rows for this transaction; leave out those that another worker holds.
 
-    Work on a customer may have been given back between the two locks; whoever has older work then goes first, so a
-    customer of whom something older is due than what is here is left out too.
+    Another worker may hold some work of a customer that it could not get hold of, and some may have been given back or
+    become due between the two locks. So of each customer only what comes before the first that is not here is taken.
     """
     if tx.dialect.name == "sqlite":
         return rows
     families = sorted({row["family"] for row in rows if row["family"] is not None})
-    first = {row["family"]: (row["due_at"], row["id"]) for row in reversed(rows)}
+    mine = {row["pending_id"] for row in rows}
     p, q = t.profile.c, t.pending.c
     free = sa.select(p.id).where(bulk.one_of(tx, p.id, families), p.family_id == p.id).with_for_update(skip_locked=True)
     held = set(tx.execute(free).scalars())
     now_of = customers.family_of(tx, {row["profile_id"] for row in rows if row["profile_id"] is not None})
     rows = [row for row in rows if row["family"] is None or row["family"] == now_of[row["profile_id"]]]
-    older = (
-        sa.select(p.family_id, q.due_at, q.interaction_id)
+    waiting = (
+        sa.select(p.family_id, q.id, q.due_at, q.interaction_id)
         .join(t.profile, p.id == q.profile_id)
         .where(bulk.one_of(tx, p.family_id, held), q.due_at <= now, q.parked_at.is_(None), q.plugin.is_(None))
     )
-    overtaking = {f for f, due_at, interaction in tx.execute(older) if (due_at, interaction) < first[f]}
-    return [row for row in rows if row["family"] is None or row["family"] in held - overtaking]
+    elsewhere: dict[int, tuple[datetime, int]] = {}
+    for family, number, due_at, interaction in tx.execute(waiting):
+        if number not in mine:
+            elsewhere[family] = min(elsewhere.get(family, (due_at, interaction)), (due_at, interaction))
+    return [
+        row
+        for row in rows
+        if (family := row["family"]) is None
+        or (family in held and (family not in elsewhere or (row["due_at"], row["id"]) < elsewhere[family]))
+    ]
 
 
 def retrying(tx: Connection, families: Iterable[int], taken: Collection[int]) -> dict[tuple[int, str], Row]:
