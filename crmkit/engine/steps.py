@@ -112,14 +112,17 @@ class Steps:
         """Take in webhooks that wait, and read again what they hinted at."""
         self.told.synced(await self.local.follow())
 
-    async def decide(self, more: Callable[[], None]) -> None:
+    async def decide(self, more: Callable[[], None]) -> bool:
         """Decide what is due, until nothing is left.
 
         Args:
             more: called when there is so much that another worker may help.
+
+        Returns:
+            Whether something is due all the same: another worker held its customer, and may have ended since.
         """
         if await self._is_fenced():
-            return
+            return False
         setup, result, before = await self.local.store.run(self.local.setup), DispatchRun(), 0
 
         def progress(decided: int, _: int) -> None:
@@ -132,6 +135,8 @@ class Steps:
             await self.local._decide(setup, result, self.clock, progress)
         finally:
             self._note(result)
+        left: bool = await self.local.store.run(_is_due, setup, self.clock())
+        return left
 
     async def deliver(self, gateway: str, more: Callable[[], None]) -> None:
         """Deliver what is due over one gateway, until nothing is left.
@@ -221,11 +226,15 @@ def _has_many(tx: Connection, gateway: str, now: datetime) -> bool:
     return outbox.has_more_due(tx, gateway, now, min(SHARED, CLAIM))
 
 
-def _due(tx: Connection, setup: Setup, now: datetime, lapsed: tuple[int, int]) -> Due:
+def _is_due(tx: Connection, setup: Setup, now: datetime) -> bool:
     announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
     first = log.next_due(tx, announcing, setup.away)
+    return first is not None and first <= now
+
+
+def _due(tx: Connection, setup: Setup, now: datetime, lapsed: tuple[int, int]) -> Due:
     return Due(
-        decide=first is not None and first <= now,
+        decide=_is_due(tx, setup, now),
         follow=bool(inbox.accounts_waiting(tx) or inbox.accounts_hinted(tx)),
         gateways=tuple(gateways_due(tx, setup, now)),
         lapsed=lapsed,

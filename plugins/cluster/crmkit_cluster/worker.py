@@ -73,6 +73,7 @@ class Worker:
         self._wanting, self._calm = asyncio.Event(), asyncio.Event()
         self._calm.set()
         self._failures: Counter[Wake] = Counter()
+        self._left = 0
         self._is_ending = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -122,8 +123,8 @@ class Worker:
                 self._failed("end", error)
             hanging |= await _end([stopped, *keeping], GRACE / 4)
         for one in (*keeping, *working):
-            if one.done() and not one.cancelled() and (error := one.exception()) is not None:
-                raise error
+            if one.done() and not one.cancelled() and (ended_by := one.exception()) is not None:
+                raise ended_by
         if hanging:
             raise Hanging(f"{len(hanging)} tasks do not end")
 
@@ -216,8 +217,13 @@ class Worker:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LOST)
 
-    async def _job(self, wake: str, timestamp: int | None = None) -> None:
-        """A job: it never fails, since what it was to wake is not lost with it."""
+    async def _job(self, timestamp: int = 0, wake: str = "") -> None:
+        """A job: it never fails, since what it was to wake is not lost with it.
+
+        Args:
+            timestamp: of a job by the clock.
+            wake: the step, as it is written.
+        """
         what = Wake.of(wake)
         self.doing[wake] += 1
         try:
@@ -229,7 +235,7 @@ class Worker:
         except Exception as error:  # a plugin's code or data may be the cause, or the database: the worker goes on
             self._failed(wake, error)
             self._failures[what] += 1
-            pause = min(FIRST_PAUSE * 2 ** (self._failures[what] - 1), LONGEST_PAUSE)
+            pause = min(FIRST_PAUSE * 2 ** min(self._failures[what] - 1, 12), LONGEST_PAUSE)
             asyncio.get_running_loop().call_later(pause, self.wake, what)
         finally:
             self.doing -= Counter([wake])
@@ -237,7 +243,7 @@ class Worker:
     async def _take(self, wake: Wake) -> None:
         match wake.task:
             case "decide":
-                await self.steps.decide(lambda: self.wake(DECIDE))
+                await self._decide()
             case "deliver":
                 await self.steps.deliver(wake.name, lambda: self.wake(wake))
             case "follow":
@@ -246,6 +252,14 @@ class Worker:
                 await self.post.alone(str(wake), lambda: self.steps.sync(wake.name))
             case "tick":
                 await self._tick()
+
+    async def _decide(self) -> None:
+        """Two workers may each have left to the other what both held a part of: it is looked at once more, soon."""
+        is_left = await self.steps.decide(lambda: self.wake(DECIDE))
+        self._left = self._left + 1 if is_left else 0
+        if is_left:
+            pause = min(FIRST_PAUSE / 10 * 2 ** min(self._left - 1, 12), LONGEST_PAUSE)
+            asyncio.get_running_loop().call_later(pause, self.wake, DECIDE)
 
     async def _tick(self) -> None:
         due = await self.steps.tick()
