@@ -94,7 +94,7 @@ class World:
 
 
 #: Compared otherwise, or of one run only.
-_APART = (t.interaction, t.message, t.attempt, t.run, t.template, t.cursor, t.receipt, t.inbox, t.secret)
+_APART = (t.interaction, t.message, t.attempt, t.run, t.template, t.cursor, t.receipt, t.inbox, t.secret, t.instance)
 
 
 def difference(expected: Dump, found: Dump) -> str:
