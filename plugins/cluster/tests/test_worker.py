@@ -1,0 +1,95 @@
+"""Workers as they are run: woken at once, ended in good order, told apart and counted."""
+
+import signal
+import time
+from pathlib import Path
+
+import psycopg
+
+from crmkit.testing.database import PostgresServer
+from crmkit_cluster.address import conninfo
+from plugins.cluster.tests.shop import Shop, until
+
+
+# SEMANTICS 13
+def test_what_is_stored_by_another_process_is_decided_and_sent_at_once(shop: Shop) -> None:
+    with shop.worker() as one, shop.worker():
+        shop.paid("T1", "T2")
+        shop.run("sync")
+        assert until(lambda: shop.sent == 2) < 10  # beside what else this machine does
+        shop.paid("T3")
+        shop.run("sync")
+        until(lambda: shop.sent == 3)
+        found = shop.status()
+        assert [worker["state"] for worker in found["workers"]] == ["at work", "at work"]
+        assert one.pid in [worker["pid"] for worker in found["workers"]]
+        assert found["decide"]["due"] == 0
+        assert found["deliver"]["folder"]["due"] == 0
+        said = shop.run("cluster", "status")
+        assert "deliver folder" in said
+        refused = shop.run("cluster", "setup", "--remove", code=2)
+        assert f":{one.pid}" in refused
+        one.send_signal(signal.SIGTERM)
+        _, said = one.communicate(timeout=60)
+        assert one.returncode == 0, said
+        assert "stopped" in said
+        assert len(shop.status()["workers"]) == 1
+
+
+def test_workers_read_a_shop_by_themselves_and_one_that_dies_is_told_of(shop: Shop) -> None:
+    shop.paid("T1")
+    with shop.worker() as worker:
+        until(lambda: shop.sent == 1)
+        worker.kill()
+        worker.wait()
+    with psycopg.connect(conninfo(shop.url)) as connection:
+        connection.execute("UPDATE crmkit_cluster.worker SET beat_at = now() - interval '1 minute'")
+    assert "lost" in shop.run("cluster", "status", code=1)
+
+
+def test_a_restart_of_the_server_ends_no_worker(tmp_path: Path) -> None:
+    from crmkit.store import migrate
+    from crmkit_cluster import schema
+
+    server = PostgresServer()
+    try:
+        url = server.url(server.create())
+        migrate.upgrade(url)
+        schema.set_up(url)
+        shop = Shop(tmp_path, url)
+        with shop.worker() as worker:
+            shop.paid("T1")
+            until(lambda: shop.sent == 1, 90)
+            server.restart()
+            shop.paid("T1", "T2")
+            shop.run("sync")
+            until(lambda: shop.sent == 2, 90)
+            assert shop.count("crmkit_cluster.worker") == 1
+            worker.send_signal(signal.SIGTERM)
+            worker.communicate(timeout=60)
+            assert worker.returncode == 0
+    finally:
+        server.stop()
+
+
+def test_a_second_signal_ends_it_at_once(shop: Shop) -> None:
+    with psycopg.connect(conninfo(shop.url)) as connection, shop.worker() as worker:
+        connection.execute("LOCK TABLE account IN ACCESS EXCLUSIVE MODE")  # no step comes to its end
+        shop.paid("T1")
+        time.sleep(1.0)
+        worker.send_signal(signal.SIGTERM)
+        time.sleep(0.5)
+        assert worker.poll() is None, "a transaction is under way, and may end"
+        worker.send_signal(signal.SIGTERM)
+        assert worker.wait(10) == 130
+
+
+def test_a_file_is_no_database_for_workers(tmp_path: Path) -> None:
+    shop = Shop(tmp_path, "sqlite:///crm.db")
+    for words in (("worker",), ("cluster", "setup"), ("cluster", "status")):
+        said = shop.run(*words, code=2)
+        assert "several machines cannot share it; use `crmkit run`" in said
+
+
+def test_a_span_that_is_no_schedule_is_refused(shop: Shop) -> None:
+    assert "what divides an hour or a day" in shop.run("worker", "--every", "7m", code=2)
