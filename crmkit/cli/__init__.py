@@ -8,7 +8,7 @@
 - `permission`: what may be said to a customer on which channel, by the policies themselves
 - `sample`: a template filled in by hand
 - `init`, `config`, `plugins`, `db`: setting up
-- `adopt`, `backup`: a database taken on, how the fence stands; a database copied, and put back
+- `adopt`, `backup`, `prune`: a database taken on, how the fence stands; copied, and put back; what is old let go
 - `extension`: what plugins' commands may read
 - `scaffold`: a new plugin, as a whole package
 - `package`, `soundness`, `proof`: which package is meant, what of it is not as it should be, what its own tests say

@@ -7,6 +7,7 @@ import click
 from crmkit.cli import adopt as adopting
 from crmkit.cli import backup as copying
 from crmkit.cli import output
+from crmkit.cli import prune as pruning
 from crmkit.cli.call import Call, with_call
 from crmkit.core.errors import DatabaseError
 
@@ -16,7 +17,7 @@ def db() -> None:
     """Create, upgrade and look at the database; back it up, put it back, take it on."""
 
 
-for _command in (copying.backup, copying.restore, adopting.adopt):
+for _command in (copying.backup, copying.restore, adopting.adopt, pruning.prune):
     db.add_command(_command)
 
 

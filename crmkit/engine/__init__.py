@@ -11,6 +11,7 @@
 - `plan_file`: a plan as it is kept
 - `apply`: a plan is applied: each slice again, if it comes to the same
 - `until`: tasks that go on side by side until they are to stop
+- `pruning`: old things let go, a little at a time
 - `service`: sync and dispatch for ever, and standing connections beside them
 - `steps`: the steps one at a time, for an engine that is woken for each
 - `keeper`: what an open door needs beside it

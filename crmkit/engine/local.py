@@ -85,6 +85,11 @@ class Local(Inward):
             with self.store.begin() as tx:
                 self.fence.name(tx, datetime.now(UTC))
 
+    async def is_fenced(self) -> bool:
+        """Whether this database may not send, as things stand."""
+        with self.store.read() as tx:
+            return self.fence.look(tx).fenced is not None
+
     # dispatch
 
     def gateways(self, setup: Setup, now: datetime) -> Gateways:

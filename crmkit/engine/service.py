@@ -15,6 +15,7 @@ from crmkit.adapters.stream import Page
 from crmkit.core.account import Shop
 from crmkit.engine.inward import ShopRun
 from crmkit.engine.local import DispatchRun, Local
+from crmkit.engine.pruning import Pruning
 from crmkit.engine.until import run_until
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.flow.setup import Entry
@@ -25,6 +26,8 @@ from crmkit.host.opening import ShopEntry
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=1), timedelta(minutes=5)
 #: News is answered at once, and what comes within so long after that, together.
 GAP = timedelta(seconds=1)
+#: Whether there is something to let go is looked at so often; it is done once a day.
+PRUNED = timedelta(minutes=30)
 
 
 class Told(Protocol):
@@ -70,7 +73,7 @@ class Service:
             DatabaseError: the database is of another version, or cannot be used.
         """
         self.local.prepare()
-        await run_until(stop, [self._rounds(), *(self.listen(entry) for entry in self._listening())])
+        await run_until(stop, [self._rounds(), self._prune(), *(self.listen(entry) for entry in self._listening())])
 
     async def _rounds(self) -> None:
         loop = asyncio.get_running_loop()
@@ -80,6 +83,16 @@ class Service:
             while (left := ended + self.every.total_seconds() - loop.time()) > 0 and await self._hears(left):
                 await self._round("news", self.local.follow)
                 await asyncio.sleep(GAP.total_seconds())
+
+    async def _prune(self) -> None:
+        """Let go what is old, once a day; a database that is fenced keeps what it has until it is adopted."""
+        while True:
+            await asyncio.sleep(PRUNED.total_seconds())
+            try:
+                if not await self.local.is_fenced():
+                    await Pruning(self.local.host, self.local.store).run(self.clock(), is_asked=False)
+            except Exception as error:  # the service goes on
+                self.told.failed("prune", error)
 
     async def _round(self, what: str, read: Callable[[], Awaitable[list[ShopRun]]]) -> None:
         """Read, and dispatch what came of it."""

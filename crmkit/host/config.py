@@ -19,6 +19,7 @@ from crmkit.host.sections import (
     EntrySection,
     PluginsSection,
     PolicySection,
+    RetentionSection,
     StaffSection,
     StagingSection,
     WebSection,
@@ -34,6 +35,7 @@ CORE: dict[str, type[BaseModel]] = {
     "policy": PolicySection,
     "staging": StagingSection,
     "web": WebSection,
+    "retention": RetentionSection,
     "staff": StaffSection,
 }
 #: The section accounts of a kind stand in -> the family of their adapters.
@@ -92,6 +94,7 @@ class Config:
     policy: PolicySection
     staging: StagingSection | None
     web: WebSection
+    retention: RetentionSection
     staff: tuple[StaffSection, ...]
     sections: Mapping[str, Any]
     references: References
@@ -161,6 +164,7 @@ class _Reading:
             policy=self.section("policy", PolicySection),
             staging=self.section("staging", StagingSection) if "staging" in values else None,
             web=web,
+            retention=self.section("retention", RetentionSection),
             staff=tuple(self.staff()),
             sections={name: value for name, value in values.items() if name not in CORE},
             references=self.references,

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from crmkit.core.customer import normal_email, normal_phone
-from crmkit.core.duration import Duration
+from crmkit.core.duration import Duration, parse_duration
 from crmkit.core.money import Money
 from crmkit.core.quota import Budget, read_price, read_rate
 from crmkit.core.reputation import Thresholds, read_share
@@ -66,6 +66,16 @@ def _network(written: str) -> str:
         return str(ip_network(written, strict=False))
     except ValueError:
         raise ValueError('should be an address or a network like "10.0.0.0/8"') from None
+
+
+def _kept(written: Any) -> timedelta | None:
+    """How long something is kept; None: for ever."""
+    if written is None or written == "ever":
+        return None
+    found = parse_duration(written)
+    if found < timedelta(days=1):
+        raise ValueError('should be a day at least, like "400d", or "ever"')
+    return found
 
 
 def local(moment: datetime, zone: str) -> datetime:
@@ -122,6 +132,11 @@ Threshold = Annotated[
     ),
 ]
 Network = Annotated[str, AfterValidator(_network)]
+Kept = Annotated[
+    timedelta | None,
+    BeforeValidator(_kept),
+    WithJsonSchema({"type": "string", "pattern": "^([0-9]{1,6} ?[dw]|ever)$", "examples": ["400d", "ever"]}),
+]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
 Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]
 
@@ -243,6 +258,21 @@ class StagingSection(Section):
     redirect: Annotated[
         dict[str, Annotated[str, AfterValidator(_reachable)]], Field(examples=[{"email": "me@shop.example"}])
     ] = {}
+
+
+class RetentionSection(Section):
+    """`[retention]`: how long what nobody needs any more is kept: `"400d"`, or `"ever"`.
+
+    Raw bodies of webhooks have their own: `[web] keep_bodies`.
+    """
+
+    texts: Kept = timedelta(days=400)
+    attempts: Kept = timedelta(days=400)
+    receipts: Kept = timedelta(days=400)
+    quarantine: Kept = timedelta(days=180)
+    runs: Kept = timedelta(days=90)
+    tokens: Kept = timedelta(days=90)
+    strangers: Kept = timedelta(days=90)
 
 
 class StaffSection(Section):

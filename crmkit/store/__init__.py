@@ -35,6 +35,7 @@
 - `troubles`: what is not as it should be, and the worst of it
 - `metrics`: totals, counted from the tables that only grow
 - `standing`: how much waits, and since when
+- `prune`: what is let go once it is old
 - `search`: who is meant, and everything that is known of one customer
 - `report`: counts, and what the commands show
 """
