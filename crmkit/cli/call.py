@@ -192,7 +192,9 @@ def told(error: Exception) -> tuple[str, int]:
     if database is not None and isinstance(error, database.DBAPIError):
         reason = str(error.orig).strip().splitlines()[0] if str(error.orig).strip() else type(error.orig).__name__
         if isinstance(error, database.OperationalError) and not reason.startswith("no such "):
-            return f"database: {reason}; check that it can be reached and written, and that there is space", 2
+            place = getattr(error, "place", None)
+            do = getattr(error, "remedy", None) or "check that it can be reached and written, and that there is space"
+            return f"database{'' if place is None else f' {place}'}: {reason}; {do}", 2
         return f"database: {type(error).__name__}: {reason}; run again with --debug to see where", 1
     if isinstance(error, OSError) and error.filename is not None:
         return f"{error.filename}: {error.strerror}; check the path and its permissions", 1

@@ -20,7 +20,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.pool import QueuePool
 
 from crmkit.core.errors import DatabaseError
-from crmkit.store import lines
+from crmkit.store import lines, outage
 
 R = TypeVar("R")
 
@@ -92,6 +92,7 @@ class Store:
         #: told, once it is committed, up to which number tries at delivering were recorded
         self.delivered: Callable[[int], None] | None = None
         lines.watch(self.engine)
+        outage.watch(self.engine, self.where)
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="crmkit-database")
 
     @contextmanager
@@ -184,7 +185,7 @@ class Store:
 _AGAIN, TRIES = frozenset({"40001", "40P01"}), 4
 #: What is wrong with the database or the machine, and not with a row: SQLite's names, PostgreSQL's classes of errors.
 _OUT_OF_ORDER = ("BUSY", "CANTOPEN", "CORRUPT", "FULL", "INTERRUPT", "IOERR", "LOCKED", "NOMEM", "NOTADB", "READONLY")
-_OUT_OF_ORDER_STATES = ("08", "40", "53", "55P03", "57", "58", "F0", "XX")
+_OUT_OF_ORDER_STATES = ("08", "25006", "40", "42501", "53", "55P03", "57", "58", "F0", "XX")
 #: Raised where a row cannot be stored. Some are the driver's own, which SQLAlchemy hands on as they are: an integer
 #: beyond 64 bits, text that is no UTF-8, a value that is no JSON.
 UNSTORABLE = (DBAPIError, ArithmeticError, TypeError, ValueError)
