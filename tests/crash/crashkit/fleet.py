@@ -1,0 +1,292 @@
+"""Rounds with four workers of the distributed engine on one PostgreSQL, from an empty database to the last receipt.
+
+In each, while they sync, decide and deliver, one kind of trouble comes several times: workers are killed, at a place
+of a point's choosing or at a random time, and others take their places; PostgreSQL is restarted, in good order or as if
+it had crashed; a worker is frozen until its leases are over, and goes on; the server ends connections. Then it is calm,
+the vendors say what they delivered, and what is there must be whole.
+"""
+
+import json
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+import crmkit_cluster.schema
+from crashkit import shop
+from crashkit.check import Found, check
+from crashkit.game import STEPS, Game, World
+from crashkit.playbook import HEARD, migrations
+from crashkit.points import SENDING
+from crmkit.store import migrate
+from crmkit.store import tables as t
+from crmkit.store.engine import Store
+
+WORKERS = 4
+#: Leases hold for so long, in seconds.
+LEASE = 1.5
+#: So long a round may take until it is calm, in seconds.
+PATIENCE = 45.0
+KINDS = ("kill", "restart", "freeze", "cut")
+ORDERS = 40
+#: Places a worker dies or freezes at; each is passed in every round.
+PLACES = (
+    "claim committed",
+    "mark committed",
+    "record uncommitted",
+    "decide uncommitted",
+    "decide committed",
+    "ingest uncommitted",
+    "ingest committed",
+    "sweep committed",
+    *(f"plain: {where}" for where in SENDING),
+    *(f"deduplicating: {where}" for where in SENDING),
+    *(f"asking: {where}" for where in SENDING),
+    "smtp: written",
+)
+#: Where nothing is in flight: who freezes there sends nothing when it wakes.
+FROZEN = ("claim committed", "mark committed", "decide uncommitted", "ingest uncommitted", "record uncommitted")
+
+
+class Fleet:
+    """Plays rounds, and keeps what they found.
+
+    Args:
+        game: makes worlds; its server is restarted.
+        yard: forks workers.
+    """
+
+    def __init__(self, game: Game, yard: Any) -> None:
+        self.game, self.yard = game, yard
+        self.done: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.longest = 0.0
+
+    @contextmanager
+    def base(self) -> Iterator[World]:
+        """An empty database that is set up for workers: what rounds copy."""
+        with self.game.world("fleet", "postgresql", is_kept=True) as world:
+            histories = migrations(world.folder)
+            migrate.upgrade(world.url, {"calls": histories})
+            crmkit_cluster.schema.set_up(world.url)
+            yield world
+
+    def round(self, number: int, base: World) -> Found:
+        """One round: the same number is the same trouble, but for its timing."""
+        dice, kind = random.Random(number), KINDS[number % len(KINDS)]
+        with self.game.world(f"fleet-{number}", "postgresql", base) as world:
+            assert world.database is not None
+            self.game.server.synchronous(world.database)
+            shop.export(world.folder, 0, ORDERS)
+            round_ = _Round(self, world, dice)
+            try:
+                getattr(round_, kind)()
+                round_.calm()
+                round_.hear_vendors()
+                round_.calm()
+            finally:
+                round_.end()
+            found = check(world.url, world.ledgers, world.offered)
+            found.wrong += out_of_order(world.url)
+            assert found.counts["left"] > 20, f"hardly anything left: {found.counts}\n{round_.said()}"
+            self.counts.update(found.counts)
+            assert not found.wrong, "\n".join([*found.wrong[:20], round_.said()])
+            return found
+
+    def report(self, rounds: int) -> str:
+        """What was done to them, and how it ended."""
+        told = ", ".join(f"{count} {name}" for name, count in sorted(self.done.items()))
+        counts = self.counts
+        return (
+            f"\n{WORKERS} workers, PostgreSQL: {told}\n{counts['left']} messages left; longest until calm"
+            f" {self.longest:.0f} s; rounds {rounds}, lost {counts['lost']}, doubled {counts['doubled']},"
+            f" in doubt {counts['doubt']}"
+        )
+
+
+class _Round:
+    def __init__(self, fleet: Fleet, world: World, dice: random.Random) -> None:
+        self.fleet, self.world, self.dice, self.yard = fleet, world, dice, fleet.yard
+        self.began = time.time()
+        self.pids: list[int] = []
+        self.store = Store(world.url)
+
+    # what is done to them
+
+    def kill(self) -> None:
+        """Workers die, and others take their places."""
+        for _ in range(WORKERS - 1):
+            aimed = self.dice.random() < 0.7
+            self.fork(**({"place": self.dice.choice(PLACES), "times": self.dice.randint(1, 3)} if aimed else {}))
+        self.fork()
+        for _ in range(self.dice.randint(2, 4)):
+            time.sleep(self.dice.uniform(0.1, 0.8))
+            self.replace()
+            pid = self.dice.choice(self.pids)
+            self.signal(pid, signal.SIGKILL)
+            self.yard.ask(wait=pid)
+            self.pids.remove(pid)
+            self.fleet.done["killed at random"] += 1
+            self.fork()
+
+    def restart(self) -> None:
+        """PostgreSQL goes and comes again."""
+        self.fork_all()
+        for _ in range(self.dice.randint(1, 2)):
+            self.until_begun()
+            time.sleep(self.dice.uniform(0.0, 0.6))
+            at_once = self.dice.random() < 0.5
+            self.store.engine.dispose()
+            self.fleet.game.server.restart(at_once=at_once)
+            self.fleet.done["PostgreSQL crashed" if at_once else "PostgreSQL restarted"] += 1
+
+    def freeze(self) -> None:
+        """A worker stands still until its leases are over, and goes on."""
+        self.fork(place=self.dice.choice(FROZEN), times=self.dice.randint(1, 2), freezes=True)
+        while len(self.pids) < WORKERS:
+            self.fork()
+        self.until_begun()
+        time.sleep(self.dice.uniform(0.0, 0.3))
+        other = self.dice.choice(self.pids[1:])
+        self.signal(other, signal.SIGSTOP)
+        time.sleep(2 * LEASE)
+        for pid in (other, self.pids[0]):
+            self.signal(pid, signal.SIGCONT)
+        self.fleet.done["frozen past its lease"] += 2
+
+    def cut(self) -> None:
+        """The server ends connections."""
+        self.fork_all()
+        self.until_begun()
+        assert self.world.database is not None
+        for _ in range(self.dice.randint(2, 5)):
+            time.sleep(self.dice.uniform(0.0, 0.5))
+            cut = self.fleet.game.server.cut(self.world.database, self.dice.choice((0.2, 0.5, 1.0)))
+            self.fleet.done["connections cut"] += cut
+
+    def fork(self, **order: Any) -> None:
+        step = STEPS[0]
+        answer = self.yard.ask(
+            fork=str(self.world.folder), now=step.now.isoformat(), began=self.began, lease=LEASE, **order
+        )
+        self.pids.append(answer["pid"])
+
+    def fork_all(self) -> None:
+        while len(self.pids) < WORKERS:
+            self.fork()
+
+    def signal(self, pid: int, number: int) -> None:
+        self.yard.ask(signal=int(number), pid=pid)
+
+    def replace(self) -> None:
+        """Whoever ended has another in its place."""
+        for pid, status in self.yard.ask(reap=self.pids).items():
+            assert status == -9, f"a worker ended with {status}\n{self.said()}"
+            self.fleet.done["killed at a place"] += 1
+            self.pids.remove(int(pid))
+            self.fork()
+
+    # how it stands
+
+    def until_begun(self) -> None:
+        """Wait until something is there."""
+        until = time.monotonic() + PATIENCE
+        while time.monotonic() < until:
+            with self.store.read() as tx:
+                if tx.execute(sa.select(sa.func.count()).select_from(t.message)).scalar():
+                    return
+            time.sleep(0.02)
+        raise AssertionError(f"nothing begins\n{self.said()}")
+
+    def calm(self) -> None:
+        """Wait until nothing is left to do."""
+        began = time.monotonic()
+        while True:
+            self.replace()
+            left = self._left()
+            if not left:
+                break
+            assert time.monotonic() - began < PATIENCE, f"not calm: {left}\n{self.said()}"
+            time.sleep(0.1)
+        self.fleet.longest = max(self.fleet.longest, time.monotonic() - began)
+
+    def _left(self) -> dict[str, int]:
+        m, i = t.message.c, t.inbox.c
+        asked = {
+            "pending": sa.select(sa.func.count()).select_from(t.pending),
+            "messages": sa.select(sa.func.count()).where(m.state.in_(("queued", "sending"))),
+            "in doubt": sa.select(sa.func.count()).where(m.state == "in-doubt", m.gateway == "asking"),
+            "webhooks": sa.select(sa.func.count()).where(i.state == "waiting"),
+        }
+        try:
+            with self.store.read() as tx:
+                left = {name: int(tx.execute(statement).scalar_one()) for name, statement in asked.items()}
+                synced = tx.execute(sa.select(t.account.c.synced_at).where(t.account.c.kind == "shop")).scalar()
+        except Exception as error:  # it was restarted just now
+            return {str(error): 1}
+        left["sync"] = int(synced is None)
+        return {name: count for name, count in left.items() if count}
+
+    def hear_vendors(self) -> None:
+        """Vendors tell what they delivered, and what was answered."""
+        self.fleet.game.vendors.ask(settle=str(self.world.folder))
+        at = STEPS[0].now + timedelta(seconds=time.time() - self.began)
+        calls = self.world.calls(at, replies=True)
+        order = {"folder": str(self.world.folder), "step": "accept", "now": at.isoformat(), "calls": calls}
+        answer = self.fleet.game.nursery.ask(**order)
+        assert answer["status"] == 0, answer
+        self.world.answered(calls)
+
+    def end(self) -> None:
+        """All end in their own time."""
+        self.store.close()
+        for pid in self.pids:
+            self.signal(pid, signal.SIGCONT)
+            self.signal(pid, signal.SIGTERM)
+        ended = {pid: self.yard.ask(wait=pid)["status"] for pid in self.pids}
+        for pid, status in ended.items():
+            if status is None:
+                self.signal(pid, signal.SIGKILL)
+        self.fleet.game.vendors.ask(settle=str(self.world.folder))
+        wrong = {pid: status for pid, status in ended.items() if status not in (0, -9)}
+        assert not wrong, f"did not end well: {wrong}\n{self.said()}"
+
+    def said(self) -> str:
+        """What failed in the workers."""
+        path = self.world.folder / "workers.log"
+        return path.read_text()[-6000:] if path.exists() else "no worker said anything"
+
+
+def out_of_order(url: str) -> list[str]:
+    """What was decided before an older thing of the same customer that was stored by then."""
+    store = Store(url)
+    try:
+        with store.read() as tx:
+            i, p = t.interaction.c, t.profile.c
+            statement = (
+                sa.select(i.id, i.type, i.occurred_at, p.family_id, p.id)
+                .join(t.profile, p.id == i.profile_id)
+                .where(i.type.in_([kind for kind in HEARD if kind.startswith("order-")]))
+                .order_by(i.id)
+            )
+            calls: dict[int, int] = {}
+            for number, interaction in tx.exec_driver_sql("SELECT id, interaction FROM calls_call"):
+                calls[interaction] = number
+            wrong: list[str] = []
+            before: dict[int, list[tuple[Any, int, int, int]]] = {}
+            for number, kind, occurred_at, family, profile in tx.execute(statement):
+                mine = (occurred_at, number, calls.get(number, 0), profile)
+                for older in before.setdefault(family, []):  # stored before this one
+                    if older[:2] < mine[:2] and older[2] > mine[2]:
+                        told = {"customer": family, "older": older, "newer": (kind, *mine)}
+                        wrong.append(f"decided out of order: {json.dumps(told, default=str)}")
+                before[family].append(mine)
+            return wrong
+    finally:
+        store.close()

@@ -1,0 +1,73 @@
+"""Four workers of the distributed engine, and trouble of every kind: `crashkit.fleet`.
+
+A part of `make crash`, of which these are half as many rounds; `make test` plays one of each kind.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from crashkit.fleet import KINDS, Fleet
+from crashkit.game import Game
+from crashkit.process import Process
+
+from crmkit.testing.database import PostgresServer
+
+pytestmark = pytest.mark.crash
+
+#: How long `make test` plays, in seconds, where it does not get through its rounds sooner.
+BUDGET = 30.0
+
+
+@pytest.fixture(scope="module")
+def yard() -> Iterator[Process]:
+    process = Process("crashkit.yard")
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[PostgresServer]:
+    """A server that may be restarted: nobody else uses it."""
+    server = PostgresServer()
+    yield server
+    server.stop()
+
+
+# SEMANTICS 13
+# SEMANTICS 22
+# SEMANTICS 26
+# SEMANTICS 27
+def test_whatever_happens_to_four_workers_nothing_is_lost_doubled_or_out_of_order(
+    nursery: Any,
+    vendors: Any,
+    yard: Any,
+    port: int,
+    fast: Path,
+    own_server: PostgresServer,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    wanted = os.environ.get("CRMKIT_CRASH_ROUNDS")
+    first = int(os.environ.get("CRMKIT_CRASH_SEED", "0"))
+    fleet = Fleet(Game(nursery, vendors, port, fast, own_server), yard)
+    began, played = time.monotonic(), 0
+    rounds = len(KINDS) if wanted is None else max(len(KINDS), int(wanted) // 2)
+    with fleet.base() as base:
+        try:
+            for number in range(first, first + rounds):
+                if wanted is None and time.monotonic() - began > BUDGET:
+                    break
+                try:
+                    fleet.round(number, base)
+                except AssertionError as error:
+                    kind = KINDS[number % len(KINDS)]
+                    raise AssertionError(f"round {number}, {kind} (CRMKIT_CRASH_SEED={number}): {error}") from error
+                played += 1
+        finally:
+            with capsys.disabled():
+                sys.stdout.write(f"{fleet.report(played)}\n")
+    assert played > 0
