@@ -154,6 +154,22 @@ def test_the_configuration_it_mounts_is_one(tmp_path: Path) -> None:
     assert found.exit_code == 0, found.output
 
 
+def test_what_was_delivered_is_noted_in_a_place_that_is_kept_and_is_not_the_databases() -> None:
+    """SEMANTICS 29: in the image, under compose and under systemd; whoever operates uses the same."""
+    said = instructions(DEPLOY / "Dockerfile")
+    place = next(one.split("CRMKIT_STATE=")[1].split()[0] for one in said["ENV"] if "CRMKIT_STATE=" in one)
+    assert place in said["VOLUME"][0].split()
+    assert any(line.startswith("install -d -o 10001") and line.endswith(place) for line in said["RUN"])
+    compose = yaml.safe_load((DEPLOY / "compose.yaml").read_text("utf-8"))
+    kept = dict(one.split(":")[:2] for one in compose["services"]["crmkit"]["volumes"])
+    assert kept["state"] == place
+    assert compose["services"]["postgres"]["volumes"] == ["database:/var/lib/postgresql/data"]
+    for file in ("crmkit.service", "crmkit-admin"):
+        text = (DEPLOY / file).read_text("utf-8")
+        assert f"CRMKIT_STATE={place}" in text
+        assert re.search(r'StateDirectory=crmkit crmkit-state"?$| crmkit-state" ', text, re.M)
+
+
 @pytest.mark.wheels
 def test_what_the_image_is_built_by_builds_it(tmp_path: Path) -> None:
     """The very lines of the Dockerfile, in a folder instead of an image."""
@@ -166,7 +182,7 @@ def test_what_the_image_is_built_by_builds_it(tmp_path: Path) -> None:
         else:
             shutil.copy(here, source / name)
     for line in instructions(DEPLOY / "Dockerfile")["RUN"]:
-        if not line.startswith("useradd"):
+        if not line.startswith(("useradd", "install -d")):
             done = run("sh", "-c", line.replace("/opt/crmkit", str(target)), cwd=source)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
     assert run(target / "bin" / "crmkit", "--version").stdout.startswith("crmkit ")

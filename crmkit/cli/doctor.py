@@ -204,6 +204,10 @@ def _runs(call: Call, tx: "Connection") -> Iterator[Finding]:
         outcome = run["outcome"] or "was cut off, or is still running"
         bad = run["outcome"] not in {"done", None}
         yield Finding(command, "note" if bad else "ok", f"last begun {moment(run['started_at'], zone)}: {outcome}")
+    if (pruned := runs.get("prune")) is not None:
+        let_go = sum(((pruned["counts"] or {}).get("let_go") or {}).values())
+        told = f"last begun {moment(pruned['started_at'], zone)}: {plural(let_go, 'old thing')} let go"
+        yield Finding("prune", "ok", told)
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------

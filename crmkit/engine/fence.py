@@ -272,7 +272,7 @@ class Fence:
                 self.store.delivered = self.delivered
                 return None
         except OSError as error:
-            why = f"{error.filename or self.notes.folder}: {error.strerror}"
+            why = f"{error.filename or self._where}: {error.strerror}"
         if given is not None and given.proves:
             return None  # there is no note that could be reached: the name alone vouches
         return self._unnotable(why, found.name)
