@@ -193,11 +193,10 @@ class _Planning:
         waiting = self._groups({family: at for family, at in due.items() if wanted is None or family in wanted})
         size = LEAST
         while waiting and self.left != 0:
-            began, some = time.monotonic(), list[int]()
+            some = list[int]()
             while waiting and (not some or len(some) + len(waiting[-1]) <= size):
                 some += waiting.pop()
-            self._slice(setup, some)
-            spent = time.monotonic() - began
+            spent = self._slice(setup, some)
             time.sleep(min(1.0, spent * REST))
             size = max(LEAST, size // 2) if spent > SPAN else min(MOST, 2 * size) if spent < SPAN / 2 else size
             if not waiting and self.carry.work:
@@ -215,10 +214,12 @@ class _Planning:
             self.carry.work = defaultdict(list, {p: rows for p, rows in self.carry.work.items() if left.get(p) in due})
             return list(reversed(slices.together(tx, due)))
 
-    def _slice(self, setup: Setup, families: list[int] | None) -> None:
+    def _slice(self, setup: Setup, families: list[int] | None) -> float:
+        """Rehearse a slice. Returns for how many seconds it held the database."""
         number = len(self.made.slices)
         self.made.slices.append(families)
         with self.store.rehearse() as tx:
+            began = time.monotonic()
             one = NOBODY if families is None else Slice.of(tx, families)
             sweep(tx, setup, self.now, datetime.now(UTC))
             if families is None:
@@ -238,7 +239,9 @@ class _Planning:
                 row["fingerprint"] = fingerprint(row) if is_queued else None
             self._hand_over(tx, setup, rows)
             self.carry.take(tx, one, above, self.now, decided)
+        spent = time.monotonic() - began
         self.made.rows.extend(rows.values())
+        return spent
 
     def _hand_over(self, tx: Connection, setup: Setup, rows: dict[int, dict[str, Any]]) -> None:
         """See which of a slice's messages would be handed over, and what keeps the others."""
