@@ -1,19 +1,20 @@
 """`crmkit pause` and `crmkit resume`: what does not leave until somebody says so."""
 
 from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
 
 import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
-from crmkit.core.errors import ConfigError
+from crmkit.core.errors import ConfigError, CrmkitError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Connection
 
-    from crmkit.flow.setup import Setup
+    from crmkit.store.engine import Store
 
 _SCOPES = ("all", "channel", "template", "gateway")
 
@@ -30,23 +31,27 @@ def pause(call: Call, scope: str, name: str | None, reason: str | None, as_json:
     It takes effect at once, also in the middle of a run: what is not on the wire stays. Deciding goes on, and new
     messages wait with the rest. A gateway's messages go by the next gateway of their channel, if there is one.
     """
-    from crmkit.cli.whom import typist
-    from crmkit.engine.local import Local
-    from crmkit.flow import chain
-    from crmkit.flow import pause as pausing
-    from crmkit.store import bulk
-
     if scope == "list":
         _list(call, as_json)
         return
-    with call.open_store() as store:
-        Local(call.host, store).prepare()
-        with store.begin() as tx:
-            setup = call.setup(tx)
-            name = _named(tx, setup, scope, name)
-            row = pausing.begin(tx, scope, name, call.now, reason=reason, actor=typist())
+    # As little as possible is loaded before it stands: no plugin, no adapter, and nothing that may be broken of them.
+    from crmkit.cli.whom import typist
+    from crmkit.host.config import load
+    from crmkit.store import pauses
+    from crmkit.store.engine import Store
+
+    config = load(call.config_path)
+    channels = {entry.name: entry.channel for entry in config.entries if entry.core.enabled}
+    name = _named(call, scope, name, channels)
+    gateways = {
+        one for one, channel in channels.items() if scope not in ("channel", "gateway") or name in (one, channel)
+    }
+    midnight = call.now.astimezone(ZoneInfo(config.crm.timezone)).replace(hour=0, minute=0, second=0, microsecond=0)
+    store = Store(config.database)
+    try:
+        row = _begun(call, store, {"scope": scope, "name": name, "reason": reason, "actor": typist()})
         with store.read() as tx:
-            counts = pausing.overview(tx, setup, scope, name, call.now)
+            counts = pauses.figures(tx, scope, name, gateways, midnight)
         if as_json:
             output.document({"scope": scope, "name": name, **counts})
         else:
@@ -55,9 +60,40 @@ def pause(call: Call, scope: str, name: str | None, reason: str | None, as_json:
                 f"in flight {counts['in_flight']:,}, in doubt {counts['in_doubt']:,},"
                 f" queued {counts['queued']:,}, sent today {counts['sent_today']:,}"
             )
-        with store.begin() as tx:  # what waits says so; where others are at it, or there is more, a run goes on
-            if bulk.take_free(tx, [chain.LOCK]):
-                pausing.spread(tx, setup, row, call.now)
+        try:
+            _spread(call, store, row)
+        except CrmkitError as error:  # what is broken keeps nobody from pausing
+            output.warn(f"it stands, though something else is wrong: {error}")
+    finally:
+        store.close()
+
+
+def _begun(call: Call, store: "Store", asked: "Mapping[str, Any]") -> "Mapping[str, Any]":
+    """Write the pause. Only where that cannot be done it is looked at what the database is."""
+    from sqlalchemy.exc import DBAPIError
+
+    from crmkit.store import pauses
+
+    try:
+        with store.begin() as tx:
+            return pauses.begin(tx, now=call.now, **asked)
+    except DBAPIError:
+        from crmkit.engine.local import Local
+
+        Local(call.host, store).prepare()
+    with store.begin() as tx:
+        return pauses.begin(tx, now=call.now, **asked)
+
+
+def _spread(call: Call, store: "Store", row: "Mapping[str, Any]") -> None:
+    """What waits says so; where others are at it, or there is more, a run goes on."""
+    from crmkit.flow import chain
+    from crmkit.flow import pause as pausing
+    from crmkit.store import bulk
+
+    with store.begin() as tx:
+        if bulk.take_free(tx, [chain.LOCK]):
+            pausing.spread(tx, call.setup(tx), row, call.now)
 
 
 @click.command()
@@ -156,8 +192,11 @@ def opt_outs_wanted(tx: "Connection") -> str | None:
     return f"{plural(count, 'marketing message')} wait: who opted out of {names} before crmkit is not known; {do}"
 
 
-def _named(tx: "Connection", setup: "Setup", scope: str, name: str | None) -> str:
+def _named(call: Call, scope: str, name: str | None, channels: "Mapping[str, str]") -> str:
     """The name of what is to be paused.
+
+    Args:
+        channels: {gateway: its channel}, as configured.
 
     Raises:
         ConfigError: there is no such thing.
@@ -170,11 +209,10 @@ def _named(tx: "Connection", setup: "Setup", scope: str, name: str | None) -> st
                 "all is all", who="pause", do=f"leave out {name!r}, or name a channel, template or gateway"
             )
         return ""
-    known = {
-        "channel": sorted(setup.channels),
-        "template": sorted(setup.templates.names()),
-        "gateway": sorted(entry.name for entries in setup.channels.values() for entry in entries),
-    }[scope]
+    if scope == "template":
+        known = sorted(call.host.templates.names())
+    else:
+        known = sorted(channels if scope == "gateway" else set(channels.values()))
     if name is None:
         raise ConfigError(f"which {scope}?", who="pause", do=f"known are: {', '.join(known) or 'none'}")
     if name not in known:

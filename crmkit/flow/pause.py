@@ -14,7 +14,6 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 from sqlalchemy.engine import Connection
 
-from crmkit.core.columns import storable
 from crmkit.core.interaction import CRMKIT
 from crmkit.core.message import Reason, State
 from crmkit.flow import chain, reputation
@@ -52,32 +51,6 @@ class Pauses:
                 message.update(reason=Reason.PAUSED, detail=pauses.detail(row))
 
 
-def begin(
-    tx: Connection,
-    scope: str,
-    name: str,
-    now: datetime,
-    *,
-    reason: str | None = None,
-    actor: str,
-    fingerprint: str | None = None,
-) -> dict[str, Any]:
-    """Let nothing of this leave until it is resumed: one row, which every mark from now on asks for. Returns the row.
-
-    It waits for nobody, and takes as long however much is queued: what waits says so later (`spread`).
-    """
-    row = {
-        "scope": scope,
-        "name": "" if scope == "all" else name,
-        "reason": None if reason is None else storable(reason),
-        "actor": actor,
-        "since": now,
-        "fingerprint": fingerprint,
-    }
-    pauses.put(tx, row)
-    return row
-
-
 def spread(
     tx: Connection, setup: Setup, row: Mapping[str, Any], now: datetime, *, most: int | None = chain.SLICE
 ) -> int:
@@ -112,7 +85,7 @@ def pause(
         How many queued messages say so already, or have moved on; a run goes on with the rest.
     """
     bulk.lock(tx, chain.LOCK)
-    row = begin(tx, scope, name, now, reason=reason, actor=actor, fingerprint=fingerprint)
+    row = pauses.begin(tx, scope, name, now, reason=reason, actor=actor, fingerprint=fingerprint)
     return spread(tx, setup, row, now)
 
 
@@ -136,15 +109,6 @@ def resume(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -
     turned = chain.turn_back(tx, setup, now) if scope == "gateway" else 0
     kept = relabel(tx, setup, now)
     return freed - kept + turned if scope == "gateway" else free
-
-
-def overview(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -> dict[str, int]:
-    """How messages of this stand: `queued`, `in_flight`, `in_doubt`, `sent_today` in the installation's zone."""
-    midnight = now.astimezone(setup.zone).replace(hour=0, minute=0, second=0, microsecond=0)
-    entries = [entry for entries in setup.channels.values() for entry in entries]
-    gateways = {entry.name for entry in entries if scope != "channel" or entry.channel == name}
-    gateways = {name} if scope == "gateway" else gateways
-    return pauses.figures(tx, scope, name, gateways, midnight)
 
 
 def leaving(tx: Connection, scope: str, name: str, now: datetime) -> list[Mapping[str, Any]]:

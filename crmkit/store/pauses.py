@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from crmkit.core.columns import storable
 from crmkit.core.message import ACCEPTED, KEPT, LEASED, WAITING, Reason, State
 from crmkit.store import bulk
 from crmkit.store import tables as t
@@ -25,6 +26,32 @@ def standing(tx: Connection) -> list[Row]:
 def put(tx: Connection, row: Mapping[str, Any]) -> None:
     """Pause something, or say anew why it is paused."""
     bulk.upsert(tx, t.pause, ("scope", "name"), [row])
+
+
+def begin(
+    tx: Connection,
+    scope: str,
+    name: str,
+    now: datetime,
+    *,
+    reason: str | None = None,
+    actor: str,
+    fingerprint: str | None = None,
+) -> dict[str, Any]:
+    """Let nothing of this leave until it is resumed: one row, which every mark from now on asks for. Returns the row.
+
+    It waits for nobody, and takes as long however much is queued: what waits says so later (`flow.pause.spread`).
+    """
+    row = {
+        "scope": scope,
+        "name": "" if scope == "all" else name,
+        "reason": None if reason is None else storable(reason),
+        "actor": actor,
+        "since": now,
+        "fingerprint": fingerprint,
+    }
+    put(tx, row)
+    return row
 
 
 def lift(tx: Connection, scope: str, name: str) -> bool:

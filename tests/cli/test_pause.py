@@ -1,6 +1,7 @@
 """`crmkit pause` keeps what is queued, `crmkit resume` lets it leave."""
 
 import json
+import sqlite3
 from datetime import UTC, datetime
 
 import pytest
@@ -97,3 +98,19 @@ def test_a_resume_says_what_will_leave_and_what_has_become_stale(place: Place) -
     later = "2026-06-08T20:00+02:00"
     said = place.ok("resume", "all", now=later)
     assert said.endswith("2 messages became stale meanwhile, and will not leave\n")
+
+
+def test_sending_is_paused_before_anything_was_ever_read(place: Place) -> None:
+    assert place.ok("pause", "all").startswith("all is paused\n")
+    assert "all is paused" in place.ok("pause", "list") or "all" in place.ok("pause", "list")
+
+
+def test_a_plugin_that_is_broken_keeps_nobody_from_pausing(place: Place) -> None:
+    place.run("sync", now=NOW)
+    place.config.write_text(place.config.read_text().replace('use = ["care"]', 'use = ["nothing"]'))
+    said = place.run("pause", "all", "--reason", "wrong price")
+    assert (said.exit_code, said.stdout.startswith("all is paused\n")) == (0, True), said.output
+    assert "it stands, though something else is wrong" in said.output
+    with sqlite3.connect(place.folder / "crm.db") as database:
+        assert database.execute("SELECT reason FROM pause").fetchall() == [("wrong price",)]
+    database.close()
