@@ -40,6 +40,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[shops.NAME], [sources.NAME]": sections.AccountSection,
     "[[channels.CHANNEL]]": sections.EntrySection,
     "[policy]": sections.PolicySection,
+    "[policy.pause]": sections.PauseSection,
     "[web]": sections.WebSection,
     "[[staff]]": sections.StaffSection,
     "marketplace.files": FilesSettings,
