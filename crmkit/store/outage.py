@@ -28,19 +28,44 @@ _REMEDIES = {
 }
 
 
-def watch(engine: sa.Engine, where: str) -> None:
-    """Errors of a database say which it was, and what to do: `place` and `remedy`."""
+#: After these SQLite may have rolled the whole transaction back by itself, savepoints and all.
+_ROLLED_BACK = ("FULL", "IOERR", "NOMEM", "BUSY", "INTERRUPT")
+_KEY = "crmkit_outage"
 
-    @event.listens_for(engine, "handle_error")
-    def _name(context: Any) -> None:
-        error = context.sqlalchemy_exception
-        if error is not None:
-            error.place, error.remedy = where, remedy(context.original_exception)
+
+def watch(engine: sa.Engine, where: str) -> None:
+    """Errors of a database say which it was, and what to do: `place` and `remedy`.
+
+    Where SQLite has rolled the transaction back, the savepoint that is to be rolled back to is gone. That is no error
+    of its own: the first is raised again, so that nobody goes on after the savepoint, without a transaction.
+    """
+
+    @event.listens_for(engine, "handle_error", retval=True)
+    def _name(context: Any) -> BaseException | None:
+        error, original = context.sqlalchemy_exception, context.original_exception
+        if error is None or context.connection is None:
+            return None
+        error.place, error.remedy = where, remedy(original)
+        known = context.connection.info
+        if _sqlite(original).startswith(_ROLLED_BACK):
+            known[_KEY] = error
+        elif str(original).startswith("no such savepoint"):
+            first: BaseException | None = known.get(_KEY)
+            return first
+        return None
+
+    @event.listens_for(engine, "begin")
+    def _forget(connection: sa.Connection) -> None:
+        connection.info.pop(_KEY, None)
+
+
+def _sqlite(error: BaseException) -> str:
+    return (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_")
 
 
 def remedy(error: BaseException) -> str | None:
     """What to do about the driver's own error; None: it is not the machine's."""
-    name = (getattr(error, "sqlite_errorname", None) or "").removeprefix("SQLITE_")
+    name = _sqlite(error)
     state = getattr(error, "sqlstate", None) or ""
     for what, do in _REMEDIES.items():
         if (name and what.isalpha() and name.startswith(what)) or (state and state.startswith(what)):
