@@ -1,6 +1,6 @@
 """Silence: the team is told once when a shop or a gateway is silent for longer than usual, and once when it is over."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -61,7 +61,7 @@ def handlers(silence: Silence, rules: Sequence[Rule] = ()) -> Iterator[Handler]:
         yield tell_of_its_end
 
 
-def _send(silence: Silence, template: str, context: dict[str, object]) -> Send:
+def _send(silence: Silence, template: str, context: Mapping[str, object]) -> Send:
     assert silence.to is not None
     known = {name: value for name, value in context.items() if value is not None}
     return Send(template, via=tuple(silence.via), to=staff(silence.to), context=known)
