@@ -6,6 +6,7 @@
 - `postgres`: a first load on PostgreSQL, beside the raw driver and beside COPY
 - `decide`: a rule of `care` on every interaction, all quiet and all loud, beside the raw driver
 - `dispatch`: over an HTTP gateway, beside a bare loop over the same client
+- `cluster`: one, two and four workers on PostgreSQL, beside Procrastinate with a job for each message
 - `smtp`: over the gateway `smtp`, beside a loop over one connection that sends finished mails
 - `statements`: statements per batch, for a little and for a lot
 - `memory`: peak memory, for a little and for ten times as much

@@ -1,6 +1,7 @@
 """An installation around the generated shop: crmkit.toml, a database, the engine; and copies of what is in it."""
 
 import asyncio
+import os
 import shutil
 import sqlite3
 from collections.abc import Iterator
@@ -63,14 +64,13 @@ class House:
         url: str | None = None,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("CRMKIT_STATE", str(folder / "state"))  # a benchmark's databases are noted in no home
         self.folder, self.database = folder, folder / "crm.db"
         self.url = url or f"sqlite:///{self.database}"
         announced = announce_from.isoformat()
         text = CONFIG.format(url=self.url, source=source, channel=channel, via=via, announce_from=announced)
         (folder / "crmkit.toml").write_text(text, "utf-8")
-        own = [EntryPoint(name, "benchmarks.adapters", "crmkit") for name in ("marketplace.memory", "sms.loopback")]
-        own.append(EntryPoint("sms.null", "benchmarks.adapters", "crmkit"))
-        self.host = Host.open(folder / "crmkit.toml", plugins=Plugins(Catalogue([*entry_points(group="crmkit"), *own])))
+        self.host = opened(folder)
 
     def create(self) -> None:
         """Make the database anew, empty."""
@@ -132,6 +132,13 @@ class House:
             self.database.with_name(self.database.name + suffix).unlink(missing_ok=True)
         if copy is not None:
             shutil.copyfile(copy, self.database)
+
+
+def opened(folder: Path) -> Host:
+    """The configuration in a folder, with the benchmarks' own adapters."""
+    names = ("marketplace.memory", "sms.loopback", "sms.null")
+    own = [EntryPoint(name, "benchmarks.adapters", "crmkit") for name in names]
+    return Host.open(folder / "crmkit.toml", plugins=Plugins(Catalogue([*entry_points(group="crmkit"), *own])))
 
 
 def load(orders: int) -> None:

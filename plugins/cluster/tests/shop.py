@@ -101,7 +101,7 @@ def _ended(process: subprocess.Popen[str]) -> bool:
     return False
 
 
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> float:
+def until(holds: Callable[[], bool], seconds: float = 120.0) -> float:
     """Wait until something holds; returns how long that took."""
     began = time.monotonic()
     while not holds():

@@ -32,7 +32,7 @@ WORKERS = 4
 #: Leases hold for so long, in seconds.
 LEASE = 1.5
 #: So long a round may take until it is calm, in seconds.
-PATIENCE = 45.0
+PATIENCE = 120.0
 KINDS = ("kill", "restart", "freeze", "cut")
 ORDERS = 40
 #: Places a worker dies or freezes at; each is passed in every round.
