@@ -47,6 +47,12 @@ class ProfileRow(SQLModel, table=True):
             sqlite_where=text("forgotten_at IS NOT NULL"),
             postgresql_where=text("forgotten_at IS NOT NULL"),
         ),
+        Index(
+            "profile_merged",
+            "merged_into",
+            sqlite_where=text("merged_into IS NOT NULL"),
+            postgresql_where=text("merged_into IS NOT NULL"),
+        ),
     )
 
     id: int = Field(primary_key=True)

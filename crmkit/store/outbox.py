@@ -122,7 +122,7 @@ def unfence(tx: Connection, mark: str, unless: str | None, now: datetime) -> int
 
 def retrying(tx: Connection) -> int:
     """How many messages wait for another try."""
-    statement = sa.select(sa.func.count()).where(_m.state == "queued", _m.reason == Reason.RETRY)
+    statement = sa.select(sa.func.count()).where(sa.text(WAITING), _m.reason == Reason.RETRY)
     count: int = tx.execute(statement).scalar_one()
     return count
 

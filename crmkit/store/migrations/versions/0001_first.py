@@ -691,6 +691,14 @@ def upgrade() -> None:
     )
     op.create_index("profile_family", "profile", ["family_id"], unique=False)
     op.create_index(
+        "profile_merged",
+        "profile",
+        ["merged_into"],
+        unique=False,
+        sqlite_where=sa.text("merged_into IS NOT NULL"),
+        postgresql_where=sa.text("merged_into IS NOT NULL"),
+    )
+    op.create_index(
         "profile_forgotten",
         "profile",
         ["id"],
