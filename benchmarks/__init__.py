@@ -11,6 +11,7 @@
 - `statements`: statements per batch, for a little and for a lot
 - `memory`: peak memory, for a little and for ten times as much
 - `door`: webhooks accepted over the wire, beside the same server doing nothing
+- `year`: sync and dispatch with a busy year in the database, beside nothing before it
 
 What they stand on: `harness` (rounds, medians, the table), `shop` (a generated shop), `house` (an installation around
 it), `adapters` (a source and gateways of the benchmarks' own), `raw` (the driver alone), `sinks` (servers to send to).

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from benchmarks.harness import QUICK, Result, Size, show
 
-ROWS = ("sync", "postgres", "decide", "dispatch", "cluster", "smtp", "statements", "memory", "door")
+ROWS = ("sync", "postgres", "decide", "dispatch", "cluster", "smtp", "statements", "memory", "door", "year")
 
 
 def main() -> None:
