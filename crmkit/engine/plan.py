@@ -35,8 +35,9 @@ from crmkit.store.told import UNTOLD
 
 #: Interactions one decide step takes.
 STEP = 500
-#: Customers of one slice, at the least and at the most; as many as take about so long, in seconds.
-LEAST, MOST, SPAN = 10, 500, 0.2
+#: Customers of one slice, at the least and at the most; as many as take about so long, in seconds. Fewer would take
+#: longer for each: a slice has some seventy statements, however many it is about.
+LEAST, MOST, SPAN = 50, 500, 0.25
 #: The database is left to others for so long between two slices, as a share of what the slice took.
 REST = 0.5
 #: What makes a message this one and no other: if one of these has changed, it is not what was planned.
@@ -193,8 +194,8 @@ class _Planning:
         waiting = self._groups({family: at for family, at in due.items() if wanted is None or family in wanted})
         size = LEAST
         while waiting and self.left != 0:
-            some = list[int]()
-            while waiting and (not some or len(some) + len(waiting[-1]) <= size):
+            some, most = list[int](), size if self.left is None else min(size, self.left)
+            while waiting and (not some or len(some) + len(waiting[-1]) <= most):
                 some += waiting.pop()
             spent = self._slice(setup, some)
             time.sleep(min(1.0, spent * REST))
