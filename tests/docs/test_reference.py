@@ -41,6 +41,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[[channels.CHANNEL]]": sections.EntrySection,
     "[policy]": sections.PolicySection,
     "[policy.pause]": sections.PauseSection,
+    "[staging]": sections.StagingSection,
     "[web]": sections.WebSection,
     "[[staff]]": sections.StaffSection,
     "marketplace.files": FilesSettings,

@@ -28,12 +28,14 @@ from crmkit.engine.apply import Applied, apply, dispatch_chosen
 from crmkit.engine.local import DispatchRun
 from crmkit.engine.plan import Plan
 from crmkit.engine.plan_file import Made
+from crmkit.flow.cap import parse_cap
 from crmkit.flow.pause import pause
 from crmkit.flow.setup import Rules, StaffMember
 from crmkit.store import tables as t
 from crmkit.store.choice import ALL, Choice
 from tests.dump import everything
 from tests.engine.test_local import HANDLERS, Accepting, Stage, _orders, stage
+from tests.engine.test_schedule import NINE, digest
 from tests.play import HOUR, MINUTE, NOON, PLAY_TABLES, buyer, entry, order
 
 __all__ = ["stage"]
@@ -155,6 +157,27 @@ def test_what_one_customer_sets_off_reaches_the_others_in_a_plan(stage: Stage, f
     assert done.differences == []
     assert sorted(stage.asked) == sorted(row["key"] for row in plan.leaving)
     clear(stage)
+
+
+@pytest.mark.usefixtures("small")
+def test_a_broadcast_that_is_due_by_a_schedule_is_planned_and_applied_member_by_member(
+    stage: Stage, file: Path
+) -> None:
+    # SEMANTICS 20
+    play, now = stage.play, NINE + MINUTE
+    play.plugin("one", digest(Broadcast(Audience(), "offer", via=("email",))))
+    play.more["rules"] = Rules(marketing_default="allow", marketing_cap=parse_cap("1/day"))
+    people = [buyer(f"b{n}", phone="+4917012345678" if n < 2 else None) for n in range(5)]
+    play.take(*(order(str(n), who) for n, who in enumerate(people)))
+    stage.dispatch(NOON)
+    plan = drawn(stage, file, now)
+    assert plan.slices[0] is None
+    assert len(plan.slices) > 3
+    assert len(plan.leaving) == 5
+    assert play.count(t.broadcast) == 0
+    done = applied(stage, file, now)
+    assert (done.differences, play.count(t.broadcast)) == ([], 1)
+    assert sorted(stage.asked) == sorted(row["key"] for row in plan.leaving)
 
 
 def test_a_plan_of_nobodys_comes_first(stage: Stage, file: Path) -> None:
