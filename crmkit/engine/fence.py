@@ -4,9 +4,10 @@ Notes lie outside the database, in the user's state directory: one file for each
 try at delivering that was committed. Whoever is to hand messages over asks `enter` first. The rules themselves are in
 `crmkit.core.instance`.
 
-A note is replaced whole, under a lock, and never goes back, however many processes write it. It reaches the disk when
-it is begun and then at most once a second: what a power failure takes of it lets an old database pass, and harms none
-that is whole.
+A note is written over in place, under a lock, in one block: a file that is replaced by another costs milliseconds each
+time, and this is done with every commit. It never goes back, however many processes write it. It is brought to the
+disk when it is begun and then at most once a second: what a power failure takes of it lets an old database pass, and
+harms none that is whole.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +34,8 @@ from crmkit.store.engine import Store
 STATE, INSTANCE = "CRMKIT_STATE", "CRMKIT_INSTANCE"
 #: A note is on the disk so many seconds after it was written, at the latest with the next.
 LASTING = 1.0
+#: Bytes of a note, always the same: less than a disk writes at once.
+SIZE = 256
 #: Held while a database is named or adopted.
 _LOCK = "crmkit instance"
 
@@ -68,14 +71,23 @@ class Notes:
     def read(self, name: str) -> Note | None:
         """An instance's note; None where there is none, or none that can be read."""
         try:
-            found = json.loads(self.file(name).read_text("utf-8"))
-            return Note(
-                found["instance"],
-                found["epoch"],
-                found["sequence"],
-                datetime.fromisoformat(found["at"]).astimezone(UTC),
-            )
-        except (OSError, ValueError, KeyError, TypeError):  # half of one is as good as none
+            number = os.open(self.file(name), os.O_RDONLY)
+        except OSError:
+            return None
+        try:
+            fcntl.flock(number, fcntl.LOCK_SH)  # nobody writes meanwhile
+            return self._said(number)
+        finally:
+            os.close(number)
+
+    @staticmethod
+    def _said(number: int) -> Note | None:
+        """What an open note says; half of one is as good as none."""
+        try:
+            found = json.loads(os.pread(number, 4 * SIZE, 0))
+            at = datetime.fromisoformat(found["at"]).astimezone(UTC)
+            return Note(found["instance"], found["epoch"], found["sequence"], at)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
 
     def rise(self, note: Note) -> None:
@@ -85,37 +97,17 @@ class Notes:
             OSError: it cannot be written.
         """
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with self._locked(note.name):
-            known = self.read(note.name)
-            if known is not None and known.height >= note.height:
-                return
-            self._write(note, is_new=known is None)
-
-    def _write(self, note: Note, *, is_new: bool) -> None:
-        file = self.file(note.name)
-        text = {"instance": note.name, "epoch": note.epoch, "sequence": note.sequence, "at": note.at.isoformat()}
-        beside = file.with_suffix(".new")
-        is_due = is_new or time.monotonic() - self._lasting >= LASTING
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(json.dumps(text) + "\n")
-            if is_due:
-                stream.flush()
-                os.fsync(stream.fileno())
-        beside.replace(file)
-        if is_due:
-            self._lasting = time.monotonic()
-            number = os.open(self.folder, os.O_RDONLY)
-            try:
-                os.fsync(number)
-            finally:
-                os.close(number)
-
-    @contextlib.contextmanager
-    def _locked(self, name: str) -> Iterator[None]:
-        number = os.open(self.folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o600)
+        number = os.open(self.file(note.name), os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(number, fcntl.LOCK_EX)
-            yield
+            known = self._said(number)
+            if known is not None and known.height >= note.height:
+                return
+            text = {"instance": note.name, "epoch": note.epoch, "sequence": note.sequence, "at": note.at.isoformat()}
+            os.pwrite(number, json.dumps(text).ljust(SIZE - 1).encode() + b"\n", 0)
+            if known is None or time.monotonic() - self._lasting >= LASTING:
+                os.fsync(number)
+                self._lasting = time.monotonic()
         finally:
             os.close(number)
 
