@@ -43,6 +43,7 @@ SETTINGS: dict[str, type[BaseModel]] = {
     "[policy.pause]": sections.PauseSection,
     "[staging]": sections.StagingSection,
     "[web]": sections.WebSection,
+    "[retention]": sections.RetentionSection,
     "[[staff]]": sections.StaffSection,
     "marketplace.files": FilesSettings,
     "marketplace.taobao": TaobaoSettings,
