@@ -21,6 +21,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -110,9 +111,14 @@ def measured(folder: Path, size: Size) -> tuple[list[Row], dict[int, list[float]
         runs: dict[tuple[str, int], list[Run]] = {}
         for number in range(max(2, size.rounds - 2)):
             for count in WORKERS if number % 2 == 0 else reversed(WORKERS):
-                runs.setdefault(("decide and deliver", count), []).append(place.ours("synced", count))
-                runs.setdefault(("deliver", count), []).append(place.ours("decided", count))
-                runs.setdefault((PEER, count), []).append(place.peer(count))
+                for job, take in (
+                    ("decide and deliver", partial(place.ours, "synced")),
+                    ("deliver", partial(place.ours, "decided")),
+                    (PEER, place.peer),
+                ):
+                    one = take(count)
+                    runs.setdefault((job, count), []).append(one)
+                    print(f"{job}, {count}: {place.messages / one.seconds:,.0f}/s", file=sys.stderr, flush=True)
         rows = [Row(job, count, place.messages, tuple(some)) for (job, count), some in runs.items()]
         return sorted(rows, key=lambda row: (row.job, row.workers)), {count: place.waited(count) for count in (1, 4)}
 
