@@ -212,6 +212,7 @@ def test_a_plugin_that_is_held_to_nothing_is_not_well(heron: Callable[[str], Pat
     assert any(said in one for one in found), found
 
 
+@pytest.mark.e2e
 def test_tests_that_are_skipped_as_they_run_hold_nothing(heron: Callable[[str], Path]) -> None:
     folder = heron("sms")
     skips = "@pytest.fixture(autouse=True)\n    def later(self): pytest.skip('later')"
@@ -248,6 +249,7 @@ def test_a_package_without_its_source_has_no_tests_to_run(heron: Callable[[str],
     assert "its tests are not here (its source)" in notes[-1]
 
 
+@pytest.mark.e2e
 def test_a_contract_that_is_deselected_holds_nobody(heron: Callable[[str], Path]) -> None:
     folder = heron("sms")
     project = folder / "pyproject.toml"

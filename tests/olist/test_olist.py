@@ -168,6 +168,7 @@ def test_files_that_were_only_copied_again_change_no_row(synced: Path, shared_da
     }
 
 
+@pytest.mark.e2e
 def test_a_week_is_told_to_exactly_those_it_concerns(
     synced: Path, shared_data: Path, tmp_path: Path, sink: tuple[int, Path]
 ) -> None:
