@@ -97,7 +97,7 @@ def topics() -> str:
         for kind in classes:
             text = inspect.getsource(inspect.getmodule(kind) or kind)
             lacking |= {name for groups in _TOPIC.findall(text) for name in groups if name}
-            lacking |= {"streams NAME"} if _STREAMS in text else set()
+            lacking |= {"streams NAME", "cursor NAME"} if _STREAMS in text else set()
             named |= set(_NAMED.findall(text))
         if lacking or named:
             rows.append((what, *(", ".join(f"`{one}`" for one in sorted(names)) for names in (lacking, named))))

@@ -192,7 +192,12 @@ class GatewayContract(WebhookContract, TemplateContract, MemoryContract):
         failed: dict[str, Any] = {}
         try:
             async for receipt in adapter.deliver_many(messages):
-                found_by[receipt.message.id] = written_receipt(receipt)
+                number = receipt.message.id
+                assert number not in found_by, f"{sample.path}: message {number} has two receipts"
+                assert any(one.id == number for one in messages), (
+                    f"{sample.path}: a receipt of another batch"
+                )
+                found_by[number] = written_receipt(receipt)
         except AdapterError as error:
             self.error = error
             failed = {"error": type(error).__name__}

@@ -25,7 +25,7 @@ from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from crmkit.adapters.source import REPORTABLE, Source
 from crmkit.adapters.stream import BEGINNING, Page, Ref, Start
@@ -125,6 +125,10 @@ class SourceContract(WebhookContract, MemoryContract):
             if any(key.startswith("streams ") and stream in key.split() for key in self.lacks):
                 continue
             assert shown, f"{name}: no fixture shows what its stream {stream} reads"
+            if self.adapter.window(stream) is None:
+                moved = [one for one in shown if one.document.get("cursor") not in (None, one.document.get("from"))]
+                why = f"no fixture expects the cursor that its stream {stream} has come to, another than it began with"
+                self.needs(f"cursor {stream}", bool(moved), why)
         if self.adapter.read is not Source.read and self.shop is None:
             assert self.samples("read"), f"{name} reads by id, and no fixture shows it"
 
@@ -197,6 +201,14 @@ class SourceContract(WebhookContract, MemoryContract):
             text = str([written(record) for record in self.records_of(sample)])
             told_as = [word for word in _SENTINELS if word in text]
             assert told_as == [], f"{sample.path}: {told_as[0]} is taken for a time"
+
+    def test_times_have_their_zone(self) -> None:
+        """A time without one is another in each country; records refuse it, unless they are made around that."""
+        for sample in self.samples("stream", "read", "webhook"):
+            for record in self.records_of(sample):
+                where = f"{sample.path}: {record.kind} {record.ref}"
+                bare = sorted(_without_zone(record))
+                assert not bare, f"{where}: {', '.join(bare)} has no zone; give it the vendor's, or account.timezone"
 
     def test_one_that_cannot_be_read_leaves_the_others(self) -> None:
         """Of a page of which one is broken the others are read, and it is refused by its place, not dropped."""
@@ -660,6 +672,16 @@ def shown_by(records: Sequence[Record]) -> tuple[set[str], set[str]]:
             found |= {name for name in MILESTONES if reached[f"{name}_at"] is not None}
             found |= {"parcels"} if record.parcels else set()
     return found, following
+
+
+def _without_zone(model: BaseModel) -> Iterator[str]:
+    """The names of times that have no zone."""
+    for name, value in model:
+        several = value if isinstance(value, list | tuple) else [value]
+        if any(isinstance(one, datetime) and one.tzinfo is None for one in several):
+            yield name
+        for one in several:
+            yield from _without_zone(one) if isinstance(one, BaseModel) else ()
 
 
 def _by_id(orders: Sequence[Record]) -> dict[str, Any]:
