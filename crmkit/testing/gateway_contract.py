@@ -37,9 +37,9 @@ class GatewayContract(WireContract, LookUpContract, ReceiptContract, TemplateCon
         """A message to each kind of address it declares is taken."""
         shown = set()
         for sample in self.samples("message", "messages"):
-            receipts = [sample.document.get("receipt"), *sample.document.get("receipts", ())]
-            for one, receipt in zip(self.messages_of(sample), [r for r in receipts if r is not None], strict=False):
-                if receipt["outcome"] == "accepted":
+            receipts = sample.document.get("receipts") or [sample.document.get("receipt")]
+            for one, receipt in zip(self.messages_of(sample), receipts, strict=False):
+                if receipt is not None and receipt["outcome"] == "accepted":
                     shown.add(one.address_kind)
         missing = set(self.adapter.reaches) - shown
         assert not missing, f"{self.adapter.name} reaches {sorted(missing)}, and no fixture shows one taken"
