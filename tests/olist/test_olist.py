@@ -22,7 +22,7 @@ import tests.olist.count as independent
 HERE = Path(__file__).parent
 CRMKIT = Path(sys.executable).with_name("crmkit")
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.e2e]
 
 
 def crmkit(folder: Path, *words: str) -> str:
@@ -168,7 +168,6 @@ def test_files_that_were_only_copied_again_change_no_row(synced: Path, shared_da
     }
 
 
-@pytest.mark.e2e
 def test_a_week_is_told_to_exactly_those_it_concerns(
     synced: Path, shared_data: Path, tmp_path: Path, sink: tuple[int, Path]
 ) -> None:
