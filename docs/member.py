@@ -22,11 +22,16 @@ from crmkit.testing import (
     contract,
     gateway_contract,
     handler_contract,
+    look_up_contract,
     memory_contract,
+    message_contract,
     playbook_contract,
     policy_contract,
+    receipt_contract,
+    shop_contract,
     template_contract,
     webhook_contract,
+    wire_contract,
 )
 from crmkit.testing import source_contract as source
 from crmkit.testing.exchange import Fixture
@@ -38,8 +43,15 @@ INNER = ("streams", "window")
 #: {what is held to it: the classes whose attributes and tests are told together}
 CONTRACTS: Mapping[str, tuple[type, ...]] = {
     "every adapter": (contract.AdapterContract, webhook_contract.WebhookContract, memory_contract.MemoryContract),
-    "a gateway": (gateway_contract.GatewayContract, template_contract.TemplateContract),
-    "a source": (source.SourceContract,),
+    "a gateway": (
+        message_contract.MessageContract,
+        wire_contract.WireContract,
+        look_up_contract.LookUpContract,
+        receipt_contract.ReceiptContract,
+        template_contract.TemplateContract,
+        gateway_contract.GatewayContract,
+    ),
+    "a source": (shop_contract.ShopContract, source.SourceContract),
     "every playbook": (playbook_contract.PlaybookContract,),
     "its handlers": (handler_contract.HandlerContract,),
     "its policies": (policy_contract.PolicyContract,),
@@ -97,7 +109,7 @@ def topics() -> str:
         for kind in classes:
             text = inspect.getsource(inspect.getmodule(kind) or kind)
             lacking |= {name for groups in _TOPIC.findall(text) for name in groups if name}
-            lacking |= {"streams NAME"} if _STREAMS in text else set()
+            lacking |= {"streams NAME", "cursor NAME"} if _STREAMS in text else set()
             named |= set(_NAMED.findall(text))
         if lacking or named:
             rows.append((what, *(", ".join(f"`{one}`" for one in sorted(names)) for names in (lacking, named))))

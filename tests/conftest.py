@@ -12,7 +12,7 @@ from tests.play import Play
 
 _CALM = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 settings.register_profile(
-    "quick", max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=_CALM
+    "quick", max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=_CALM
 )
 settings.register_profile("thorough", max_examples=1500, deadline=None, database=None, suppress_health_check=_CALM)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "quick"))

@@ -11,7 +11,7 @@
 ```
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, Literal
@@ -362,6 +362,7 @@ class Receipt:
     """What came of one try, as a gateway says it: accepted by the vendor, refused for a reason, not now, or not sent.
 
     `batch_id` is what the vendor names where it numbers calls, not messages: receipts name it and the recipient.
+    `is_untried` says of what is put off that its vendor was not asked at all.
     """
 
     message: "Message"
@@ -372,6 +373,7 @@ class Receipt:
     cost: Money | None = None
     retry_after: timedelta | None = None
     batch_id: str | None = None
+    is_untried: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -429,6 +431,10 @@ class Message:
     def deferred(self, detail: str, retry_after: timedelta | None = None) -> Receipt:
         """The vendor said "not now", and did not take it."""
         return Receipt(self, "deferred", reason=Reason.RETRY, detail=detail, retry_after=retry_after)
+
+    def untried(self, detail: str, retry_after: timedelta | None = None) -> Receipt:
+        """Its batch ended before its turn came: it waits for another, and none of its tries is used up."""
+        return replace(self.deferred(detail, retry_after), is_untried=True)
 
     def unsupported(self, detail: str) -> Receipt:
         """This gateway cannot express it, and sent nothing: an `UnsupportedError` for one message of a batch."""

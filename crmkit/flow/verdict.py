@@ -29,7 +29,8 @@ class Ruling:
         state, reason, detail: where it is now, and why.
         outcome: the attempt in a word: `accepted`, `rejected`, `deferred`, `refused` (nothing left), `in-doubt`.
         wait: when it is queued again, how long at least; None: it is due at once.
-        counts: whether it used up one of the message's tries. What is the gateway's own trouble does not.
+        counts: whether it used up one of the message's tries. What is the gateway's own trouble does not, nor what was
+            not handed over.
         strikes: whether this gateway cannot take it, and the next of the chain may.
     """
 
@@ -83,6 +84,10 @@ def verdict_of(
 def _of_receipt(receipt: Receipt, tries: int, has_next: bool) -> Ruling:
     if receipt.outcome == "accepted":
         return Ruling(State.SENT, None, receipt.detail, "accepted")
+    if receipt.outcome == "deferred" and receipt.is_untried:
+        return Ruling(
+            State.QUEUED, Reason.RETRY, receipt.detail, wait=receipt.retry_after or timedelta(0), counts=False
+        )
     if receipt.outcome == "deferred":
         return _not_now(tries, receipt.detail, "deferred", receipt.retry_after)
     if receipt.outcome == "unsupported":
@@ -140,6 +145,7 @@ def checked(outcome: Any, who: str) -> Any:
         detail=_text(outcome.detail),
         cost=outcome.cost if _is_amount(outcome.cost) else None,
         retry_after=_wait(outcome.retry_after),
+        is_untried=outcome.is_untried is True,
     )
 
 
@@ -165,7 +171,7 @@ def _wait(asked: Any) -> timedelta | None:
 
 def speaks(outcome: Any) -> bool | None:
     """Whether a gateway's vendor answered (True), or the try came to nothing (False); None says nothing about it."""
-    if isinstance(outcome, Receipt) and outcome.outcome == "unsupported":
+    if isinstance(outcome, Receipt) and (outcome.outcome == "unsupported" or outcome.is_untried):
         return None
     if isinstance(outcome, Receipt | RefusedError):
         return True

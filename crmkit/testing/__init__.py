@@ -35,8 +35,14 @@
 - `webhook_contract`: what the webhooks of every adapter are held to
 - `memory_contract`: what an adapter is held to of what it remembers
 - `template_contract`: what a gateway that has something to say of templates is held to
+- `message_contract`: how contracts give messages to a gateway
+- `wire_contract`: what a gateway is held to on the wire
+- `look_up_contract`: what one is held to that can be asked what became of a message
+- `receipt_contract`: what its receipts are held to
 - `gateway_contract`: what every gateway is held to
 - `fake_shop`: a vendor of orders that changes while it is read
+- `reader`: an installation that reads one account
+- `shop_contract`: what a source is held to while the shop it reads changes
 - `source_contract`: what every source is held to
 
 Names are imported when they are first used.

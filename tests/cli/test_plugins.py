@@ -137,7 +137,7 @@ COMMANDS = [
     ("plugins", "list"),
     ("plugins", "show", "smtp"),
     ("plugins", "trace", "1"),
-    ("plugins", "check", "email.folder"),
+    ("plugins", "check", "thanks.py"),
     ("db", "status"),
     ("db", "upgrade"),
     ("sync",),

@@ -89,6 +89,7 @@ def test_a_file_without_tests_is_well_and_that_none_were_run_is_said(tmp_path: P
     assert text.startswith("no tests were run: there is neither test_mine.py nor a folder tests beside it")
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("place", ["test_mine.py", "tests/test_mine.py", "tests/test_of_another_name.py"])
 def test_tests_beside_a_file_are_run(tmp_path: Path, place: str) -> None:
     test = tmp_path / place

@@ -212,6 +212,7 @@ def test_a_plugin_that_is_held_to_nothing_is_not_well(heron: Callable[[str], Pat
     assert any(said in one for one in found), found
 
 
+@pytest.mark.e2e
 def test_tests_that_are_skipped_as_they_run_hold_nothing(heron: Callable[[str], Path]) -> None:
     folder = heron("sms")
     skips = "@pytest.fixture(autouse=True)\n    def later(self): pytest.skip('later')"
@@ -221,6 +222,7 @@ def test_tests_that_are_skipped_as_they_run_hold_nothing(heron: Callable[[str], 
     assert found == ["test_contract.TestHeron holds HeronGateway to GatewayContract, and all of it is skipped"]
 
 
+@pytest.mark.e2e
 def test_what_replaces_a_test_of_the_contract_is_noted(heron: Callable[[str], Path]) -> None:
     folder = heron("sms")
     text = HELD.format(before="", adapter="HeronGateway", within="def test_settings_hide_their_secrets(self): pass")
@@ -230,6 +232,7 @@ def test_what_replaces_a_test_of_the_contract_is_noted(heron: Callable[[str], Pa
     assert any("test_settings_hide_their_secrets of its own in place of the contract's" in one for one in found)
 
 
+@pytest.mark.e2e
 def test_what_is_to_be_filled_in_is_noted_and_a_setting_that_is_gone_is_wrong(heron: Callable[[str], Path]) -> None:
     folder = heron("sms")
     _, notes = checked(Place(folder.parent), "heron", "--no-tests", notes=True)
@@ -248,6 +251,7 @@ def test_a_package_without_its_source_has_no_tests_to_run(heron: Callable[[str],
     assert "its tests are not here (its source)" in notes[-1]
 
 
+@pytest.mark.e2e
 def test_a_contract_that_is_deselected_holds_nobody(heron: Callable[[str], Path]) -> None:
     folder = heron("sms")
     project = folder / "pyproject.toml"
@@ -256,6 +260,7 @@ def test_a_contract_that_is_deselected_holds_nobody(heron: Callable[[str], Path]
     assert "TestHeron holds HeronGateway to GatewayContract, and all of it is left out" in found[0]
 
 
+@pytest.mark.e2e
 def test_a_broken_one_is_said_to_be(heron: Callable[[str], Path]) -> None:
     folder = heron("source")
     (folder / "crmkit_heron" / "__init__.py").write_text("import no_such_module")

@@ -48,6 +48,7 @@ def test_a_page_says_what_it_is_when_and_shows_it(kind: str, name: str) -> None:
     )
 
 
+@pytest.mark.docs
 def test_every_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All of them at once: each in a folder of its own, as its reader would have it."""
     for kind, name in EVERY:

@@ -24,6 +24,12 @@ TWILIO, SMTP, HTTP, WOO = (
     "plugins/sms/tests/test_http_contract.py",
     "plugins/marketplace/tests/test_woocommerce_contract.py",
 )
+ALIYUN, ROOK, TAOBAO, VENDURE = (
+    "plugins/sms/tests/test_aliyun_contract.py",
+    "tests/testing/test_rook_contract.py",
+    "plugins/marketplace/tests/test_taobao_contract.py",
+    "plugins/marketplace/tests/test_vendure_contract.py",
+)
 
 
 @dataclass(frozen=True)
@@ -275,6 +281,101 @@ def connections_stay_open() -> None:
     Pool.close = close  # type: ignore[method-assign]
 
 
+# batches
+
+
+def batches(change: Callable[[list[Any]], list[Any]]) -> None:
+    """Have the receipts of every batch of Alibaba Cloud changed before they are given."""
+    from crmkit_sms import bundle
+
+    handed_over = bundle.handed_over
+
+    async def changed(messages: Any, hand: Any) -> Any:
+        for receipt in change([one async for one in handed_over(messages, hand)]):
+            yield receipt
+
+    bundle.handed_over = changed
+
+
+@mutation(ALIYUN, "test_a_batch_gives_one_receipt_for_each_message")
+def a_batch_gives_one_receipt_too_few() -> None:
+    batches(lambda receipts: receipts[: len(receipts) - 1] if len(receipts) > 1 else receipts)
+
+
+@mutation(ALIYUN, "test_a_batch_gives_one_receipt_for_each_message")
+def a_batch_gives_one_receipt_twice() -> None:
+    batches(lambda receipts: [*receipts, *receipts[:1]] if len(receipts) > 1 else receipts)
+
+
+@mutation(ALIYUN, "test_a_fixture_gives_its_requests_and_what_is_expected")
+def a_batch_gives_its_receipts_to_other_messages() -> None:
+    from dataclasses import replace
+
+    def turned(receipts: list[Any]) -> list[Any]:
+        others = [*receipts[1:], *receipts[:1]]
+        return [replace(one, message=other.message) for one, other in zip(receipts, others, strict=True)]
+
+    batches(turned)
+
+
+# XML
+
+
+@mutation(ROOK, "test_a_refusal_that_is_known_has_its_reason")
+def an_error_in_xml_is_overlooked() -> None:
+    from tests.testing import rook
+
+    rook.error_of = lambda said: None
+
+
+@mutation(ROOK, "test_a_look_up_that_is_refused_never_says_that_it_is_not_there")
+def an_error_in_an_xml_log_is_overlooked() -> None:
+    from tests.testing.rook import RookGateway, number_of, to_xml
+
+    async def careless(self: Any, message: Any) -> Any:
+        said = to_xml(await self.call("look up", "GET", "https://rook.example/log", sends=False))
+        number = number_of(said)
+        return None if number is None else message.accepted(vendor_id=number)
+
+    RookGateway.look_up = careless  # type: ignore[method-assign]
+
+
+# what is declared
+
+
+@mutation(TAOBAO, "test_what_it_says_that_it_remembers_it_keeps")
+def it_does_not_say_that_it_remembers() -> None:
+    from crmkit_marketplace.taobao import TaobaoSource
+
+    TaobaoSource.remembers = property(lambda self: False, lambda self, value: None)  # type: ignore
+
+
+@mutation(ALIYUN, "test_what_it_says_that_it_remembers_it_keeps")
+def it_says_that_it_remembers() -> None:
+    from crmkit_sms.aliyun import AliyunGateway
+
+    AliyunGateway.remembers = True
+
+
+@mutation(ALIYUN, "test_what_it_says_of_templates_is_shown")
+def every_template_is_fine() -> None:
+    from crmkit.testing import exchange
+    from crmkit_sms.aliyun import AliyunGateway
+
+    AliyunGateway.check_template = lambda self, wording: ()  # type: ignore
+    fixtures = exchange.fixtures
+
+    def as_it_would_write(folder: Path) -> Any:
+        every = fixtures(folder)
+        for one in every:
+            one.document |= {"problems": []} if "template" in one.document else {}
+        return every
+
+    from crmkit.testing import contract
+
+    contract.fixtures = as_it_would_write  # type: ignore[attr-defined]
+
+
 # sources
 
 
@@ -355,6 +456,58 @@ def open_orders_are_not_read_again() -> None:
             yield page
 
     WooCommerceSource.read = nothing  # type: ignore
+
+
+@mutation(TAOBAO, "test_a_vendors_clock_that_is_wrong_loses_nothing")
+def spans_do_not_overlap() -> None:
+    from dataclasses import replace
+    from datetime import timedelta
+
+    from crmkit_marketplace.taobao import TaobaoSource
+
+    orders: Any = TaobaoSource.orders
+    orders.__crmkit_stream__ = replace(orders.__crmkit_stream__, overlap=timedelta(0))
+
+
+@mutation(TAOBAO, "test_a_fixture_gives_its_requests_and_what_is_expected")
+def a_cursor_stands_still() -> None:
+    from crmkit.adapters.stream import Page
+    from crmkit_marketplace.taobao import source
+
+    source.Page = lambda *told, cursor=None, **more: Page(  # type: ignore
+        *told, cursor=cursor and {**cursor, "next": "2026-08-01T00:00:00+00:00"}, **more
+    )
+
+
+@mutation(VENDURE, "test_times_have_their_zone")
+def times_have_no_zone() -> None:
+    from crmkit_marketplace.vendure import source
+
+    to_records = source.to_records
+
+    def naive(*told: Any) -> Any:
+        found = to_records(*told)
+        return [
+            one.model_copy(update={"placed_at": one.placed_at.replace(tzinfo=None)})
+            if getattr(one, "placed_at", None)
+            else one
+            for one in found
+        ]
+
+    source.to_records = naive
+
+
+@mutation(VENDURE, "test_as_many_as_there_are_are_read_by_id")
+def the_last_ids_are_not_asked_for() -> None:
+    from crmkit_marketplace.vendure import VendureSource
+
+    read = VendureSource.read
+
+    async def less(self: Any, refs: Any) -> Any:
+        async for page in read(self, refs[:100]):
+            yield page
+
+    VendureSource.read = less  # type: ignore
 
 
 # running

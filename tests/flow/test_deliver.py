@@ -91,6 +91,21 @@ async def test_a_message_is_not_tried_for_ever(play: Play) -> None:
     assert (row["state"], row["reason"], row["tries"], len(gateway.asked)) == ("failed", "tries-used-up", TRIES, TRIES)
 
 
+async def test_what_its_batch_left_behind_has_all_its_tries_when_its_turn_comes(play: Play) -> None:
+    # SEMANTICS 23
+    queue(play)
+    gateway = Scripted(*[lambda m: m.untried("its batch ended")] * (TRIES + 2), lambda m: m.deferred("not now"), accept)
+    for days in range(TRIES + 2):
+        await send(play, gateway, NOON + days * DAY)
+    row = play.one(t.message)
+    assert (row["state"], row["reason"], row["tries"]) == ("queued", "retry", 0)
+    assert NOON + (TRIES + 1) * DAY < row["not_before"] <= NOON + (TRIES + 1) * DAY + HOUR
+    await send(play, gateway, NOON + (TRIES + 2) * DAY)
+    assert play.one(t.message)["tries"] == 1
+    await send(play, gateway, NOON + (TRIES + 3) * DAY)
+    assert (play.one(t.message)["state"], play.count(t.attempt)) == ("sent", TRIES + 4)
+
+
 async def test_doubt_is_sent_again_only_where_the_vendor_tells_repeats(play: Play) -> None:
     # SEMANTICS 24
     queue(play)

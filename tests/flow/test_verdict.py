@@ -40,6 +40,7 @@ TABLE: list[tuple[Any, str, str | None, str, bool, bool, bool | None]] = [
     (AuthError("401"), "queued", "retry", "refused", False, False, None),
     (UnsupportedError("no html"), "queued", "retry", "refused", True, True, None),
     (MESSAGE.unsupported("no html"), "queued", "retry", "refused", True, True, None),
+    (MESSAGE.untried("its batch ended"), "queued", "retry", "refused", False, False, None),
     (RefusedError("422"), "failed", "other", "refused", True, False, True),
     (PayloadError("not JSON"), "in-doubt", "no-verdict", "in-doubt", True, False, False),
     (DoubtError("timeout"), "in-doubt", "no-verdict", "in-doubt", True, False, False),
@@ -81,6 +82,11 @@ def test_an_outage_uses_up_no_tries() -> None:
 def test_tries_end(outcome: Any) -> None:
     ruling = verdict_of(outcome, tries=TRIES, deduplicates=False)
     assert (ruling.state, ruling.reason) == ("failed", "tries-used-up")
+
+
+def test_what_was_not_handed_over_waits_its_turn_however_often() -> None:
+    ruling = verdict_of(MESSAGE.untried("its batch ended"), tries=TRIES, deduplicates=False)
+    assert (ruling.state, ruling.counts, ruling.wait) == ("queued", False, timedelta(0))
 
 
 def test_doubt_is_due_again_where_repeats_are_told_until_tries_are_used_up() -> None:

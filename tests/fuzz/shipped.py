@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import parse_qsl, urlencode
 
 import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -25,6 +25,9 @@ from crmkit_email.postmark import PostmarkGateway
 from crmkit_email.sendgrid import SendgridGateway
 from crmkit_email.smtp import SmtpGateway
 from crmkit_marketplace.files import FilesSource
+from crmkit_marketplace.taobao import TaobaoSource, signing
+from crmkit_marketplace.taobao.gateway import TaobaoGateway
+from crmkit_marketplace.vendure import VendureSource
 from crmkit_marketplace.woocommerce import WooCommerceSource
 from crmkit_sms.aliyun import AliyunGateway
 from crmkit_sms.http import HttpGateway
@@ -37,6 +40,14 @@ HOOK = "https://crm.example.com/webhooks/it"
 SECRET = "a secret of the vendor's"
 
 WOO = {"url": "https://shop.example.com", "consumer_key": "ck_1", "consumer_secret": "cs_1", "webhook_secret": SECRET}
+TAOBAO = {"app_key": "23000001", "app_secret": SECRET}
+_KEY = b"a key of thirty-two bytes, or so"
+VENDURE = {
+    "url": "https://shop.example.com/admin-api",
+    "username": "crm",
+    "password": SECRET,
+    "webhook_secret": f"whsec_{base64.b64encode(_KEY).decode()}",
+}
 TWILIO = {"account_sid": "AC" + "0" * 32, "auth_token": SECRET, "sender": "+15005550006"}
 IN_THE_PATH = "a-secret-of-the-vendor"
 ALIYUN = {"access_key_id": "LTAI5tEXAMPLE", "access_key_secret": SECRET, "webhook_secret": IN_THE_PATH}
@@ -83,6 +94,8 @@ FOLDER = {"path": "outbox", "sender": "shop@tea.example"}
 SHIPPED: dict[str, tuple[type[Adapter], dict[str, Any]]] = {
     "marketplace.files": (FilesSource, FILES),
     "marketplace.woocommerce": (WooCommerceSource, WOO),
+    "marketplace.taobao": (TaobaoSource, TAOBAO),
+    "marketplace.vendure": (VendureSource, VENDURE),
     "email.smtp": (SmtpGateway, SMTP),
     "email.folder": (FolderGateway, FOLDER),
     "email.sendgrid": (SendgridGateway, SENDGRID),
@@ -91,6 +104,7 @@ SHIPPED: dict[str, tuple[type[Adapter], dict[str, Any]]] = {
     "sms.http": (HttpGateway, PIGEON),
     "sms.aliyun": (AliyunGateway, ALIYUN),
     "sms.tencent": (TencentGateway, TENCENT),
+    "sms.taobao": (TaobaoGateway, TAOBAO),
 }
 
 
@@ -126,6 +140,22 @@ def _pigeon(body: bytes) -> Call:
     return Call(body, {"x-sign": made, "content-type": "application/json"}, HOOK, received_at=NOW)
 
 
+def _taobao(body: bytes) -> Call:
+    query = urlencode(
+        {"app_key": TAOBAO["app_key"], "timestamp": "2026-05-07 17:30:00", "topic": "taobao_trade_TradePaid"}
+    )
+    made = signing.signature(dict(parse_qsl(query)), SECRET, "md5", body)
+    headers = {"content-type": "application/json"}
+    return Call(body, headers, HOOK, query=f"{query}&{urlencode({'sign': made})}", received_at=NOW)
+
+
+def _vendure(body: bytes) -> Call:
+    at = str(int(NOW.timestamp()))
+    made = base64.b64encode(hmac.new(_KEY, f"msg_1.{at}.".encode() + body, hashlib.sha256).digest()).decode()
+    headers = {"webhook-id": "msg_1", "webhook-timestamp": at, "webhook-signature": f"v1,{made}"}
+    return Call(body, {**headers, "content-type": "application/json"}, HOOK, received_at=NOW)
+
+
 def _sendgrid(body: bytes) -> Call:
     at = str(int(NOW.timestamp()))
     made = base64.b64encode(_EC.sign(at.encode() + body, ec.ECDSA(SHA256()))).decode()
@@ -154,6 +184,12 @@ SAMPLES: list[tuple[str, Callable[[bytes], Call], bytes]] = [
     ("marketplace.woocommerce", lambda body: _woo(body, "order.updated"), _ORDER),
     ("marketplace.woocommerce", lambda body: _woo(body, "order.created"), _OTHER),
     ("marketplace.woocommerce", lambda body: _woo(body, "customer.updated"), b'{"id": 3, "email": "a@b.example"}'),
+    (
+        "marketplace.taobao",
+        _taobao,
+        b'{"content": {"tid": 2345, "buyer_nick": "x"}, "topic": "taobao_trade_TradePaid"}',
+    ),
+    ("marketplace.vendure", _vendure, b'{"orderId": "7", "type": "OrderStateTransitionEvent"}'),
     ("sms.http", _pigeon, json.dumps(_REPORTS).encode()),
     ("email.sendgrid", _sendgrid, json.dumps(_EVENTS).encode()),
 ]

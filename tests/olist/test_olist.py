@@ -23,7 +23,7 @@ from crmkit.testing.copy import take_on
 HERE = Path(__file__).parent
 CRMKIT = Path(sys.executable).with_name("crmkit")
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.shared, pytest.mark.e2e]
 
 
 def crmkit(folder: Path, *words: str) -> str:

@@ -269,6 +269,7 @@ class TestLeakyAndKnown(HandlerContract):
 """
 
 
+@pytest.mark.e2e
 def test_a_broken_playbook_is_found_out(pytester: pytest.Pytester) -> None:
     parts = ["from crmkit.testing import HandlerContract, PolicyContract"]
     wanted, says = [], {}

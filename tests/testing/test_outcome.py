@@ -70,6 +70,7 @@ class TestFinch(GatewayContract):
 """
 
 
+@pytest.mark.e2e
 def test_update_says_which_outcomes_it_changed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CI", raising=False)
     place = pytester.path / "finch"

@@ -11,7 +11,8 @@ from crmkit import Page, ParcelRecord, Source, window
 from crmkit.store.engine import Store
 from crmkit.testing import FakeShop, SourceContract
 from crmkit.testing.database import Migrate, MigratedTemplates
-from crmkit.testing.source_contract import _Reader, shown_by
+from crmkit.testing.reader import Reader
+from crmkit.testing.source_contract import shown_by
 from tests.testing import acme
 
 #: Tests that are skipped where it is said why.
@@ -30,11 +31,11 @@ def attempt(
     """Holds a source to the tests of the contract that change a shop while it is read."""
     stores: list[Store] = []
 
-    def readers() -> _Reader:
+    def readers() -> Reader:
         folder = tmp_path / str(len(stores))
         folder.mkdir()
         stores.append(Store(migrated_templates.sqlite(migrate, folder / "crm.db")))
-        return _Reader(stores[-1], "acme")
+        return Reader(stores[-1], "acme")
 
     def hold(kind: type[Source], vendor: type[FakeShop], test: str = "") -> None:
         class Held(SourceContract):

@@ -21,8 +21,9 @@ from tests.web.stall import Stall
 
 
 @pytest.fixture(autouse=True)
-def asked_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def asked_anew_and_in_no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(health, "FRESH", 0.0)
+    monkeypatch.setattr(health, "PATIENCE", 30.0)
 
 
 async def ready(town: Town) -> tuple[int, dict[str, Any]]:

@@ -41,23 +41,27 @@ async def in_parts(parts: Sequence[Sequence[Message]], hand_over: HandOver) -> A
         AdapterError: as the call; of what was not handed over before a doubt, nothing left.
     """
     waiting, calls, began = [list(part) for part in parts if part], 0, time.monotonic()
+    got_on = False  # somebody has a verdict; where nobody has, each turn costs a try, so that there is an end
     while waiting:
         part = waiting.pop(0)
         if calls >= CALLS or time.monotonic() - began > SECONDS:
             for message in part:
-                yield message.deferred("its batch had to be handed over in too many parts")
+                put_off = message.untried if got_on else message.deferred
+                yield put_off("its batch had to be handed over in too many parts")
             continue
         calls += 1
         try:
             said = await hand_over(part)
         except DoubtError:
             for message in (one for rest in waiting for one in rest):
-                yield message.deferred("its batch came to a halt before it was handed over")
+                yield message.untried("its batch came to a halt before it was handed over")
             raise
         if not isinstance(said, Whole):
+            got_on = True
             for receipt in said:
                 yield receipt
             continue
+        got_on = got_on or bool(said.culprits) or len(part) == 1
         for receipt in said.culprits.values():
             yield receipt
         left = [message for message in part if message.id not in said.culprits]

@@ -115,7 +115,7 @@ class PostmarkLog:
             response = await self._ask("read suppressions", path, params=params)
             try:
                 rows = _DUMP.validate_python(json.loads(response.content)["Suppressions"])
-            except (ValueError, KeyError, TypeError):
+            except (ValueError, KeyError, TypeError, RecursionError):
                 raise self._strange("read suppressions", "no list of addresses") from None
             records: list[Record] = []
             refused: list[Refused] = []

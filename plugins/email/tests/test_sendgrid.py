@@ -118,7 +118,19 @@ async def test_a_batch_that_is_all_wrong_ends(message: Callable[..., Message], m
     desk.vendor.failures = [400] * 100
     receipts = await desk.hand([message(n) for n in range(64)])
     assert ({receipt.outcome for receipt in receipts}, len(receipts)) == ({"deferred"}, 64)
+    assert {receipt.is_untried for receipt in receipts} == {False}  # it came to nothing: a try is used up
     assert len(desk.vendor.requests) == 5
+
+
+async def test_what_a_batch_in_too_many_parts_leaves_behind_costs_no_try(
+    message: Callable[..., Message], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(part, "CALLS", 7)
+    desk = Desk()
+    desk.vendor.failures = [400] * 100
+    receipts = await desk.hand([message(n) for n in range(64)])
+    assert [(one.message.id, one.outcome) for one in receipts if not one.is_untried] == [(0, "rejected")]
+    assert len(receipts) == 64
 
 
 async def test_what_was_not_handed_over_before_a_doubt_is_in_none(message: Callable[..., Message]) -> None:
@@ -129,7 +141,7 @@ async def test_what_was_not_handed_over_before_a_doubt_is_in_none(message: Calla
     with pytest.raises(DoubtError):
         async for receipt in desk.gateway.deliver_many(several):
             got.append(receipt)
-    assert [(receipt.message.id, receipt.outcome) for receipt in got] == [(1, "deferred"), (2, "deferred")]
+    assert [(receipt.message.id, receipt.is_untried) for receipt in got] == [(1, True), (2, True)]
     assert len(desk.vendor.mails) == 1
 
 

@@ -31,7 +31,8 @@ class TaobaoShop(FakeShop):
 
     descending = True
     moves_times = True
-    behind = timedelta(minutes=2)
+    #: "a little late", and no figure; this is more than the source waits for, and less than it reads again
+    behind = timedelta(minutes=5)
 
     def __init__(self) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ Hand = Callable[[Sequence[Message]], Awaitable[Sequence[Came] | None]]
 #: Which error goes for all that have no receipt: the one that promises least.
 _FIRST: dict[type[AdapterError], int] = {DoubtError: 0, AuthError: 1, RetryableError: 2}
 #: Messages are handed over in so many calls, and for so many seconds, at the most; then what is left waits its turn.
-#: Two hundred that are all refused are so told in six turns, and a try has ten.
+#: Two hundred that are all refused are so told in six turns.
 CALLS, SECONDS = 80, 120.0
 #: What marks begin with, and what they and their width are written in, six bits to a letter.
 _SIGN, _LETTERS = "~", string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
@@ -39,16 +39,20 @@ async def handed_over(messages: Sequence[Message], hand: Hand) -> AsyncIterator[
         AdapterError: what goes for all that were not yielded.
     """
     raised: list[tuple[Message, AdapterError]] = []
+    handed: set[int] = set()
+    got_on = False  # somebody has a verdict; where nobody has, each turn costs a try, so that there is an end
     stopped: AdapterError | None = None
     waiting, calls, began = deque(_apart(messages)), 0, time.monotonic()
     while waiting:
         group = waiting.popleft()
         if stopped is None and (calls >= CALLS or time.monotonic() - began > SECONDS):
             for message in group:
-                yield message.deferred("its batch had to be handed over in too many parts")
+                put_off = message.untried if got_on else message.deferred
+                yield put_off("its batch had to be handed over in too many parts")
             continue
         if stopped is None:
             calls += 1
+            handed.update(message.id for message in group)
             came = await hand(group)
         else:
             came = [(message, stopped) for message in group]
@@ -56,6 +60,7 @@ async def handed_over(messages: Sequence[Message], hand: Hand) -> AsyncIterator[
             half = len(group) // 2
             waiting.extendleft((group[half:], group[:half]))
             continue
+        got_on = True
         for message, one in came:
             if isinstance(one, Receipt):
                 yield one
@@ -69,7 +74,8 @@ async def handed_over(messages: Sequence[Message], hand: Hand) -> AsyncIterator[
     if isinstance(gravest, DoubtError):
         for message, error in raised:
             if not isinstance(error, DoubtError):
-                yield message.deferred(str(error), getattr(error, "retry_after", None))
+                put_off = message.deferred if message.id in handed else message.untried
+                yield put_off(str(error), getattr(error, "retry_after", None))
     raise gravest
 
 

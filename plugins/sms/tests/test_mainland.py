@@ -187,7 +187,7 @@ async def handed(messages: Sequence[Message], hand: Any) -> tuple[dict[int, Any]
     found: dict[int, Any] = {}
     try:
         async for receipt in bundle.handed_over(messages, hand):
-            found[receipt.message.id] = receipt.outcome
+            found[receipt.message.id] = "untried" if receipt.is_untried else receipt.outcome
     except AdapterError as error:
         return found, error
     return found, None
@@ -248,20 +248,39 @@ async def test_messages_that_are_all_refused_take_no_more_calls_than_a_try_has_t
         assert error is None
         assert set(found) == {message.id for message in waiting}
         turns.append(len(calls))
-        waiting = [message for message in waiting if found[message.id] == "deferred"]
+        assert set(found.values()) <= {"rejected", "untried"}
+        waiting = [message for message in waiting if found[message.id] == "untried"]
     assert max(turns) <= 80
-    assert len(turns) <= 7  # a message that is put off is tried ten times
+    assert len(turns) <= 7
 
 
-async def test_a_slow_vendor_is_handed_the_rest_another_time(monkeypatch) -> None:
-    messages, seconds = [make_message(n, address=f"+861380013800{n}") for n in range(4)], iter(range(0, 1000, 50))
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(50, ["deferred"] * 4), (39, ["accepted", "untried", "untried", "untried"])],
+    ids=["nobody has a verdict", "one has"],
+)
+async def test_a_slow_vendor_is_handed_the_rest_another_time(monkeypatch, step, expected) -> None:
+    """That costs no try, unless the turn came to nothing at all."""
+    messages, seconds = [make_message(n, address=f"+861380013800{n}") for n in range(4)], iter(range(0, 1000, step))
     monkeypatch.setattr(bundle.time, "monotonic", lambda: next(seconds))
 
     async def hand(group: Sequence[Message]) -> list[bundle.Came] | None:
         return None if len(group) > 1 else [(m, m.accepted()) for m in group]
 
     found, error = await handed(messages, hand)
-    assert (found, error) == ({0: "deferred", 1: "deferred", 2: "deferred", 3: "deferred"}, None)
+    assert (found, error) == (dict(enumerate(expected)), None)
+
+
+async def test_what_was_not_handed_over_before_a_doubt_and_a_limit_costs_no_try() -> None:
+    messages = [make_message(n, address=f"+861380013800{n % 2}") for n in (0, 1, 2, 4, 6)]  # 0 2 4 6: to one number
+
+    async def hand(group: Sequence[Message]) -> list[bundle.Came]:
+        doubt = {0, 1} & {message.id for message in group}
+        return [(message, DoubtError("lost") if doubt else RetryableError("busy")) for message in group]
+
+    found, error = await handed(messages, hand)
+    assert found == {2: "deferred", 4: "untried", 6: "untried"}
+    assert isinstance(error, DoubtError)
 
 
 @pytest.mark.parametrize(

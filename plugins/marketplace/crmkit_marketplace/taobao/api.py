@@ -159,7 +159,7 @@ class Top:
         try:
             token = json.loads(answer["token_result"])
             session = str(token["access_token"] or "")
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, RecursionError):
             session, token = "", {}
         if not session:
             raise self.strange(operation, "a token that cannot be read")

@@ -113,5 +113,5 @@ def _told(response: httpx.Response) -> dict[str, Any] | None:
         said = json.loads(response.content)["error_response"]
         words = {name: str(said.get(name) or "")[:500] for name in ("msg", "sub_code", "sub_msg")}
         return {"code": int(said["code"]), **words, "sub_code": word(words["sub_code"])}
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -136,14 +136,14 @@ class VendureSource(Source):
         try:
             said = json.loads(call.body)
             hints = {kind: said.get(f"{kind}Id") for kind in ("order", "customer")}
-        except (ValueError, AttributeError):
+        except (ValueError, AttributeError, RecursionError):
             hints = {}
-        if not any(hints.values()):
+        hints = {kind: number for kind, number in hints.items() if number and type(number) in (int, str)}
+        if not hints:
             what = "a webhook that names neither orderId nor customerId"
             raise self.error(PayloadError, "read webhook", what, "send what docs/vendure.md says")
         for kind, number in hints.items():
-            if number:
-                yield Reread(kind, str(number))
+            yield Reread(kind, str(number))
 
     # what to look after
 
