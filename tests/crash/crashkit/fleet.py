@@ -50,8 +50,8 @@ PLACES = (
     *(f"asking: {where}" for where in SENDING),
     "smtp: written",
 )
-#: Where nothing is in flight: who freezes there sends nothing when it wakes.
-FROZEN = ("claim committed", "mark committed", "decide uncommitted", "ingest uncommitted", "record uncommitted")
+#: Between transactions: who freezes within one holds its locks, and all wait for it.
+FROZEN = ("claim committed", "mark committed", "decide committed")
 
 
 class Fleet:
