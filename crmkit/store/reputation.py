@@ -56,8 +56,10 @@ def accepted(tx: Connection, gateway: str, since: datetime, most: int) -> int:
 
 def of_late(tx: Connection, gateway: str, since: datetime) -> tuple[int, int]:
     """How many of the messages that were sent since then came back, and how many customers complained of some."""
-    messages = sa.select(_r.message_id.label("id")).distinct().where(
-        sa.text(CAME_BACK), _r.account == gateway, _r.received_at > since
+    messages = (
+        sa.select(_r.message_id.label("id"))
+        .distinct()
+        .where(sa.text(CAME_BACK), _r.account == gateway, _r.received_at > since)
     )
     back = messages.subquery()
     returned = sa.select(sa.func.count()).select_from(back.join(t.message, _m.id == back.c.id))

@@ -153,7 +153,8 @@ def test_another_process_leaves_an_exclusive_gateway_alone(play: Play) -> None:
             found.account, found.http = name, SimpleNamespace(aclose=closed)  # type: ignore[assignment]
             return found
 
-        config = SimpleNamespace(crm=SimpleNamespace(instance=None), folder=play.folder, path=play.folder / "crmkit.toml")
+        crm = SimpleNamespace(instance=None)
+        config = SimpleNamespace(crm=crm, folder=play.folder, path=play.folder / "crmkit.toml")
         nothing = {"migrations": {}, "setup": lambda known: play.setup, "gateway": gateway, "shops": {}}
         return SimpleNamespace(**nothing, config=config, entries={"mail": play.setup.entry("mail")}, memory=None)
 
