@@ -39,7 +39,7 @@ NOT_OURS = {
 #: Commands that are not ours: they are named, and not run here.
 STRANGERS = {
     "pip", "python3", "install", "systemctl", "$EDITOR", "cd", "mkdir", "echo", "docker", "curl", "journalctl",
-    "python", "openssl", "jq", "ls", "grep", "wc",
+    "python", "openssl", "jq", "ls", "grep", "wc", "pg_dump", "pg_restore",
     "/opt/crmkit/bin/pip", "crmkit-admin", ".venv/bin/python", ".venv/bin/pre-commit",
 }  # fmt: skip
 #: What the configurations on the pages refer to: gateways' approved texts, the shop's own templates.

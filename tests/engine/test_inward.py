@@ -29,6 +29,7 @@ from crmkit.engine.accounts import Accounts
 from crmkit.engine.inward import Inward
 from crmkit.flow.setup import Entry
 from crmkit.host.opening import ShopEntry
+from crmkit.host.sections import PolicySection
 from crmkit.store import accounts, inbox, outbox, report
 from crmkit.store import tables as t
 from tests.dump import everything
@@ -129,7 +130,10 @@ class Stage:
         self.error: Exception | None = None
         self.config = SimpleNamespace(
             key=SecretStr("0123456789abcdef"),
-            crm=SimpleNamespace(locale="en", timezone="UTC"),
+            crm=SimpleNamespace(locale="en", timezone="UTC", instance=None),
+            folder=Path(),
+            path=Path("crmkit.toml"),
+            policy=PolicySection(),
             web=SimpleNamespace(keep_bodies=30 * DAY),
             database="",
         )
