@@ -25,6 +25,8 @@ from crmkit.store import lines, outage
 R = TypeVar("R")
 
 _BUSY_MS = 60_000
+#: So long a transaction may say nothing, where the server has no limit of its own.
+_SILENT_MS = 60_000
 #: Where a transaction says up to which number it recorded tries at delivering.
 DELIVERED = "crmkit delivered"
 
@@ -45,7 +47,7 @@ def create(url: str) -> sa.Engine:
         parsed = parsed.set(drivername="postgresql+psycopg")
     try:
         if parsed.get_backend_name() != "sqlite":
-            return sa.create_engine(parsed, pool_size=4, pool_pre_ping=True)
+            return _server(parsed)
         engine = sa.create_engine(parsed, poolclass=QueuePool, pool_size=4, connect_args={"check_same_thread": False})
     except NoSuchModuleError:
         raise DatabaseError(
@@ -71,6 +73,23 @@ def create(url: str) -> sa.Engine:
     def _begin(connection: Connection) -> None:
         immediate = connection.get_execution_options().get("crmkit_write", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+    return engine
+
+
+def _server(url: sa.URL) -> sa.Engine:
+    """An engine on PostgreSQL, which ends a transaction whose process says nothing more: the frozen hold no locks."""
+    engine = sa.create_engine(url, pool_size=4, pool_pre_ping=True)
+
+    @event.listens_for(engine, "connect")
+    def _prepare(connection: Any, _: Any) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT set_config(name, %s, false) FROM pg_settings"
+                " WHERE name = 'idle_in_transaction_session_timeout' AND setting = '0'",
+                (str(_SILENT_MS),),
+            )
+        connection.commit()
 
     return engine
 

@@ -79,7 +79,11 @@ class PostgresServer:
 
     def synchronous(self, database: str) -> None:
         """Have commits of a database outlive a crash of the server, as they do anywhere but in tests."""
-        self._execute(f"ALTER DATABASE {database} SET synchronous_commit = on")
+        self.put(database, "synchronous_commit", "on")
+
+    def put(self, database: str, name: str, value: str) -> None:
+        """Give those who connect to a database from now on another setting of the server's."""
+        self._execute(f"ALTER DATABASE {database} SET {name} = '{value}'")
 
     def restart(self, *, at_once: bool = False) -> None:
         """Stop and start it, whoever is connected.

@@ -50,8 +50,8 @@ PLACES = (
     *(f"asking: {where}" for where in SENDING),
     "smtp: written",
 )
-#: Between transactions: who freezes within one holds its locks, and all wait for it.
-FROZEN = ("claim committed", "mark committed", "decide committed")
+#: Who freezes within a transaction holds its locks, until the server ends it.
+FROZEN = ("claim committed", "mark committed", "decide uncommitted", "decide committed", "record uncommitted")
 
 
 class Fleet:
@@ -83,6 +83,7 @@ class Fleet:
         with self.game.world(f"fleet-{number}", "postgresql", base) as world:
             assert world.database is not None
             self.game.server.synchronous(world.database)
+            self.game.server.put(world.database, "idle_in_transaction_session_timeout", f"{LEASE:.0f}s")
             shop.export(world.folder, 0, ORDERS)
             round_ = _Round(self, world, dice)
             try:
