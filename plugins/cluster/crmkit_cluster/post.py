@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import Any
 
 import psycopg
+from sqlalchemy.exc import DBAPIError
 
 from crmkit import DatabaseError
 from crmkit.engine.steps import PRESENCE
@@ -88,7 +89,7 @@ class Post:
                     pause = FIRST_PAUSE
                 await asyncio.sleep(BEAT)
                 await self._beat()
-            except (psycopg.Error, OSError, DatabaseError) as error:
+            except (psycopg.Error, DBAPIError, OSError, DatabaseError) as error:
                 await self._drop()
                 if isinstance(error, DatabaseError) and error.__cause__ is None:
                     raise  # the server answers, and the database is another: not that it cannot be reached just now

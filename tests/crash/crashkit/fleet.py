@@ -213,7 +213,7 @@ class _Round:
             left = self._left()
             if not left:
                 break
-            assert time.monotonic() - began < PATIENCE, f"not calm: {left}\n{self.said()}"
+            assert time.monotonic() - began < PATIENCE, f"not calm: {left}\n{self.waiting()}\n{self.said()}"
             time.sleep(0.1)
         self.fleet.longest = max(self.fleet.longest, time.monotonic() - began)
 
@@ -233,6 +233,15 @@ class _Round:
             return {str(error): 1}
         left["sync"] = int(synced is None)
         return {name: count for name, count in left.items() if count}
+
+    def waiting(self) -> str:
+        """What messages wait for, and how their gateways stand."""
+        m = t.message.c
+        what = m.state, m.reason, m.gateway, m.not_before, m.tries, m.claim_id, m.lease_until, m.started_at
+        with self.store.read() as tx:
+            rows = tx.execute(sa.select(*what).where(m.state.in_(("queued", "sending"))).limit(5)).all()
+            quotas = tx.execute(sa.select(t.quota)).mappings().all()
+        return "\n".join(map(str, [*rows, *({k: v for k, v in row.items() if v} for row in quotas)]))
 
     def hear_vendors(self) -> None:
         """Vendors tell what they delivered, and what was answered."""
