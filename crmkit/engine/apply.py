@@ -19,7 +19,7 @@ from crmkit.engine.gateways import Gateways
 from crmkit.engine.local import DispatchProgress, DispatchRun, Local
 from crmkit.engine.plan import fingerprint
 from crmkit.engine.plan_file import PlanFile
-from crmkit.flow import schedule
+from crmkit.flow import schedule, silence
 from crmkit.flow.claim import sweep
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.setup import Setup
@@ -59,7 +59,7 @@ class Applied:
 
     Attributes:
         run: what was decided and handed over.
-        slices: how many it has; `again`: those that were applied before.
+        slices: how many it has; `again`: those that were applied before: what they decide was decided already.
         differences: what has changed in the slices that were rolled back, whose numbers are `refused`.
         kept: planned messages that are in the outbox and left by another run, or will not: by state.
         waiting: planned messages that have not left, and still may: a limit or a gateway that is down keeps them.
@@ -114,7 +114,7 @@ async def apply(
     clock = _clock(now)
     instance, schema = await local.store.run(facts, local, clock())
     file.must_fit(instance, schema, clock(), datetime.now(UTC))
-    async with _running(local, done.run, "apply", clock) as running:
+    async with _running(local, done.run, clock) as running:
         if running is None:
             return done
         setup, gateways = running
@@ -129,8 +129,9 @@ async def apply(
                 done.refused.add(number)
                 continue
             done.run.decided.add(found.decided)
-            done.again += not found.decided.interactions
-            _tell(progress, done.run)
+            is_new = not lines or any(line["origin"] == "decided" for line in lines.values())
+            done.again += is_new and not found.decided.interactions
+            done.run.tell(progress)
             for key, line in planned.items():
                 message, state = found.messages[key]
                 if line["leaves_at"] is None or not choice.takes(line):
@@ -139,6 +140,8 @@ async def apply(
                     ids.append(message)
                 else:
                     done.kept[state] += 1
+        # after the slices: what it tells is in no plan
+        await local.store.run(silence.look, setup, clock())
         ids = ids if choice.limit is None else ids[: choice.limit]
         await _hand_over(local, setup, gateways, done.run, clock, progress, ids)
         done.waiting = await local.store.run(_waiting, ids)
@@ -223,10 +226,11 @@ async def dispatch_chosen(
     """
     local.prepare()
     result, clock = DispatchRun(), _clock(now)
-    async with _running(local, result, "dispatch", clock) as running:
+    async with _running(local, result, clock) as running:
         if running is None:
             return result
         setup, gateways = running
+        await local.store.run(silence.look, setup, clock())
         result.taken = await local.take_in(now=clock())
         for families in await local.store.run(_who, choice, clock()):
             if choice.limit is not None:
@@ -236,7 +240,7 @@ async def dispatch_chosen(
             while (step := await local.store.run(_decide, setup, clock(), families)).interactions:
                 step.rows = []
                 result.decided.add(step)
-                _tell(progress, result)
+                result.tell(progress)
         ids = await local.store.run(_ready, choice, clock())
         await _hand_over(local, setup, gateways, result, clock, progress, ids)
     return result
@@ -268,17 +272,15 @@ def _clock(now: datetime | None) -> Clock:
 
 
 @asynccontextmanager
-async def _running(
-    local: Local, result: DispatchRun, command: str, clock: Clock
-) -> AsyncIterator[tuple[Setup, Gateways] | None]:
-    """A run, noted as such; None where this database may not send."""
+async def _running(local: Local, result: DispatchRun, clock: Clock) -> AsyncIterator[tuple[Setup, Gateways] | None]:
+    """A run, noted as a dispatch; None where this database may not send."""
     store = local.store
     result.fenced = await store.run(local.fence.enter, datetime.now(UTC))
     if result.fenced is not None:
         yield None
         return
     setup: Setup = await store.run(local.setup)
-    number = await store.run(accounts.begin_run, command, clock())
+    number = await store.run(accounts.begin_run, "dispatch", clock())
     outcome = "interrupted"
     gateways = local.gateways(setup, clock())
     try:
@@ -287,14 +289,10 @@ async def _running(
             await store.run(schedule.keep, setup, clock())
             result.lapsed = await store.run(sweep, setup, clock(), datetime.now(UTC))
             yield setup, gateways
-        outcome = "failed" if result.delivered.stopped or result.decided.failures else "done"
+        result.retrying = await store.run(outbox.retrying)
+        outcome = result.outcome
     finally:
-        counts = {
-            "decided": result.decided.interactions,
-            "messages": dict(result.decided.messages),
-            "delivered": dict(result.delivered.states),
-        }
-        await store.run(accounts.end_run, number, outcome, counts, clock())
+        await store.run(accounts.end_run, number, outcome, result.counts, clock())
 
 
 async def _hand_over(
@@ -311,8 +309,3 @@ async def _hand_over(
         only = list(ids[first : first + TOGETHER])
         while await local.hand_over(setup, gateways, result, clock, progress, only):
             pass
-
-
-def _tell(progress: DispatchProgress | None, result: DispatchRun) -> None:
-    if progress is not None:
-        progress(result.decided.interactions, sum(result.delivered.states.values()))

@@ -6,10 +6,11 @@ The only room below the command line that reads the wall clock; every step is gi
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy.engine import Connection
 
@@ -56,6 +57,26 @@ class DispatchRun:
     lapsed: tuple[int, int] = (0, 0)
     retrying: int = 0
     fenced: Fenced | None = None
+
+    @property
+    def outcome(self) -> str:
+        """How it ended."""
+        return "failed" if self.delivered.stopped or self.decided.failures or self.retrying else "done"
+
+    @property
+    def counts(self) -> dict[str, Any]:
+        """What is kept of it with its run."""
+        return run_counts(self.decided.interactions, self.decided.messages, self.delivered.states)
+
+    def tell(self, progress: DispatchProgress | None) -> None:
+        """Say how far it is."""
+        if progress is not None:
+            progress(self.decided.interactions, sum(self.delivered.states.values()))
+
+
+def run_counts(decided: int, messages: Mapping[str, int], delivered: Mapping[str, int]) -> dict[str, Any]:
+    """What is kept of a dispatch with its run: interactions decided, messages by state, and those handed over."""
+    return {"decided": decided, "messages": dict(messages), "delivered": dict(delivered)}
 
 
 class Local(Inward):
@@ -133,15 +154,9 @@ class Local(Inward):
                     gateways.fresh = Fresh(now)
                     await self._simulate(setup, gateways, result, now, progress)
             result.retrying = await self.store.run(outbox.retrying)
-            unwell = result.delivered.stopped or result.decided.failures or result.retrying
-            outcome = "failed" if unwell else "done"
+            outcome = result.outcome
         finally:
-            counts = {
-                "decided": result.decided.interactions,
-                "messages": dict(result.decided.messages),
-                "delivered": dict(result.delivered.states),
-            }
-            await self.store.run(accounts.end_run, number, outcome, counts, now or datetime.now(UTC))
+            await self.store.run(accounts.end_run, number, outcome, result.counts, now or datetime.now(UTC))
         return result
 
     async def _dispatch_now(
@@ -193,7 +208,7 @@ class Local(Inward):
             step = await self.store.run(decide, setup, clock(), size, time.perf_counter)
             step.rows.clear()
             result.decided.add(step)
-            _tell(progress, result)
+            result.tell(progress)
             if step.interactions == 0:
                 return
             spent = time.monotonic() - began
@@ -221,7 +236,7 @@ class Local(Inward):
                 await self._deliver(name, setup, gateways, clock, done, only)
         finally:
             result.delivered.add(done)
-        _tell(progress, result)
+        result.tell(progress)
         return sum(done.states.values())
 
     async def _deliver(
@@ -292,8 +307,3 @@ class Local(Inward):
         if now is None or in_slices:
             return planned(self.store, self.setup, now or datetime.now(UTC), choice)
         return simulated(self.store, self.setup, now)
-
-
-def _tell(progress: DispatchProgress | None, result: DispatchRun) -> None:
-    if progress is not None:
-        progress(result.decided.interactions, sum(result.delivered.states.values()))

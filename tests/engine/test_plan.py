@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from crmkit.cli import output
 from crmkit.core.actions import Action, Broadcast, Send, staff
 from crmkit.core.broadcast import Audience
-from crmkit.core.errors import ConfigError
+from crmkit.core.errors import ConfigError, RetryableError
 from crmkit.core.events import OrderPaid, OrderPlaced
 from crmkit.core.hooks import on
 from crmkit.core.money import Money
@@ -31,6 +31,7 @@ from crmkit.engine.plan_file import Made
 from crmkit.flow.cap import parse_cap
 from crmkit.flow.pause import pause
 from crmkit.flow.setup import Rules, StaffMember
+from crmkit.store import accounts, bulk
 from crmkit.store import tables as t
 from crmkit.store.choice import ALL, Choice
 from tests.dump import everything
@@ -322,6 +323,41 @@ def test_only_the_plans_messages_are_handed_over(stage: Stage, file: Path) -> No
     applied(stage, file)
     assert dict(play.one(t.message, address="late@example.com")) == before
     assert len(stage.asked) == 2
+
+
+def test_what_is_done_in_part_ends_like_any_dispatch(stage: Stage, file: Path) -> None:
+    """It looks for silence, is noted as a dispatch, and says what will be tried again."""
+
+    class Dead(Accepting):
+        async def open(self) -> None:
+            raise RetryableError("connection refused")
+
+    stage.adapters["mail"] = Dead
+    two(stage)
+    with stage.play.store.begin() as tx:
+        common: dict[str, Any] = {"vendor_account": None, "announce_from": None, "now": NOON}
+        accounts.meet(tx, name="mail", kind="gateway", adapter="mail", **common)
+        came = {"id": 1, "account": "mail", "external_id": "1", "state": "delivered", "occurred_at": NOON}
+        bulk.insert(tx, t.receipt, [{**came, "received_at": NOON, "given_up_at": NOON}])
+    drawn(stage, file)
+    done = applied(stage, file)
+    assert (done.run.retrying, done.differences, done.again) == (2, [], 0)
+    (row,) = stage.play.rows(t.run)
+    assert (row["command"], row["outcome"], row["counts"]["decided"]) == ("dispatch", "failed", 2)
+    (looked,) = {row["looked_at"] for row in stage.play.rows(t.rhythm)}
+    assert looked == NOON
+    run = asyncio.run(dispatch_chosen(stage.local, Choice(limit=5), now=NOON + HOUR))
+    assert run.retrying == 2
+    assert {row["looked_at"] for row in stage.play.rows(t.rhythm)} == {NOON + HOUR}
+    assert [row["outcome"] for row in stage.play.rows(t.run)] == ["failed", "failed"]
+
+
+def test_what_was_decided_before_a_plan_was_made_is_not_called_applied_before(stage: Stage, file: Path) -> None:
+    two(stage)
+    stage.play.decide()
+    drawn(stage, file)
+    done = applied(stage, file)
+    assert (done.slices, done.again, len(stage.asked)) == (1, 0, 2)
 
 
 # --- refused ----------------------------------------------------------------------------------------------------------
