@@ -9,15 +9,16 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import UTC, datetime, timedelta
 
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.errors import CrmkitError, DatabaseError
-from crmkit.engine.local import DECIDE, DispatchRun, Local
+from crmkit.core.instance import Fenced
+from crmkit.engine.local import DECIDE, DispatchRun, Local, run_counts
 from crmkit.engine.plan import gateways_due
+from crmkit.engine.pruning import Pruning
 from crmkit.engine.service import Told
 from crmkit.flow import schedule, silence
 from crmkit.flow.claim import sweep
@@ -31,6 +32,8 @@ from crmkit.store.standing import Standing, standing
 SHARED = 100
 #: What was decided is noted as a run so often, in seconds: a row for each wake-up would be many.
 NOTED = 10.0
+#: What is due within so many seconds is waited for: the clock of whoever made it may be ahead of ours.
+SOON = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +70,14 @@ class Steps:
         local: the steps.
         told: hears what was done.
         clock: the time.
+
+    Attributes:
+        fenced: why this database might not send when it was last asked.
     """
 
     def __init__(self, local: Local, told: Told, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self.local, self.told, self.clock = local, told, clock
+        self.fenced: Fenced | None = None
         self._down: dict[str, CrmkitError] = {}
         self._noted = _Noted()
 
@@ -119,9 +126,9 @@ class Steps:
             more: called when there is so much that another worker may help.
 
         Returns:
-            Whether something is due all the same: another worker held its customer, and may have ended since.
+            Whether something is due all the same, or soon: another worker held its customer, and may have ended since.
         """
-        if await self._is_fenced():
+        if await self.is_fenced():
             return False
         setup, result, before = await self.local.store.run(self.local.setup), DispatchRun(), 0
 
@@ -135,18 +142,21 @@ class Steps:
             await self.local._decide(setup, result, self.clock, progress)
         finally:
             self._note(result)
-        left: bool = await self.local.store.run(_is_due, setup, self.clock())
+        left: bool = await self.local.store.run(_is_due, setup, self.clock() + timedelta(seconds=SOON))
         return left
 
-    async def deliver(self, gateway: str, more: Callable[[], None]) -> None:
+    async def deliver(self, gateway: str, more: Callable[[], None]) -> bool:
         """Deliver what is due over one gateway, until nothing is left.
 
         Args:
             more: called when there is so much that another worker may help.
+
+        Returns:
+            Whether something will be due soon.
         """
         store = self.local.store
-        if await self._is_fenced():
-            return
+        if await self.is_fenced():
+            return False
         setup: Setup = await store.run(self.local.setup)
         if await store.run(_has_many, gateway, self.clock()):
             more()
@@ -163,12 +173,14 @@ class Steps:
             self._down.update(result.delivered.stopped)
             result.delivered.stopped.update(self._down)
             self.told.dispatched(result)
+        soon: bool = await store.run(_is_soon, gateway, self.clock())
+        return soon and gateway not in result.delivered.stopped
 
     async def tick(self) -> Due:
         """Put in order what a run begins with, and say what there is to do: the net below every wake-up."""
         store, now = self.local.store, self.clock()
         setup: Setup = await store.run(self.local.setup)
-        if await self._is_fenced():
+        if await self.is_fenced():
             nothing: Due = await store.run(_due, setup, now, (0, 0))
             return Due(decide=False, follow=nothing.follow, gateways=())
         await store.run(schedule.keep, setup, now)
@@ -178,6 +190,10 @@ class Steps:
         await self.local.expire(now=now)
         found: Due = await store.run(_due, setup, now, lapsed)
         return found
+
+    async def prune(self) -> None:
+        """Let go what is old, if nobody did within the day."""
+        await Pruning(self.local.host, self.local.store).run(self.clock(), is_asked=False)
 
     async def note(self, *, at_once: bool = False) -> None:
         """Note what was done as a run, if it is time: metrics count decisions by runs."""
@@ -192,12 +208,22 @@ class Steps:
         found: Standing = await self.local.store.run(standing, self.clock())
         return found
 
-    async def _is_fenced(self) -> bool:
+    async def is_fenced(self) -> bool:
         """Whether this database may not send, which is told; what comes in is taken in all the same."""
-        fenced = await self.local.store.run(self.local.fence.enter, self.clock())
+        self.fenced = await self.local.store.run(self.local.fence.enter, self.clock())
+        if self.fenced is not None:
+            self.told.dispatched(DispatchRun(fenced=self.fenced))
+        return self.fenced is not None
+
+    async def enter(self) -> None:
+        """Refuse a database that may not send.
+
+        Raises:
+            DatabaseError: it may not; its text says why, and what to do.
+        """
+        fenced: Fenced | None = await self.local.store.run(self.local.fence.enter, self.clock())
         if fenced is not None:
-            self.told.dispatched(DispatchRun(fenced=fenced))
-        return fenced is not None
+            raise DatabaseError(f"it may not send: {fenced.what}", who="database", do=fenced.do)
 
     def _note(self, result: DispatchRun) -> None:
         noted = self._noted
@@ -214,16 +240,17 @@ class Steps:
 def _write(tx: Connection, noted: _Noted, now: datetime) -> None:
     assert noted.began is not None
     number = accounts.begin_run(tx, "dispatch", noted.began)
-    counts: dict[str, Any] = {
-        "decided": noted.decided,
-        "messages": dict(noted.messages),
-        "delivered": dict(noted.delivered),
-    }
+    counts = run_counts(noted.decided, noted.messages, noted.delivered)
     accounts.end_run(tx, number, "failed" if noted.failed else "done", counts, now)
 
 
 def _has_many(tx: Connection, gateway: str, now: datetime) -> bool:
     return outbox.has_more_due(tx, gateway, now, min(SHARED, CLAIM))
+
+
+def _is_soon(tx: Connection, gateway: str, now: datetime) -> bool:
+    """Whether a message of a gateway is due soon that was not yet; what was due and stays so waits for a wake-up."""
+    return not outbox.is_due(tx, gateway, now) and outbox.is_due(tx, gateway, now + timedelta(seconds=SOON))
 
 
 def _is_due(tx: Connection, setup: Setup, now: datetime) -> bool:
