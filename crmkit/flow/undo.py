@@ -42,7 +42,8 @@ def undo(tx: Connection, number: int, now: datetime, *, by: str) -> Undone:
         by: who undoes it.
 
     Raises:
-        ConfigError: there is no such run, it brought nothing, it goes on, or something came of it already.
+        ConfigError: there is no such run, it brought nothing, it goes on, something came of it already, or
+            whether it did cannot be seen: there are tables of plugins that are not loaded.
     """
     bulk.lock(tx, bulk.INGEST)
     _undoable(stored.run(tx, number), number)
@@ -53,6 +54,11 @@ def undo(tx: Connection, number: int, now: datetime, *, by: str) -> Undone:
         told = ", ".join(f"{count:,} {name}" for name, count in came.items())
         do = "what went out cannot be taken back; correct the records at their source, and sync again"
         raise ConfigError(f"run {number} cannot be undone: {told} came of it", who="runs", operation="undo", do=do)
+    hidden = forgotten.unreached(tx)
+    if hidden:
+        what = f"run {number} cannot be undone: what came of it in {', '.join(hidden)} cannot be seen"
+        do = "load the plugins these tables are of; drop tables that nobody needs any more"
+        raise ConfigError(what, who="runs", operation="undo", do=do)
     orders = written.orders - stored.shared_orders(tx, written)
     profiles = written.profiles - stored.shared_profiles(tx, written, orders)
     kept = len((stored.told_of(tx, written) | written.orders) - orders)

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 
 from crmkit.core.actions import Emit, Later, Save, Send
 from crmkit.core.errors import ConfigError
@@ -120,6 +121,18 @@ def test_rows_of_plugins_that_name_no_customer_are_not_seen(play: Play) -> None:
     play.decide()
     undone(play, number)  # which the page on operating says
     assert play.count(t.table_of(Counted)) == 3
+
+
+def test_it_is_refused_while_tables_of_a_plugin_that_is_off_may_name_its_customers(play: Play) -> None:
+    number = run(play, *NEW)
+    off = sa.Table("off_notes", sa.MetaData(), sa.Column("profile_id", sa.BigInteger, primary_key=True))
+    play.write(off.create)
+    before = held(play.store)
+    with pytest.raises(ConfigError, match="came of it in off_notes cannot be seen"):
+        undone(play, number)
+    assert held(play.store) == before
+    play.write(off.drop)
+    assert undone(play, number).counts["orders"] == 3
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 99])
