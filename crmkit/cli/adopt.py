@@ -63,7 +63,7 @@ def adopt(call: Call, resend: bool, hold: bool, until: str | None, yes: bool, as
         if not yes:
             click.confirm("adopt it?", abort=True, err=True)
         try:
-            count = local.fence.adopt(found["name"], found["until"], call.now)
+            count = local.fence.adopt(found["name"], found["until"], call.now, is_copy=found["is_copy"])
         except OSError as error:
             what = f"it is adopted, and cannot be noted ({error.filename}: {error.strerror})"
             raise ConfigError(what, who="db adopt", do="set CRMKIT_STATE to a folder that can be written") from error
@@ -82,13 +82,15 @@ def _found(
 
     doubtful = None if resend else until or fence.doubtful_until(standing, now)
     own, note = standing.instance, standing.note
+    is_copy = standing.is_copy and until is None  # a moment that is given is when the other stopped
     return {
         "fenced": None if standing.fenced is None else str(standing.fenced),
         "was": None if own is None else own.name,
         "name": fence.adopted_name(standing),
         "until": doubtful,
+        "is_copy": is_copy,
         "missing": max(0, note.sequence - own.sequence) if own is not None and note is not None else None,
-        **instance.adoption(tx, doubtful, now),
+        **instance.adoption(tx, doubtful, now, is_copy=is_copy),
     }
 
 
@@ -108,8 +110,11 @@ def _said(call: Call, fence: "Fence", found: Mapping[str, Any]) -> Iterator[str]
     if found["until"] is None:
         yield "everything leaves that would"
         return
-    at = moment(found["until"], call.zone)
-    yield f"of these {plural(found['held'] + found['in-doubt'], 'message')} may have left by {at}: held for a person"
+    at, count = moment(found["until"], call.zone), plural(found["held"] + found["in-doubt"], "message")
+    if found["is_copy"]:
+        yield f"whoever sends from the other database may send all that is queued: {count} held for a person"
+    else:
+        yield f"of these {count} may have left by {at}: held for a person"
     yield f"what happened before {at} and is decided from now on is held too"
     yield "webhooks that came since are lost with what they said: receipts, replies, opt-outs; ask the vendors for them"
 

@@ -118,34 +118,39 @@ class Fenced:
 _ADOPT = "look at what `crmkit db adopt` would take on"
 
 
-def fenced(instance: Instance, note: Note | None, given: Given | None, where: str) -> Fenced | None:
-    """What keeps a database from sending; None where nothing does.
+def fenced(instance: Instance, note: Note | None, given: Given | None, where: str) -> list[Fenced]:
+    """All that keeps a database from sending, what a person should see to first at the head; none where nothing does.
+
+    One finding does not hide another: a name that is mistyped says nothing about whether the database is a copy, or
+    older than what left.
 
     Args:
         note: the one of its name that can be reached.
         given: the name from outside.
         where: the place notes are kept in, in words.
     """
+    found = []
     if instance.behind is not None:
-        return Fenced("behind", instance.behind, _ADOPT)
-    if given is not None and given.name != instance.name:
-        if not instance.sequence and instance.is_here:
-            return None  # it takes the name on: nothing left under another
+        found.append(Fenced("behind", instance.behind, _ADOPT))
+    is_other = given is not None and given.name != instance.name
+    is_new = not instance.sequence and instance.is_here  # it takes a name on: nothing left under another
+    if given is not None and is_other and not is_new:
         what = f"{given.by} says {given.name!r}, and the database is {instance.name!r}"
-        return Fenced("other-name", what, f"correct the name or the database's address; else {_ADOPT}")
+        found.append(Fenced("other-name", what, f"correct the name or the database's address; else {_ADOPT}"))
     if not instance.is_here:
         what = (
             f"it was moved or copied: {instance.name!r} sent from {instance.place.at}, and this is {instance.here.at}"
         )
-        return Fenced("elsewhere", what, f"stop whoever sends from there; {_ADOPT}")
-    if note is not None and (late := _lags(instance, note, where)) is not None:
-        return Fenced("behind", late, _ADOPT)
-    is_new = not instance.sequence and instance.here.inode is None  # a server's, which others may have made
-    if note is None and not is_new and not (given is not None and given.proves):
+        found.append(Fenced("elsewhere", what, f"stop whoever sends from there; {_ADOPT}"))
+    if instance.behind is None and note is not None and (late := _lags(instance, note, where)) is not None:
+        found.append(Fenced("behind", late, _ADOPT))
+    is_vouched = is_new if is_other else given is not None and given.proves
+    is_others = not instance.sequence and instance.here.inode is None  # a server's, which others may have made
+    if note is None and not is_others and not is_vouched:
         what = f"nothing here has sent for {instance.name!r} before (no note in {where})"
         do = f"where others go on sending for it, set CRMKIT_INSTANCE={instance.name}; where it is a copy, {_ADOPT}"
-        return Fenced("unknown", what, do)
-    return None
+        found.append(Fenced("unknown", what, do))
+    return found
 
 
 def _lags(instance: Instance, note: Note, where: str) -> str | None:

@@ -120,13 +120,24 @@ class Standing:
         instance: None where nothing was ever to leave.
         given: the name from outside.
         place: where its note is, or would be; None where there is no place for notes.
+        found: all that keeps it from sending.
     """
 
     instance: Instance | None
     note: Note | None
     given: Given | None
     place: Path | None
-    fenced: Fenced | None
+    found: tuple[Fenced, ...] = ()
+
+    @property
+    def fenced(self) -> Fenced | None:
+        """What keeps it from sending, to be seen to first."""
+        return self.found[0] if self.found else None
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether the one it was made from may still be there, and go on sending."""
+        return any(one.kind in ("elsewhere", "unknown") for one in self.found)
 
 
 class Fence:
@@ -180,18 +191,18 @@ class Fence:
             return Standing(None, None, self.given, place, self._of_nobody(tx))
         note = self.notes.read(found.name) if self.notes is not None else None
         why = fenced(found, note, self.given, self._where)
-        return Standing(found, note, self.given, self.notes.file(found.name) if self.notes else None, why)
+        return Standing(found, note, self.given, self.notes.file(found.name) if self.notes else None, tuple(why))
 
     @property
     def _where(self) -> str:
         return str(self.notes.folder) if self.notes is not None else "no folder at all"
 
-    def _of_nobody(self, tx: Connection) -> Fenced | None:
+    def _of_nobody(self, tx: Connection) -> tuple[Fenced, ...]:
         """A database without a name of which something left already is none that was just made."""
         if instance.sequence(tx) == 0:
-            return None
+            return ()
         do = "look at what `crmkit db adopt` would take on"
-        return Fenced("unknown", "messages left it, and it has no name", do)
+        return (Fenced("unknown", "messages left it, and it has no name", do),)
 
     # entering
 
@@ -299,28 +310,29 @@ class Fence:
     def doubtful_until(self, standing: Standing, now: datetime) -> datetime | None:
         """What happened before then may have been told by a database that is lost, or elsewhere; None: nothing.
 
-        A file's last note is when it last sent, within a try's time; of a server others may know more than we do.
+        The gravest finding says it. A file's last note is when it last sent, within a try's time; of a server, and of
+        a copy, others may know more than we do.
         """
-        if standing.fenced is None or standing.fenced.kind in ("other-name", "no-note"):
-            return None
+        if not standing.is_copy and all(one.kind != "behind" for one in standing.found):
+            return None  # it is here and not behind its own note: nothing left that it does not know of
         found, note = standing.instance, standing.note
-        if found is None or note is None or note.epoch > found.epoch or self.store.file is None:
+        if standing.is_copy or found is None or note is None or self.store.file is None:
             return now
-        if found.behind is None and note.height <= (found.epoch, found.sequence):
-            return None  # nothing left since that it does not know of
+        if note.epoch != found.epoch or note.sequence <= found.sequence:
+            return now  # another sender's note showed it
         return min(now, note.at + CLAIM_MOST)
 
     def adopted_name(self, standing: Standing) -> str:
         """The name it goes by from then on: the one given from outside, a new one where it is a copy, else its own."""
         if self.given is not None:
             return self.given.name
-        is_copy = standing.instance is None or (
-            standing.fenced is not None and standing.fenced.kind in ("unknown", "elsewhere")
-        )
-        return self._new_name() if is_copy or standing.instance is None else standing.instance.name
+        return self._new_name() if standing.is_copy or standing.instance is None else standing.instance.name
 
-    def adopt(self, name: str, until: datetime | None, now: datetime) -> int:
+    def adopt(self, name: str, until: datetime | None, now: datetime, *, is_copy: bool = False) -> int:
         """Take the database on under this name: what may have left by `until` is put aside for a person.
+
+        Args:
+            is_copy: the other may go on sending: all that is queued is put aside.
 
         Returns:
             How many messages were put aside.
@@ -335,7 +347,7 @@ class Fence:
             epoch = max(found.epoch, note.epoch if note is not None else 0) + 1
             instance.settle_here(tx, found.here)
             instance.change(tx, name=name, epoch=epoch, adopted_at=now, doubtful_until=until, behind=None)
-            count = instance.put_aside(tx, until, now) if until is not None else 0
+            count = instance.put_aside(tx, until, now, is_copy=is_copy) if until is not None else 0
         if self.notes is not None:
             self.notes.rise(Note(name, epoch, found.sequence, datetime.now(UTC)))
         return count

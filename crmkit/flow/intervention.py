@@ -6,7 +6,7 @@ counted with its reason, and the message stays as it is. Who did it is kept for 
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -82,8 +82,8 @@ def retry(
         may_repeat: also those in doubt whose gateway does not: they may arrive twice.
     """
     rows = stored.take(tx, meant, after, limit)
-    suppressed = customers.suppressed(tx, {row["address"] for row in rows if row["address"] is not None})
     said = told.once(tx, {row["once"] for row in rows if row["once"] is not None and row["state"] != State.IN_DOUBT})
+    suppressed = _suppressed(tx, rows)
     done, moved = _begun(rows, limit), list[dict[str, Any]]()
     for row in rows:
         chain = _chain(setup, row)
@@ -91,7 +91,7 @@ def retry(
         if why is None and row["state"] == State.IN_DOUBT:
             is_told_apart = row["gateway"] in setup.deduplicating
             why = None if may_repeat or is_told_apart else "may-repeat"
-        elif why is None and any(one["channel"] in {row["channel"], "*"} for one in suppressed.get(row["address"], ())):
+        elif why is None and row["id"] in suppressed:
             why = "address-suppressed"
         elif why is None and row["once"] in said:
             why = "told-since"
@@ -105,6 +105,16 @@ def retry(
         moved.append({**row, **queued, **turn})
     _write(tx, setup, "retry", moved, rows, by, done)
     return done
+
+
+def _suppressed(tx: Connection, rows: Sequence[Mapping[str, Any]]) -> set[int]:
+    """Messages whose address is not written to any more."""
+    known = customers.suppressed(tx, {row["address"] for row in rows if row["address"] is not None})
+    return {
+        row["id"]
+        for row in rows
+        if any(one["channel"] in {row["channel"], "*"} for one in known.get(row["address"], ()))
+    }
 
 
 def _begun(rows: Sequence[Mapping[str, Any]], limit: int) -> Done:
@@ -138,15 +148,55 @@ def _chain(setup: Setup, row: Mapping[str, Any]) -> list[str]:
 def release(tx: Connection, setup: Setup, meant: Meant, by: By, after: int = 0, *, limit: int = BATCH) -> Done:
     """Compose held messages anew, by the templates and facts of now, and queue them. No handler is called again.
 
-    A held message was never frozen: what kept it was missing. What still keeps it holds it again.
+    What was held when it was decided was never frozen: what kept it was missing. What still keeps it holds it again,
+    but for the doubt whether it left already, which the person has settled. What had been frozen, and was put aside
+    when a database was adopted, leaves as it was frozen.
     """
     rows = stored.take(tx, meant, after, limit)
-    causes = log.numbered(tx, {row["interaction_id"] for row in rows if row["interaction_id"] is not None})
     done = _begun(rows, limit)
+    moved = _unfrozen(tx, setup, [row for row in rows if not _is_put_aside(row)], by, done)
+    moved += _put_back(tx, setup, [row for row in rows if _is_put_aside(row)], by, done)
+    OptOuts.standing(tx).apply(moved)
+    Pauses.standing(tx).apply(moved)
+    done.left.update(f"still {row['reason']}" for row in moved if row["state"] == State.HELD)
+    _write(tx, setup, "release", moved, rows, by, done, composed=True)
+    return done
+
+
+def _is_put_aside(row: Mapping[str, Any]) -> bool:
+    """Whether it was queued, and held when its database was adopted: what is held when decided keeps what was asked."""
+    return row["reason"] == Reason.MAY_HAVE_LEFT and row["asked"] is None
+
+
+def _put_back(
+    tx: Connection, setup: Setup, rows: Sequence[Mapping[str, Any]], by: By, done: Done
+) -> list[dict[str, Any]]:
+    """These leave as they were frozen, not before they were to."""
+    suppressed = _suppressed(tx, rows) if rows else set[int]()
+    moved = []
+    for row in rows:
+        chain = _chain(setup, row)
+        why = _unfit(row, by.now)
+        why = why or ("address-suppressed" if row["id"] in suppressed else None if chain else "no-gateway")
+        if why is not None:
+            done.left[why] += 1
+            continue
+        queued = {"state": State.QUEUED, "reason": None, "detail": f"released {by.words}", "settled_at": None}
+        turn = {"gateways": chain, "gateway": chain[0], "not_before": max(by.now, row["not_before"]), "tries": 0}
+        moved.append({**row, **queued, **turn})
+    return moved
+
+
+def _unfrozen(
+    tx: Connection, setup: Setup, rows: Sequence[Mapping[str, Any]], by: By, done: Done
+) -> list[dict[str, Any]]:
+    """These as they are composed now."""
+    causes = log.numbered(tx, {row["interaction_id"] for row in rows if row["interaction_id"] is not None})
     fit = [row for row in rows if row["interaction_id"] in causes and not _is_nobodys(row)]
     if len(fit) < len(rows):
         done.left["nothing-to-compose-from"] += len(rows) - len(fit)
     asked = [(causes[row["interaction_id"]], row["plugin"], _send(row)) for row in fit]
+    setup = replace(setup, doubtful_until=None)  # a person has looked at it: the doubt is settled
     moved = []
     for row, new in zip(fit, composed_anew(tx, setup, by.now, asked) if asked else [], strict=True):
         if isinstance(new, str):
@@ -156,11 +206,7 @@ def release(tx: Connection, setup: Setup, meant: Meant, by: By, after: int = 0, 
         detail = new["detail"] or f"released {by.words}"
         where = {name: new[name] for name in ("gateway", "gateways", "not_before")}
         moved.append({**row, **composed, **where, "detail": detail, "tries": 0})
-    OptOuts.standing(tx).apply(moved)
-    Pauses.standing(tx).apply(moved)
-    done.left.update(f"still {row['reason']}" for row in moved if row["state"] == State.HELD)
-    _write(tx, setup, "release", moved, rows, by, done, composed=True)
-    return done
+    return moved
 
 
 def _is_nobodys(row: Mapping[str, Any]) -> bool:

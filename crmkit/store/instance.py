@@ -18,7 +18,10 @@ _i, _m = t.instance.c, t.message.c
 #: The one row there is.
 _ROW = 1
 #: What may have left already, in the words a message shows.
-DETAIL = "the database that was lost may have sent it; nobody can tell from here"
+DETAIL = "the database that was lost, or is elsewhere, may have sent it; nobody can tell from here"
+#: Waits that something else ends before their time: a gateway that is back (`chain.turn_back`), staging that is off
+#: (`outbox.unfence`).
+_SHORTENED = (Reason.RETRY, Reason.FENCED)
 
 
 def place(tx: Connection) -> Place:
@@ -95,9 +98,13 @@ def settle_here(tx: Connection, here: Place) -> None:
 # --- adopting ---------------------------------------------------------------------------------------------------------
 
 
-def _may_have_left(until: datetime) -> Mapping[str, sa.ColumnElement[bool]]:
-    """Messages another database may have sent by then: those it may simply have sent, and those it may have resent."""
-    is_due = sa.and_(_m.state == State.QUEUED, _m.not_before < until)
+def _may_have_left(until: datetime, is_copy: bool) -> Mapping[str, sa.ColumnElement[bool]]:
+    """Messages another database may have sent by then: those it may simply have sent, and those it may have resent.
+
+    One that was copied from goes on sending: all that is queued leaves there, also what may leave later only.
+    """
+    may_be_due = sa.or_(_m.not_before < until, sa.and_(_m.decided_at < until, _m.reason.in_(_SHORTENED)))
+    is_due = sa.and_(_m.state == State.QUEUED, sa.true() if is_copy else may_be_due)
     is_doubted = _m.doubted_at.is_not(None)
     was_begun = sa.and_(_m.state == State.SENDING, _m.started_at.is_not(None))
     was_claimed = sa.and_(_m.state == State.SENDING, _m.started_at.is_(None))
@@ -107,8 +114,8 @@ def _may_have_left(until: datetime) -> Mapping[str, sa.ColumnElement[bool]]:
     }
 
 
-def adoption(tx: Connection, until: datetime | None, now: datetime) -> dict[str, int]:
-    """What is queued, due or later; what of it may have left by `until`; and what is not decided yet."""
+def adoption(tx: Connection, until: datetime | None, now: datetime, *, is_copy: bool = False) -> dict[str, int]:
+    """What is queued, due or later; what of it `put_aside` would take; and what is not decided yet."""
 
     def count(table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one())
@@ -119,18 +126,24 @@ def adoption(tx: Connection, until: datetime | None, now: datetime) -> dict[str,
         "due": count(t.message, _m.state.in_((State.QUEUED, State.SENDING)), _m.not_before <= now),
         "undecided": count(t.pending, p.parked_at.is_(None)),
     }
-    for state, where in _may_have_left(until).items() if until is not None else ():
+    for state, where in _may_have_left(until, is_copy).items() if until is not None else ():
         found[str(state)] = count(t.message, where)
     return found
 
 
-def put_aside(tx: Connection, until: datetime, now: datetime) -> int:
-    """Hold what may have left by then for a person; what was in doubt already stays so. Returns how many."""
+def put_aside(tx: Connection, until: datetime, now: datetime, *, is_copy: bool = False) -> int:
+    """Hold what may have left by then for a person; what was in doubt already stays so. Returns how many.
+
+    Args:
+        is_copy: another database goes on with all that is queued.
+    """
     told = {"reason": Reason.MAY_HAVE_LEFT, "detail": DETAIL}
     free = {"claim_id": None, "lease_until": None}
     total = 0
-    for state, where in _may_have_left(until).items():
-        values: dict[str, Any] = {**told, **free, "state": state, "settled_at": now}
+    # once it is released, what it waited for is looked at again
+    not_before = sa.case((_m.reason.in_(_SHORTENED), sa.literal(now, _m.not_before.type)), else_=_m.not_before)
+    for state, where in _may_have_left(until, is_copy).items():
+        values: dict[str, Any] = {**told, **free, "state": state, "settled_at": now, "not_before": not_before}
         if state == State.IN_DOUBT:
             values |= {"settled_at": None, "doubted_at": sa.func.coalesce(_m.doubted_at, _m.started_at)}
         total += tx.execute(sa.update(t.message).where(where).values(**values)).rowcount

@@ -169,6 +169,22 @@ def put_back(town: Town, backup: str) -> None:
         target.close()
 
 
+def queue_for_later(town: Town, number: int) -> None:
+    """An order's message is decided, and waits for some hours."""
+    town.ok("pause", "all")
+    town.orders(number)
+    town.ok("dispatch")
+    town.ok("resume", "all")
+    store = Store(town.url)
+    try:
+        with store.begin() as tx:
+            later = datetime.now(UTC) + timedelta(hours=9)
+            tx.execute(sa.update(t.message).where(t.message.c.state == "queued").values(not_before=later))
+    finally:
+        store.close()
+    assert town.states == {"sent": 2, "queued": 1}
+
+
 def refused(town: Town, *words: str) -> str:
     """A dispatch is refused in one line, with these words, and leaves nothing."""
     before, states = town.mails, town.states
@@ -261,6 +277,64 @@ def test_what_may_have_left_is_sent_again_where_that_is_asked_for(town: Town, co
     assert town.states == {"sent": 3}
 
 
+def test_a_mistyped_name_does_not_hide_that_a_backup_is_old(town: Town, copied: Copy) -> None:
+    # SEMANTICS 29
+    town.orders(3)
+    backup = copied(town)
+    town.ok("dispatch")
+    put_back(town, backup)
+    town.env["CRMKIT_INSTANCE"] = "tee-house"
+    refused(town, "'tee-house'")
+    town.ok("db", "adopt", "--yes")
+    town.run("dispatch")
+    assert town.mails == 3
+    assert town.states == {"sent": 2, "held may-have-left": 1}
+
+
+def test_a_backup_from_before_the_first_message_does_not_take_on_another_name(tmp_path: Path, town: Town) -> None:
+    found = Town(tmp_path / "new", town.url, town.machine)
+    store = Store(town.url)
+    try:
+        with store.begin() as tx:
+            tx.execute(sa.delete(t.attempt))
+    finally:
+        store.close()
+    found.env["CRMKIT_INSTANCE"] = "tee-house"
+    refused(found, "older than what left")
+
+
+def test_what_staging_kept_in_a_backup_and_left_since_is_held(town: Town, copied: Copy) -> None:
+    # SEMANTICS 29
+    staged = Town(town.folder, town.url, town.machine, '[staging]\nallow = ["nobody@tea.example"]')
+    staged.orders(3)
+    staged.run("dispatch")
+    assert town.states == {"sent": 2, "queued fenced": 1}  # for a day, unless the settings change
+    backup = copied(town)
+    town = Town(town.folder, town.url, town.machine)
+    town.ok("dispatch")
+    assert town.mails == 3
+    put_back(town, backup)
+    refused(town, "older than what left")
+    assert "1 message may have left" in town.ok("db", "adopt", "--yes")
+    town.run("dispatch")
+    assert town.mails == 3
+    assert town.states == {"sent": 2, "held may-have-left": 1}
+    town.ok("messages", "release", "--reason", "may-have-left", "--yes")
+    town.ok("dispatch")
+    assert town.states == {"sent": 3}  # at once: what it waited for is over
+
+
+def test_what_could_not_leave_yet_in_a_backup_leaves_when_its_time_comes(town: Town, copied: Copy) -> None:
+    queue_for_later(town, 3)
+    backup = copied(town)
+    town.orders(4)
+    town.ok("dispatch")
+    put_back(town, backup)
+    refused(town, "older than what left")
+    town.ok("db", "adopt", "--yes")
+    assert town.states == {"sent": 2, "queued": 1}
+
+
 def test_adopting_asks_first(town: Town, copied: Copy) -> None:
     town.orders(3)
     backup = copied(town)
@@ -338,6 +412,40 @@ def test_two_clones_on_one_machine_do_not_both_send(town: Town, copied: Copy, tm
     town.orders(4)
     town.ok("dispatch")
     assert town.mails == 4
+
+
+def test_a_name_that_is_given_does_not_hide_that_it_is_a_copy(town: Town, copied: Copy, tmp_path: Path) -> None:
+    # SEMANTICS 29
+    queue_for_later(town, 3)
+    clone = Town(tmp_path / "clone", copied(town), town.machine)
+    clone.env["CRMKIT_INSTANCE"] = "staging"
+    refused(clone, "'staging'")
+    clone.ok("db", "adopt", "--yes")
+    assert clone.name() == "staging"
+    assert clone.states == {"sent": 2, "held may-have-left": 1}
+
+
+def test_a_live_copy_leaves_to_the_other_what_it_is_about_to_send(town: Town, copied: Copy, tmp_path: Path) -> None:
+    # SEMANTICS 29
+    queue_for_later(town, 3)
+    town.orders(4)
+    clone = Town(tmp_path / "clone", copied(town), town.machine)  # nothing has left since
+    told = clone.ok("db", "adopt", "--yes")
+    assert "may send all that is queued: 1 message held" in told
+    clone.run("dispatch")
+    assert clone.mails == 0
+    assert clone.states == {"sent": 2, "held may-have-left": 2}
+    town.ok("dispatch")
+    assert town.mails == 3
+
+
+def test_a_copy_of_one_that_has_stopped_goes_on_with_what_was_to_leave_later(
+    town: Town, copied: Copy, tmp_path: Path
+) -> None:
+    queue_for_later(town, 3)
+    moved = Town(tmp_path / "moved", copied(town), town.machine)
+    moved.ok("db", "adopt", "--until", datetime.now(UTC).isoformat(), "--yes")
+    assert moved.states == {"sent": 2, "queued": 1}
 
 
 @pytest.mark.parametrize("database_kind", ["sqlite"])

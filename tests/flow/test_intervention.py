@@ -16,6 +16,7 @@ from crmkit.flow.intervention import By, Done
 from crmkit.flow.setup import StaffMember
 from crmkit.store import customers
 from crmkit.store import tables as t
+from crmkit.store.instance import put_aside
 from crmkit.store.interventions import Meant, counted
 from tests.play import HOUR, NOON, Play, buyer, entry, order, statements
 from tests.scripted import Deduplicating, Scripted, accept, queue, send
@@ -150,6 +151,48 @@ async def test_what_is_released_passes_the_policies_again(play: Play) -> None:
     play.template("lacks.en.email", 'purpose = "transactional"\nsubject = "S"\nvalid_for = "30m"\n---\nText')
     assert do(play, "release").states == {"suppressed": 1}
     assert play.one(t.message)["reason"] == "stale"
+
+
+def news(play: Play) -> None:
+    """One message tells of an order."""
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    play.take(order("1", buyer("ann")))
+    play.decide()
+
+
+# SEMANTICS 29
+def test_what_may_have_left_and_a_person_releases_is_not_held_again(play: Play) -> None:
+    play.more["doubtful_until"] = NOON + HOUR
+    news(play)
+    assert play.one(t.message)["reason"] == "may-have-left"
+    assert do(play, "release").states == {"queued": 1}
+
+
+# SEMANTICS 29
+async def test_what_was_put_aside_is_released_as_it_was_frozen(play: Play) -> None:
+    news(play)
+    play.write(lambda tx: put_aside(tx, NOON + HOUR, NOON + HOUR))
+    before = play.one(t.message)
+    assert (before["state"], before["reason"]) == ("held", "may-have-left")
+    play.template("news.en.email", 'purpose = "transactional"\nsubject = "S"\n---\nSomething else')
+    play.plugins.clear()  # nobody is asked anew
+    assert do(play, "release").states == {"queued": 1}
+    row = play.one(t.message)
+    assert (row["text"], row["subject"], row["detail"]) == (
+        *(before["text"], before["subject"], "released by ann: mended"),
+    )
+    await send(play, Scripted(accept), NOON + HOUR)
+    assert states(play) == {"sent": 1}
+
+
+def test_what_was_put_aside_and_is_too_old_stays(play: Play) -> None:
+    news(play)
+    play.write(
+        lambda tx: put_aside(tx, NOON + HOUR, NOON + HOUR),
+        lambda tx: tx.execute(t.message.update().values(expires_at=NOON)),
+    )
+    assert do(play, "release").left == {"stale": 1}
+    assert states(play) == {"held": 1}
 
 
 def test_a_message_to_staff_is_released_to_the_same_person(play: Play) -> None:
