@@ -127,7 +127,7 @@ def keep(local: "Local", store: "Store", plan: "Plan", file: Path) -> None:
 
 
 def reach(store: "Store", profiles: Collection[int] | None, *, before: datetime | None = None) -> list[str]:
-    """Remove plans of this machine that name somebody, or that are old.
+    """Remove plans of this machine that name somebody, or that are old; and what was left half written.
 
     Args:
         profiles: who is to be named; None: whoever it is.
@@ -141,9 +141,12 @@ def reach(store: "Store", profiles: Collection[int] | None, *, before: datetime 
 
     host = socket.gethostname()
     with store.read() as tx:
-        rows = [row for row in plans.every(tx) if before is None or row["made_at"] < before]
+        noted = plans.every(tx)
+        named = None if profiles is None else plans.named(tx, profiles)
+    plan_file.tidy([Path(row["path"]) for row in noted if row["host"] == host])
+    rows = [row for row in noted if before is None or row["made_at"] < before]
     here = {Path(row["path"]): row for row in rows if row["host"] == host}
-    gone, left = plan_file.forget(list(here), profiles or ())
+    gone, left = plan_file.forget(list(here), named)
     with store.begin() as tx:
         plans.drop(tx, [here[path] for path in gone])
     return [*map(str, left), *(f"{row['host']}:{row['path']}" for row in rows if row["host"] != host)]

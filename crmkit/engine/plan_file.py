@@ -4,9 +4,11 @@ The first line says of what database, when and for what clock it was made, and i
 of customers, and one for each message; the last holds a checksum of all before it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
+import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from typing import Any
 
 from crmkit.core.errors import ConfigError
 from crmkit.engine.plan import Plan
+from crmkit.store.plans import Named
 
 #: The version of the format.
 VERSION = 1
@@ -161,8 +164,24 @@ def told_reason(row: Mapping[str, Any]) -> str | None:
 # --- forgetting -------------------------------------------------------------------------------------------------------
 
 
-def forget(paths: Sequence[Path], profiles: Collection[int]) -> tuple[list[Path], list[Path]]:
-    """Remove the plans in these files that say something of these profiles.
+def beside(path: Path) -> Path:
+    """Where a plan is while it is written."""
+    return path.with_name(f".{path.name}.new")
+
+
+def tidy(paths: Sequence[Path]) -> None:
+    """Remove what writers that were cut off left beside these plans. Nobody writes for an hour."""
+    for new in map(beside, paths):
+        with contextlib.suppress(OSError):
+            if time.time() - new.stat().st_mtime > LIFETIME.total_seconds():
+                new.unlink()
+
+
+def forget(paths: Sequence[Path], named: Named | None) -> tuple[list[Path], list[Path]]:
+    """Remove the plans in these files that say something of somebody, and whatever was half written there.
+
+    Args:
+        named: who; None: whoever it is.
 
     Returns:
         The files that are gone, now or before; and those that cannot be looked at or removed.
@@ -170,7 +189,8 @@ def forget(paths: Sequence[Path], profiles: Collection[int]) -> tuple[list[Path]
     gone, left = list[Path](), list[Path]()
     for path in paths:
         try:
-            if _names(path, profiles):
+            beside(path).unlink(missing_ok=True)
+            if _names(path, named):
                 path.unlink()
                 gone.append(path)
         except FileNotFoundError:
@@ -180,8 +200,9 @@ def forget(paths: Sequence[Path], profiles: Collection[int]) -> tuple[list[Path]
     return gone, left
 
 
-def _names(path: Path, profiles: Collection[int]) -> bool:
-    """Whether a file is a plan that is about one of these. What is no plan any more is not ours to remove."""
+def _names(path: Path, named: Named | None) -> bool:
+    """Whether a file is a plan that is about somebody. What is no plan any more is not ours to remove."""
+    nobodys = set[int]()
     with path.open(encoding="utf-8", errors="replace") as stream:
         for number, text in enumerate(stream):
             try:
@@ -190,10 +211,23 @@ def _names(path: Path, profiles: Collection[int]) -> bool:
                 return number > 0  # a plan that was damaged may name anybody
             if number == 0 and not (isinstance(told, dict) and "plan" in told):
                 return False
-            about = told.get("customers") or [told.get("profile_id")]
-            if not profiles or not set(profiles).isdisjoint(about):
+            if "customers" in told and told["customers"] is None:
+                nobodys.add(told["slice"])
+            if named is None or _is_about(told, named, nobodys):
                 return True
     return False
+
+
+def _is_about(told: Mapping[str, Any], named: Named, nobodys: Collection[int]) -> bool:
+    """Whether a line of a plan is about somebody; what tells the staff may be without saying so."""
+    if not named.profiles.isdisjoint(told.get("customers") or [told.get("profile_id")]):
+        return True
+    if told.get("order_id") in named.orders:
+        return True
+    if told.get("origin") != "decided":
+        return told.get("interaction_id") in named.interactions
+    # what it was decided on may not have been kept: of a customer's slice that is told by the customer
+    return told["staff"] is not None and told["slice"] in nobodys
 
 
 # --- writing ----------------------------------------------------------------------------------------------------------
@@ -223,10 +257,10 @@ def write(path: Path, plan: Plan, made: Made, line: Callable[[Any], str]) -> Non
     for row in plan.rows:
         rows[row["slice"]].append(row)
     digest = hashlib.sha256()
-    beside = path.with_name(f".{path.name}.new")
+    new = beside(path)
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-            beside.chmod(0o600)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+            new.chmod(0o600)
 
             def put(value: Any) -> None:
                 text = line(value) + "\n"
@@ -241,9 +275,12 @@ def write(path: Path, plan: Plan, made: Made, line: Callable[[Any], str]) -> Non
             for told in message_lines(rows[None]):
                 put(told)
             stream.write(line({"sha256": digest.hexdigest()}) + "\n")
-        beside.replace(path)
+        new.replace(path)
     except OSError as error:
         raise ConfigError(f"cannot be written ({error.strerror})", who=str(path), do="name another file") from error
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink(missing_ok=True)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------------

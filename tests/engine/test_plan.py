@@ -1,6 +1,7 @@
 """A plan in slices is applied as it is, or what has changed since is named; nothing else leaves."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -31,13 +32,13 @@ from crmkit.engine.plan_file import Made
 from crmkit.flow.cap import parse_cap
 from crmkit.flow.pause import pause
 from crmkit.flow.setup import Rules, StaffMember
-from crmkit.store import accounts, bulk
+from crmkit.store import accounts, bulk, plans
 from crmkit.store import tables as t
 from crmkit.store.choice import ALL, Choice
 from tests.dump import everything
 from tests.engine.test_local import HANDLERS, Accepting, Stage, _orders, stage
 from tests.engine.test_schedule import NINE, digest
-from tests.play import HOUR, MINUTE, NOON, PLAY_TABLES, buyer, entry, order
+from tests.play import DAY, HOUR, MINUTE, NOON, PLAY_TABLES, buyer, entry, order
 
 __all__ = ["stage"]
 
@@ -396,6 +397,65 @@ def test_a_plan_is_refused_that_is_old_or_of_another_database_or_was_changed(sta
     assert stage.asked == []
     assert stage.play.count(t.message) == 0
     assert len(applied(stage, file).run.delivered.states) == 1
+
+
+# --- forgetting -------------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_that_tells_the_staff_of_somebody_names_them(stage: Stage, file: Path) -> None:
+    # SEMANTICS 12
+    play = stage.play
+    later = Send("news", via=("email",), to=staff("shop"), not_before=NOON + DAY)
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [later] if event.order.external_id == "1" else []))
+    play.more["staff"] = [StaffMember("Chen", frozenset({"shop"}), {"email": "chen@example.com"})]
+    play.take(order("1"), order("2", buyer("bob")))
+    play.decide()
+    plan = drawn(stage, file)
+    assert [(row["slice"], row["profile_id"]) for row in plan.rows] == [(None, None)]
+    ann, bob = (row["id"] for row in play.rows(t.profile))
+    with play.store.read() as tx:
+        of_ann, of_bob = plans.named(tx, {ann}), plans.named(tx, {bob})
+    nothing = frozenset[int]()
+    whole = file.read_bytes()
+    assert plan_file.forget([file], of_bob) == ([], [])
+    for named in (of_ann, replace(of_ann, orders=nothing), replace(of_ann, interactions=nothing)):
+        assert plan_file.forget([file], named) == ([file], [])
+        file.write_bytes(whole)
+
+
+def test_a_plan_that_tells_the_staff_of_nobody_knows_whom_may_name_anybody(stage: Stage, file: Path) -> None:
+    # SEMANTICS 12
+    play = stage.play
+    play.plugin("one", digest(Send("paid", via=("email",), to=staff("shop"))))
+    play.more["staff"] = [StaffMember("Chen", frozenset({"shop"}), {"email": "chen@example.com"})]
+    stage.dispatch(NOON)
+    assert [row["staff"] for row in drawn(stage, file, NINE + MINUTE).leaving] == ["Chen"]
+    with play.store.read() as tx:
+        assert plan_file.forget([file], plans.named(tx, {99})) == ([file], [])
+
+
+def test_what_a_plan_that_was_cut_off_left_beside_it_goes(stage: Stage, file: Path) -> None:
+    # SEMANTICS 12
+    beside = file.with_name(".plan.jsonl.new")
+    with stage.play.store.read() as tx:
+        named = plans.named(tx, {1})
+    beside.write_text('{"pl')
+    assert plan_file.forget([file], named) == ([file], [])
+    assert not beside.exists()
+    beside.write_text('{"pl')
+    plan_file.tidy([file])
+    assert beside.exists()  # somebody may be writing it
+    os.utime(beside, (0, 0))
+    plan_file.tidy([file])
+    assert not beside.exists()
+
+    def broken(value: Any) -> str:
+        raise RuntimeError
+
+    plan, made = stage.local.plan(now=NOON), Made("x", {}, NOON, NOON)
+    with pytest.raises(RuntimeError):
+        plan_file.write(file, plan, made, broken)
+    assert list(file.parent.glob(".plan*")) == []
 
 
 # --- what is chosen ---------------------------------------------------------------------------------------------------
