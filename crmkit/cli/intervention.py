@@ -29,6 +29,7 @@ _PATIENCE = 30.0
 #: Why messages stay as they are, and what helps.
 LEFT: Mapping[str, str] = {
     "forgotten": "nothing is left of them: their customers were forgotten",
+    "pruned": "their texts were pruned: [retention] keeps them no longer",
     "stale": "their news is too old by now",
     "may-repeat": "may have arrived: say so with `crmkit messages settle`, or add --may-repeat to send them once more",
     "address-suppressed": "their addresses bounced: nothing goes there any more",

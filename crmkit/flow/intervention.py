@@ -123,8 +123,10 @@ def _begun(rows: Sequence[Mapping[str, Any]], limit: int) -> Done:
 
 def _unfit(row: Mapping[str, Any], now: datetime) -> str | None:
     """Why a message can leave no more."""
-    if row["address"] is None or row["text"] is None:
+    if row["address"] is None:
         return "forgotten"
+    if row["text"] is None:
+        return "pruned"
     return "stale" if row["expires_at"] is not None and row["expires_at"] <= now else None
 
 

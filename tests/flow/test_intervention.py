@@ -14,7 +14,7 @@ from crmkit.flow import intervention
 from crmkit.flow.claim import claim
 from crmkit.flow.intervention import By, Done
 from crmkit.flow.setup import StaffMember
-from crmkit.store import customers
+from crmkit.store import customers, forgotten, prune
 from crmkit.store import tables as t
 from crmkit.store.instance import put_aside
 from crmkit.store.interventions import Meant, counted
@@ -108,6 +108,19 @@ async def test_what_is_too_old_bounced_or_said_since_stays(play: Play) -> None:
     play.write(lambda tx: tx.execute(t.message.insert().values(**queue_more)))
     assert do(play, "retry").left == {"stale": 1, "address-suppressed": 1, "told-since": 1}
     assert states(play) == {"failed": 3, "queued": 1}
+
+
+async def test_what_was_pruned_is_told_from_what_was_forgotten(play: Play) -> None:
+    queue(play, 3)
+    await send(play, Scripted(refuse))
+    first, second, _ = play.rows(t.message)
+    texts, old = next(kind for kind in prune.KINDS if kind.name == "texts"), [first["id"], second["id"]]
+    play.write(
+        lambda tx: prune.let_go(tx, texts, old, NOON + HOUR),
+        lambda tx: forgotten.erase_profiles(tx, [second["profile_id"]], NOON),
+    )
+    assert do(play, "retry").left == {"pruned": 1, "forgotten": 1}
+    assert states(play) == {"failed": 2, "queued": 1}
 
 
 def held(play: Play, **more: Any) -> None:
