@@ -63,7 +63,8 @@ def adopt(call: Call, resend: bool, hold: bool, until: str | None, yes: bool, as
         if not yes:
             click.confirm("adopt it?", abort=True, err=True)
         try:
-            count = local.fence.adopt(found["name"], found["until"], call.now, is_copy=found["is_copy"])
+            how = {"is_copy": found["is_copy"], "resend": resend}
+            count = local.fence.adopt(found["name"], found["until"], call.now, **how)
         except OSError as error:
             what = f"it is adopted, and cannot be noted ({error.filename}: {error.strerror})"
             raise ConfigError(what, who="db adopt", do="set CRMKIT_STATE to a folder that can be written") from error
@@ -89,6 +90,7 @@ def _found(
         "name": fence.adopted_name(standing),
         "until": doubtful,
         "is_copy": is_copy,
+        "doubtful_before": None if own is None or resend else own.doubtful_until,
         "missing": max(0, note.sequence - own.sequence) if own is not None and note is not None else None,
         **instance.adoption(tx, doubtful, now, is_copy=is_copy),
     }
@@ -108,7 +110,11 @@ def _said(call: Call, fence: "Fence", found: Mapping[str, Any]) -> Iterator[str]
     yield f"{plural(found['queued'], 'message')} queued, {found['due']:,} of them due"
     yield f"{plural(found['undecided'], 'interaction')} to be decided"
     if found["until"] is None:
-        yield "everything leaves that would"
+        if found["doubtful_before"] is not None:
+            at = moment(found["doubtful_before"], call.zone)
+            yield f"what happened before {at} and is decided from now on is held, as it was found before"
+        else:
+            yield "everything leaves that would"
         return
     at, count = moment(found["until"], call.zone), plural(found["held"] + found["in-doubt"], "message")
     if found["is_copy"]:

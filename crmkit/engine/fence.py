@@ -328,11 +328,14 @@ class Fence:
             return self.given.name
         return self._new_name() if standing.is_copy or standing.instance is None else standing.instance.name
 
-    def adopt(self, name: str, until: datetime | None, now: datetime, *, is_copy: bool = False) -> int:
+    def adopt(
+        self, name: str, until: datetime | None, now: datetime, *, is_copy: bool = False, resend: bool = False
+    ) -> int:
         """Take the database on under this name: what may have left by `until` is put aside for a person.
 
         Args:
             is_copy: the other may go on sending: all that is queued is put aside.
+            resend: nothing is doubtful any more; else what an earlier adoption found stays so.
 
         Returns:
             How many messages were put aside.
@@ -346,7 +349,9 @@ class Fence:
             found = instance.read(tx) or instance.draw(tx, name, now)
             epoch = max(found.epoch, note.epoch if note is not None else 0) + 1
             instance.settle_here(tx, found.here)
-            instance.change(tx, name=name, epoch=epoch, adopted_at=now, doubtful_until=until, behind=None)
+            known = (None, None) if resend else (found.doubtful_until, until)
+            doubtful = max((at for at in known if at is not None), default=None)
+            instance.change(tx, name=name, epoch=epoch, adopted_at=now, doubtful_until=doubtful, behind=None)
             count = instance.put_aside(tx, until, now, is_copy=is_copy) if until is not None else 0
         if self.notes is not None:
             self.notes.rise(Note(name, epoch, found.sequence, datetime.now(UTC)))

@@ -291,6 +291,23 @@ def test_a_mistyped_name_does_not_hide_that_a_backup_is_old(town: Town, copied: 
     assert town.states == {"sent": 2, "held may-have-left": 1}
 
 
+def test_what_was_doubtful_stays_so_when_it_is_adopted_once_more(town: Town, copied: Copy) -> None:
+    backup = copied(town)
+    paid = datetime.now(UTC)
+    town.orders(3, at=paid)
+    town.ok("dispatch")
+    put_back(town, backup)
+    refused(town, "older than what left")
+    town.ok("db", "adopt", "--yes")
+    town.env["CRMKIT_INSTANCE"] = "tea-house"
+    refused(town, "'tea-house'")
+    assert "is decided from now on is held" in town.ok("db", "adopt", "--yes")
+    town.orders(3, at=paid)  # is read again only now
+    town.run("dispatch")
+    assert town.mails == 3
+    assert town.states == {"sent": 2, "held may-have-left": 1}
+
+
 def test_a_backup_from_before_the_first_message_does_not_take_on_another_name(tmp_path: Path, town: Town) -> None:
     found = Town(tmp_path / "new", town.url, town.machine)
     store = Store(town.url)
