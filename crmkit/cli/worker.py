@@ -125,7 +125,7 @@ def setup(call: Call, remove: bool, as_json: bool) -> None:
 def status(call: Call, as_json: bool) -> None:
     """Say which workers there are, what waits for them, and how late it is.
 
-    Exit code 1 if something waits and no worker is at work, or one was lost.
+    Exit code 1 if something waits and no worker is at work, or one was lost or may not send.
     """
     from crmkit.engine.local import Local
 

@@ -23,9 +23,9 @@ from crmkit_cluster.line import FIRST_PAUSE, LONGEST_PAUSE, TRIED
 BEAT, LOST = 5.0, 30.0
 
 _BEAT = """\
-INSERT INTO worker (name, host, pid, version, concurrency, started_at, beat_at, doing)
-VALUES (%s, %s, %s, %s, %s, now(), now(), %s)
-ON CONFLICT (name) DO UPDATE SET beat_at = now(), doing = excluded.doing
+INSERT INTO worker (name, host, pid, version, concurrency, started_at, beat_at, doing, fenced)
+VALUES (%s, %s, %s, %s, %s, now(), now(), %s, %s)
+ON CONFLICT (name) DO UPDATE SET beat_at = now(), doing = excluded.doing, fenced = excluded.fenced
 """
 
 
@@ -37,6 +37,7 @@ class Post:
         name: the worker's.
         concurrency: how much it does at once.
         doing: what it does now.
+        fenced: why it may not send now; None if it may.
         ready: called whenever the place is taken anew: raises if the database is not what the worker needs.
     """
 
@@ -49,11 +50,12 @@ class Post:
         concurrency: int,
         doing: Callable[[], Iterable[str]],
         ready: Callable[[], None],
+        fenced: Callable[[], str | None] = lambda: None,
     ) -> None:
         self.address, self.settings, self.name = address, settings, name
-        self.concurrency, self.doing, self.ready = concurrency, doing, ready
+        self.concurrency, self.doing, self.ready, self.fenced = concurrency, doing, ready, fenced
         self._connection: psycopg.AsyncConnection[Any] | None = None
-        self._gone = asyncio.Event()
+        self._gone, self._here, self._missed = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._using = asyncio.Lock()
         self._held: set[str] = set()
 
@@ -74,6 +76,21 @@ class Post:
         self._gone, self._held = asyncio.Event(), set()
         self._connection = connection
         await self._beat()
+        self._missed.clear()
+        self._here.set()
+
+    async def stand(self) -> None:
+        """Wait until the place is held, as the server says: it may have ended the connection unnoticed."""
+        while True:
+            await self._here.wait()
+            asked = self._connection
+            try:
+                await self._execute("SELECT 1", ())
+                return
+            except (psycopg.Error, OSError):
+                if asked is self._connection:  # it is not another by now
+                    self._here.clear()
+                    self._missed.set()
 
     async def keep(self, failed: Callable[[Exception], None]) -> None:
         """Keep it for ever; a connection that ended is made again.
@@ -87,7 +104,9 @@ class Post:
                 if self._connection is None:
                     await self.open()
                     pause = FIRST_PAUSE
-                await asyncio.sleep(BEAT)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._missed.wait(), BEAT)
+                self._missed.clear()
                 await self._beat()
             except (psycopg.Error, DBAPIError, OSError, DatabaseError) as error:
                 await self._drop()
@@ -141,7 +160,7 @@ class Post:
 
     async def _beat(self) -> None:
         told = (self.name, socket.gethostname(), os.getpid(), version("crmkit"), self.concurrency)
-        await self._execute(_BEAT, (*told, sorted(self.doing())))
+        await self._execute(_BEAT, (*told, sorted(self.doing()), self.fenced()))
         if self._connection is not None and self._connection.closed:
             raise psycopg.OperationalError("the connection is closed")
 
@@ -156,6 +175,7 @@ class Post:
         """What was held is not any more."""
         connection, self._connection = self._connection, None
         self._held = set()
+        self._here.clear()
         self._gone.set()
         if connection is not None:
             with suppress(psycopg.Error, OSError):

@@ -13,36 +13,27 @@ import psycopg
 from procrastinate.schema import SchemaManager
 
 from crmkit import DatabaseError
-from crmkit.engine.steps import PRESENCE
+from crmkit.engine.steps import PRESENCE, SOON
 from crmkit_cluster.address import SCHEMA, conninfo, settings
 
 #: The version of what is ours here.
-OURS = "1"
+OURS = "2"
 #: What workers listen to for work.
 CHANNEL = "crmkit_work"
 
+#: Whoever writes may have a clock that is ahead of the server's by so much.
+_NOW = f"clock_timestamp() + interval '{SOON} seconds'"
+_PENDING = f"NEW.parked_at IS NULL AND NEW.due_at <= {_NOW}"
+_MESSAGE = (
+    "NEW.state = 'queued' AND (NEW.reason IS NULL OR NEW.reason NOT IN ('paused', 'opt-outs-unknown'))"
+    f" AND NEW.gateway IS NOT NULL AND NEW.not_before <= {_NOW}"
+)
 #: {table: what happens to it, and which work that makes}. What happens later is not told: the tick finds it.
 _TRIGGERS = {
-    "pending": (
-        "INSERT",
-        "NEW.parked_at IS NULL AND NEW.due_at <= clock_timestamp() + interval '1 second'",
-        "'decide'",
-    ),
-    "pending_moved": (
-        "UPDATE OF due_at, parked_at",
-        "NEW.parked_at IS NULL AND NEW.due_at <= clock_timestamp() + interval '1 second'",
-        "'decide'",
-    ),
-    "message": (
-        "INSERT",
-        "NEW.state = 'queued' AND NEW.gateway IS NOT NULL AND NEW.not_before <= clock_timestamp()",
-        "'deliver ' || NEW.gateway",
-    ),
-    "message_moved": (
-        "UPDATE OF state, not_before, gateway",
-        "NEW.state = 'queued' AND NEW.gateway IS NOT NULL AND NEW.not_before <= clock_timestamp()",
-        "'deliver ' || NEW.gateway",
-    ),
+    "pending": ("INSERT", _PENDING, "'decide'"),
+    "pending_moved": ("UPDATE OF due_at, parked_at", _PENDING, "'decide'"),
+    "message": ("INSERT", _MESSAGE, "'deliver ' || NEW.gateway"),
+    "message_moved": ("UPDATE OF state, reason, not_before, gateway", _MESSAGE, "'deliver ' || NEW.gateway"),
     "hint": ("INSERT", "true", "'follow'"),
 }
 
@@ -56,8 +47,10 @@ CREATE TABLE IF NOT EXISTS {SCHEMA}.worker (
     concurrency bigint NOT NULL,
     started_at timestamptz NOT NULL,
     beat_at timestamptz NOT NULL,
-    doing text[] NOT NULL DEFAULT '{{}}'
+    doing text[] NOT NULL DEFAULT '{{}}',
+    fenced text
 );
+ALTER TABLE {SCHEMA}.worker ADD COLUMN IF NOT EXISTS fenced text;
 """
 
 
@@ -94,7 +87,8 @@ def check(url: str) -> None:
         raise DatabaseError("is not set up for workers", who="cluster", do="run `crmkit cluster setup`")
     _refuse_newer(there, needed)
     if there != needed:
-        told = ", ".join(f"{name} {there.get(name, 'none')} and not {needed[name]}" for name in sorted(needed))
+        other = [name for name in sorted(needed) if there.get(name) != needed[name]]
+        told = ", ".join(f"{name} {there.get(name, 'none')} and not {needed[name]}" for name in other)
         raise DatabaseError(f"is set up for another version: {told}", who="cluster", do="run `crmkit cluster setup`")
 
 

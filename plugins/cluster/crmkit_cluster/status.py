@@ -10,7 +10,7 @@ from crmkit_cluster.address import conninfo, settings
 from crmkit_cluster.post import LOST
 
 _WORKERS = """\
-SELECT name, host, pid, version, concurrency, started_at, beat_at, doing,
+SELECT name, host, pid, version, concurrency, started_at, beat_at, doing, fenced,
     extract(epoch FROM now() - beat_at)::float AS silent_seconds
 FROM worker ORDER BY host, pid
 """
@@ -23,10 +23,19 @@ ON said.job_id = job.id AND said.type = 'deferred' GROUP BY 1, 2 ORDER BY 1, 2
 
 
 def workers(url: str) -> list[dict[str, Any]]:
-    """Every worker that said it is there, and was not told to end; one that was not heard of for long is lost."""
+    """Every worker that said it is there, and was not told to end.
+
+    One that was not heard of for long is `lost`; one that may not send is `fenced`, and only reads.
+    """
     with psycopg.connect(conninfo(url), row_factory=dict_row, **settings("crmkit cluster status")) as connection:
         rows = connection.execute(_WORKERS).fetchall()
-    return [{**row, "state": "lost" if row["silent_seconds"] > LOST else "at work"} for row in rows]
+    return [{**row, "state": _state(row)} for row in rows]
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["silent_seconds"] > LOST:
+        return "lost"
+    return "at work" if row["fenced"] is None else "fenced"
 
 
 def queues(url: str) -> list[dict[str, Any]]:

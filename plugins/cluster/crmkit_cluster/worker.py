@@ -1,7 +1,8 @@
 """A worker: woken by the database, by a job or by the clock, it takes the steps one process takes too.
 
 What it is woken for may have been done by another: then there is nothing to do. What fails is tried again; a wake-up
-that was lost comes with the next tick.
+that was lost comes with the next tick. Nothing begins while its place is lost. Who is fenced while it works only reads:
+what would be decided or sent is left to others until it may send again.
 """
 
 import asyncio
@@ -15,12 +16,13 @@ from procrastinate import App
 
 from crmkit.engine.local import Local
 from crmkit.engine.service import Service, Told
-from crmkit.engine.steps import NOTED, Steps
+from crmkit.engine.steps import NOTED, SOON, Steps
+from crmkit.engine.until import run_until
 from crmkit_cluster import jobs, schema
 from crmkit_cluster.address import conninfo, own_name, settings
 from crmkit_cluster.jobs import Wake
 from crmkit_cluster.line import Connector
-from crmkit_cluster.post import LOST, Post
+from crmkit_cluster.post import BEAT, LOST, Post
 
 #: When a worker is told to end, what is in flight has so long for it, in seconds: a try at a gateway, a transaction.
 GRACE = 40.0
@@ -68,10 +70,13 @@ class Worker:
             concurrency=concurrency,
             doing=lambda: self.doing.elements(),
             ready=self._ready,
+            fenced=lambda: None if self.steps.fenced is None else str(self.steps.fenced),
         )
         self._wanted: set[Wake] = set()
         self._wanting, self._calm = asyncio.Event(), asyncio.Event()
         self._calm.set()
+        self._sends, self._fenced = asyncio.Event(), asyncio.Event()
+        self._sends.set()
         self._failures: Counter[Wake] = Counter()
         self._left = 0
         self._is_ending = False
@@ -80,13 +85,18 @@ class Worker:
         """Go on until `stop` is set; what is in flight then is finished and stored.
 
         Raises:
-            DatabaseError: the database is not set up for this, or is of another version.
+            DatabaseError: the database is not set up for this, is of another version, or may not send.
             Hanging: something did not end in time.
         """
         for name in ("procrastinate", "psycopg.pool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is told by us, once
         self.steps.prepare()
         await self.post.open()
+        try:
+            await self.steps.enter()
+        except BaseException:
+            await self.post.close()
+            raise
         queues = self._queues()
         listening = self.connector.listen(
             [f"procrastinate_queue_v1#{queue}" for some, _ in queues for queue in some],
@@ -94,8 +104,9 @@ class Worker:
             lambda error: self._failed("line", error),
         )
         house = [self.post.keep(lambda error: self._failed("post", error)), listening, self._wake(), self._keep_notes()]
+        house.append(self._ask_again())
         plain, keeping = self._app(), self._app(keeps_time=True)
-        work = [self._work(keeping if TICK.queue in some else plain, some, count) for some, count in queues]
+        work = [self._work(keeping if FOLLOW.queue in some else plain, some, count) for some, count in queues]
         work += [self._hold(name) for name in self.steps.listening]
         try:
             async with plain.open_async():
@@ -170,7 +181,8 @@ class Worker:
         """Which queues share a taker, and how many jobs each takes at once."""
         gateways = [Wake("deliver", name).queue for name in self.steps.gateways]
         return [
-            ([TICK.queue, FOLLOW.queue], 2),
+            ([FOLLOW.queue], 1),
+            ([TICK.queue], 2),  # one of them may let old things go, which takes its time
             ([DECIDE.queue], 1),
             *(([queue], 1) for queue in gateways),
             ([Wake("sync", "any").queue], self.concurrency),
@@ -195,10 +207,13 @@ class Worker:
 
     async def _work(self, app: App, queues: list[str], count: int) -> None:
         pause = FIRST_PAUSE
+        sends = not {FOLLOW.queue, Wake("sync", "any").queue} & set(queues)
         while True:
+            if sends:
+                await self._sends.wait()
             began = asyncio.get_running_loop().time()
             try:
-                await app.run_worker_async(
+                taking = app.run_worker_async(
                     queues=queues,
                     name=", ".join(queues),
                     concurrency=count,
@@ -210,8 +225,11 @@ class Worker:
                     update_heartbeat_interval=LOST / 3,
                     stalled_worker_timeout=LOST,
                 )
+                await (run_until(self._fenced, [taking]) if sends else taking)
             except Exception as error:
                 self._failed("queue", error)
+            if sends and self._fenced.is_set():
+                continue
             if asyncio.get_running_loop().time() - began > LOST:
                 pause = FIRST_PAUSE
             await asyncio.sleep(pause)
@@ -227,8 +245,12 @@ class Worker:
         what = Wake.of(wake)
         self.doing[wake] += 1
         try:
+            await self.post.stand()
             await self._take(what)
             self._failures.pop(what, None)
+            if self.steps.fenced is not None and what.task in ("decide", "deliver", "tick"):
+                self._stop_sending()
+                self.wake(what)  # whoever may send takes it
         except asyncio.CancelledError:
             self.wake(what)  # what is left of it is another worker's
             raise
@@ -245,7 +267,8 @@ class Worker:
             case "decide":
                 await self._decide()
             case "deliver":
-                await self.steps.deliver(wake.name, lambda: self.wake(wake))
+                if await self.steps.deliver(wake.name, lambda: self.wake(wake)):
+                    asyncio.get_running_loop().call_later(SOON, self.wake, wake)
             case "follow":
                 await self.steps.follow()
             case "sync":
@@ -274,6 +297,8 @@ class Worker:
             else:  # it is configured no more: its messages are sent on their way
                 await self.steps.deliver(name, lambda: None)
         await jobs.forget(self.connector.pool, 2 * LOST, KEPT)
+        if self.steps.fenced is None:  # what is to be adopted keeps what it has
+            await self.steps.prune()
 
     # the rest
 
@@ -286,6 +311,25 @@ class Worker:
             except Exception as error:
                 self._failed(name, error)
             await asyncio.sleep(ASKED)
+
+    def _stop_sending(self) -> None:
+        self._sends.clear()
+        self._fenced.set()
+
+    async def _ask_again(self) -> None:
+        """Whoever is fenced asks with each beat whether it may send now; meanwhile it reads, which harms nobody."""
+        while True:
+            await self._fenced.wait()
+            await asyncio.sleep(BEAT)
+            try:
+                await self.post.stand()
+                self.wake(FOLLOW)
+                if not await self.steps.is_fenced():
+                    self._fenced.clear()
+                    self._sends.set()
+                    self._hear(None)
+            except Exception as error:
+                self._failed("fence", error)
 
     async def _keep_notes(self) -> None:
         while True:

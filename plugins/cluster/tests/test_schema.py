@@ -94,6 +94,43 @@ def test_work_is_told_when_it_is_committed_and_not_before(url: str) -> None:
         assert [said.payload for said in hearing.notifies(timeout=5, stop_after=1)] == ["deliver text"]
 
 
+def test_a_clock_ahead_of_the_servers_and_a_reason_that_is_lifted_wake_workers_too(url: str) -> None:
+    message = (
+        "INSERT INTO message (id, key, depth, plugin, template, purpose, channel, gateways, decided_at, not_before,"
+        " state, reason, tries, gateway, look_ups) VALUES (%s, %s, 0, 'p', 't', 'transactional', 'sms', '[]', now(),"
+        " clock_timestamp() + %s, 'queued', %s, 0, 'text', 0)"
+    )
+    with connect(url) as hearing, psycopg.connect(conninfo(url), autocommit=True) as working:
+
+        def told() -> list[str]:
+            return [said.payload for said in hearing.notifies(timeout=0.3)]
+
+        hearing.execute(f"LISTEN {schema.CHANNEL}")
+        working.execute(message, (1, "a", timedelta(seconds=0.7), None))
+        assert told() == ["deliver text"]
+        for number, reason in ((2, "paused"), (3, "opt-outs-unknown")):
+            working.execute(message, (number, reason, timedelta(0), reason))
+            assert told() == [], "a person lifts it"
+            working.execute("UPDATE message SET detail = 'x' WHERE id = %s", (number,))
+            assert told() == []
+            working.execute("UPDATE message SET reason = NULL, detail = NULL WHERE id = %s", (number,))
+            assert told() == ["deliver text"]
+            working.execute("UPDATE message SET reason = %s WHERE id = %s", (reason, number))
+            assert told() == [], "it waits again"
+
+
+def test_what_an_earlier_version_made_is_brought_up_to_date(url: str) -> None:
+    with connect(url) as connection:
+        connection.execute("ALTER TABLE worker DROP COLUMN fenced")
+        connection.execute("UPDATE version SET value = '1' WHERE name = 'crmkit-cluster'")
+    with pytest.raises(DatabaseError, match="crmkit-cluster 1 and not 2; run `crmkit cluster setup`"):
+        schema.check(url)
+    schema.set_up(url)
+    schema.check(url)
+    with connect(url) as connection:
+        assert connection.execute("SELECT count(fenced) FROM worker").fetchone() == (0,)
+
+
 async def test_wake_ups_do_not_pile_up(url: str) -> None:
     connector = Connector(conninfo(url), settings("test"), 2)
     await connector.open_async()

@@ -1,11 +1,14 @@
 """Workers as they are run: woken at once, ended in good order, told apart and counted."""
 
+import os
 import signal
+import subprocess
 import time
 from pathlib import Path
 
 import psycopg
 
+from crmkit.store.presence import NUMBER
 from crmkit.testing.database import PostgresServer
 from crmkit_cluster.address import conninfo
 from plugins.cluster.tests.shop import Shop, until
@@ -45,6 +48,73 @@ def test_workers_read_a_shop_by_themselves_and_one_that_dies_is_told_of(shop: Sh
     with psycopg.connect(conninfo(shop.url)) as connection:
         connection.execute("UPDATE crmkit_cluster.worker SET beat_at = now() - interval '1 minute'")
     assert "lost" in shop.run("cluster", "status", code=1)
+
+
+def test_a_fenced_worker_does_not_begin_and_says_why(shop: Shop, tmp_path: Path) -> None:
+    with shop.worker():
+        shop.paid("T1")
+        shop.run("sync")
+        until(lambda: shop.sent == 1)
+        elsewhere = {**os.environ, "CRMKIT_STATE": str(tmp_path / "another machine")}
+        said = subprocess.run(shop.command("worker"), env=elsewhere, capture_output=True, text=True, timeout=60)
+        assert said.returncode == 2, said.stderr
+        assert "it may not send: nothing here has sent for" in said.stderr
+        assert "Traceback" not in said.stderr
+        assert [one["state"] for one in shop.status()["workers"]] == ["at work"]
+
+
+# SEMANTICS 13
+def test_a_worker_that_is_fenced_while_it_runs_leaves_what_would_be_sent_to_others(shop: Shop) -> None:
+    def behind(why: str | None) -> None:
+        with psycopg.connect(conninfo(shop.url)) as connection:
+            connection.execute("UPDATE instance SET behind = %s", (why,))
+
+    with shop.worker():
+        shop.paid("T1")
+        shop.run("sync")
+        until(lambda: shop.sent == 1)
+        behind("it is older than what left")
+        shop.paid("T2")
+        shop.run("sync")
+        until(lambda: [one["state"] for one in shop.status()["workers"]] == ["fenced"])
+        assert "fenced" in shop.run("cluster", "status", code=1)
+        waiting = "crmkit_cluster.procrastinate_jobs WHERE status = 'todo' AND task_name = 'decide'"
+        until(lambda: shop.count(waiting) == 1, 10)
+        time.sleep(1)
+        assert shop.count(waiting) == 1, "whoever may takes it"
+        behind(None)
+        assert until(lambda: shop.sent == 2) < 30
+        until(lambda: [one["state"] for one in shop.status()["workers"]] == ["at work"], 10)
+
+
+def test_workers_let_old_things_go_once_a_day_however_many_they_are(shop: Shop) -> None:
+    shop.run("sync")
+    with psycopg.connect(conninfo(shop.url), autocommit=True) as connection:
+        connection.execute("UPDATE run SET started_at = started_at - interval '5 years'")
+    shop.run("sync")
+    assert shop.count("run WHERE started_at < now() - interval '1 year'") == 1
+    with shop.worker(), shop.worker(), psycopg.connect(conninfo(shop.url), autocommit=True) as connection:
+        for _ in range(3):
+            connection.execute("NOTIFY crmkit_work, 'tick'")
+            until(lambda: shop.count("run WHERE command = 'prune' AND outcome = 'done'") == 1, 30)
+        until(lambda: shop.count("run WHERE started_at < now() - interval '1 year'") == 0, 10)
+        assert shop.count("run WHERE command = 'prune'") == 1
+
+
+def test_a_worker_begins_nothing_while_its_place_is_lost(shop: Shop) -> None:
+    shop.paid("T1")
+    with shop.worker(), psycopg.connect(conninfo(shop.url), autocommit=True) as upgrade:
+        until(lambda: shop.sent == 1)
+        places = "pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objid = %s"
+        objid = NUMBER & 0xFFFFFFFF
+        upgrade.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM {places}".encode(), (objid,))
+        upgrade.execute("SELECT pg_advisory_lock(%s)", (NUMBER,))
+        shop.paid("T2")
+        shop.run("sync")
+        time.sleep(2)
+        assert shop.sent == 1
+        upgrade.execute("SELECT pg_advisory_unlock(%s)", (NUMBER,))
+        until(lambda: shop.sent == 2, 60)
 
 
 def test_a_restart_of_the_server_ends_no_worker(tmp_path: Path) -> None:
