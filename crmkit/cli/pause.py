@@ -170,12 +170,16 @@ def kept_back(tx: "Connection") -> list[str]:
     """What keeps messages until a person lets them leave, with the command that does, a line each."""
     from crmkit.store import pauses
 
-    found = [
-        f"{pauses.detail(row)}; `crmkit resume {_shown(row['scope'], row['name'])}` lifts it"
-        for row in pauses.standing(tx)
-    ]
+    found = [kept_by(row) for row in pauses.standing(tx)]
     waiting = opt_outs_wanted(tx)
     return found if waiting is None else [*found, waiting]
+
+
+def kept_by(row: "Mapping[str, Any]") -> str:
+    """A pause in words, with the command that lifts it."""
+    from crmkit.store import pauses
+
+    return f"{pauses.detail(row)}; `crmkit resume {_shown(row['scope'], row['name'])}` lifts it"
 
 
 def opt_outs_wanted(tx: "Connection") -> str | None:

@@ -6,7 +6,7 @@ import secrets
 from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.cli.call import Call
@@ -19,6 +19,11 @@ from crmkit.core.order import Line, Order, Parcel, Refund, Review
 from crmkit.core.staging import kind_of
 from crmkit.flow.render import Rendered, Template, context_of, locale_chain
 from crmkit.flow.setup import Entry, Setup, StaffMember
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
+    from crmkit.engine.local import Local
 
 
 @dataclass
@@ -87,7 +92,8 @@ class Sample:
             to: an address, the name of somebody of the staff, or `me`.
 
         Raises:
-            ConfigError: no gateway serves the channel, nobody is meant, or staging does not let it go there.
+            ConfigError: no gateway serves the channel, nobody is meant, staging does not let it go there, it is paused,
+                or the database may not send and it goes to others than the staff.
             AdapterError: it could not be handed over.
         """
         from crmkit.engine.local import Local
@@ -97,6 +103,7 @@ class Sample:
 
         entry = self._entry()
         kind, address = _address(self.setup, entry, to)
+        meant = address
         if self.setup.staging is not None:
             target = self.setup.staging.target(self.template.channel, kind, address, entry.adapter.reaches)
             if target is None:
@@ -126,7 +133,10 @@ class Sample:
         with self.call.open_store() as store:
             if migrate.is_empty(store):
                 return await _alone(self.call.host.gateway(entry), message)
+            migrate.check(store, self.call.host.migrations)
             local, done = Local(self.call.host, store), Delivered()
+            with store.read() as tx:
+                self._must_leave(tx, local, entry, meant)
             gateways = local.gateways(self.setup, self.call.now)
             try:
                 gateway = await gateways.open(entry.name)
@@ -136,6 +146,26 @@ class Sample:
                 return await _handed(gateway, message)
             finally:
                 await gateways.close(done)
+
+    def _must_leave(self, tx: "Connection", local: "Local", entry: Entry, meant: str) -> None:
+        """Refuse what is paused; and where the database may not send, what is meant for others than the staff.
+
+        Raises:
+            ConfigError: it is refused.
+        """
+        from crmkit.cli.pause import kept_by
+        from crmkit.flow.pause import Pauses
+
+        paused = Pauses.standing(tx)
+        row = paused.of({"channel": self.template.channel, "template": self.template.name})
+        row = row or next((one for one in paused.rows if (one["scope"], one["name"]) == ("gateway", entry.name)), None)
+        if row is not None:
+            raise ConfigError(kept_by(row), who="messages", operation="test")
+        why = local.fence.look(tx).fenced
+        own = {address for person in self.setup.staff for address in person.addresses.values()}
+        if why is not None and meant not in own:
+            what, do = f"{meant} is nobody of the staff, and {why}", "or try it to one of [[staff]]"
+            raise ConfigError(what, who="messages", operation="test", do=do)
 
     def _entry(self) -> Entry:
         channel, shop = self.template.channel, self.shop.name if self.shop else None

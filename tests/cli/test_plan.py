@@ -215,3 +215,28 @@ def test_a_message_that_is_tried_keeps_to_staging(synced: Place) -> None:
     refused = synced.run("messages", "test", "order-shipped", "--to", "ada@buyers.example", now=NOW)
     assert (refused.exit_code, "staging lets nothing go to" in refused.stderr, mails(synced)) == (2, True, 0)
     assert "accepted for chen@tea.example" in synced.ok("messages", "test", "order-shipped", "--to", "Chen", now=NOW)
+
+
+@pytest.mark.parametrize("what", ["all", "channel email", "template order-shipped", "gateway folder"])
+def test_a_message_is_not_tried_while_what_it_is_of_is_paused(synced: Place, what: str) -> None:
+    trying = ("messages", "test", "order-shipped", "--to", "chen")
+    synced.ok("pause", *what.split(), "--reason", "wrong price", now=NOW)
+    refused = synced.run(*trying, now=NOW)
+    assert (refused.exit_code, mails(synced)) == (2, 0)
+    assert f"{what} is paused by " in refused.stderr
+    assert f"`crmkit resume {what}`" in refused.stderr
+    synced.ok("messages", "test", "order-shipped", now=NOW)  # which sends nothing
+    synced.ok("resume", *what.split(), now=NOW)
+    assert "accepted for chen@tea.example" in synced.ok(*trying, now=NOW)
+
+
+def test_a_database_that_may_not_send_tries_a_message_to_the_staff_alone(
+    synced: Place, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    monkeypatch.setenv("CRMKIT_STATE", str(tmp_path_factory.mktemp("another machine")))
+    assert synced.run("dispatch", now=NOW).exit_code == 1
+    refused = synced.run("messages", "test", "order-shipped", "--to", "ada@buyers.example", now=NOW)
+    assert (refused.exit_code, mails(synced)) == (2, 0), refused.stderr
+    assert "ada@buyers.example is nobody of the staff" in refused.stderr
+    assert "database: it may not send: nothing here has sent" in refused.stderr
+    assert "accepted for chen@tea.example" in synced.ok("messages", "test", "order-shipped", "--to", "chen", now=NOW)
