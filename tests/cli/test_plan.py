@@ -52,6 +52,26 @@ def test_a_plan_is_applied_once(synced: Place) -> None:
     assert mails(synced) == 2
 
 
+def test_a_shop_that_lives_by_plans_is_at_work(synced: Place) -> None:
+    file = str(synced.folder / "plan.jsonl")
+    synced.ok("dispatch", "--plan", file, now=NOW)
+    synced.ok("dispatch", "--apply", file, now=NOW)
+    told = [json.loads(line) for line in synced.run("doctor", "--offline", "--json", now=NOW).stdout.splitlines()]
+    (dispatch,) = [one for one in told if one["part"] == "dispatch"]
+    assert (dispatch["level"], dispatch["text"]) == ("ok", "last begun 2026-05-08 20:00 CEST: done")
+
+
+@pytest.mark.parametrize("part", [(), ("--only", "channel=email"), ("--limit", "9"), ("--apply", "plan.jsonl")])
+def test_what_will_be_tried_again_is_told_with_exit_code_1(synced: Place, part: tuple[str, ...]) -> None:
+    text = synced.config.read_text()
+    smtp = 'use = "smtp"\nhost = "127.0.0.1"\nport = 9\ntls = "none"\n'
+    synced.config.write_text(text.replace('use = "folder"\npath = "outbox"\n', smtp))
+    file = synced.folder / "plan.jsonl"
+    synced.ok("dispatch", "--plan", str(file), now=NOW)
+    ran = synced.run("dispatch", *(str(file) if one == file.name else one for one in part), now=NOW)
+    assert (ran.exit_code, "2 messages will be tried again" in ran.stderr) == (1, True), ran.output
+
+
 def test_what_differs_is_named_with_exit_code_1(synced: Place) -> None:
     # SEMANTICS 28
     file = str(synced.folder / "plan.jsonl")
