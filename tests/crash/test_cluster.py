@@ -6,7 +6,9 @@ A part of `make crash`, of which these are half as many rounds; `make test` play
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +56,7 @@ def test_whatever_happens_to_four_workers_nothing_is_lost_doubled_or_out_of_orde
     wanted = os.environ.get("CRMKIT_CRASH_ROUNDS")
     first = int(os.environ.get("CRMKIT_CRASH_SEED", "0"))
     fleet = Fleet(Game(nursery, vendors, port, fast, own_server), yard)
-    began, played = time.monotonic(), 0
+    began, played, kinds = time.monotonic(), 0, Counter[str]()
     rounds = len(KINDS) if wanted is None else max(len(KINDS), int(wanted) // 2)
     with fleet.base() as base:
         try:
@@ -67,7 +69,20 @@ def test_whatever_happens_to_four_workers_nothing_is_lost_doubled_or_out_of_orde
                     kind = KINDS[number % len(KINDS)]
                     raise AssertionError(f"round {number}, {kind} (CRMKIT_CRASH_SEED={number}): {error}") from error
                 played += 1
+                kinds[KINDS[number % len(KINDS)]] += 1
         finally:
             with capsys.disabled():
                 sys.stdout.write(f"{fleet.report(played)}\n")
     assert played > 0
+    assert fleet.done["killed at a place"] >= kinds["kill"], fleet.done
+    assert fleet.done["frozen at a place"] >= kinds["freeze"], fleet.done
+
+
+def test_with_what_a_worker_ended_is_answered_however_often_it_is_asked(yard: Any, tmp_path: Path) -> None:
+    now = datetime.now(UTC).isoformat()  # there is no configuration: it ends
+    pid = yard.ask(fork=str(tmp_path), now=now, began=time.time(), lease=4.0)["pid"]
+    ended = {"status": 70, "at_place": False}
+    assert yard.ask(wait=pid) == ended
+    assert yard.ask(reap=[pid]) == {str(pid): ended}
+    assert yard.ask(wait=pid) == ended
+    assert yard.ask(signal=9, pid=pid) == {}

@@ -121,8 +121,11 @@ class _Round:
     # what is done to them
 
     def kill(self) -> None:
-        """Workers die, and others take their places."""
-        for _ in range(WORKERS - 1):
+        """Workers die, and others take their places; the first is alone, and comes to any place."""
+        self.fork(place=self.dice.choice(PLACES))
+        self.until_at_place(self.pids[0])
+        self.replace()
+        for _ in range(WORKERS - 2):
             aimed = self.dice.random() < 0.7
             self.fork(**({"place": self.dice.choice(PLACES), "times": self.dice.randint(1, 3)} if aimed else {}))
         self.fork()
@@ -131,9 +134,9 @@ class _Round:
             self.replace()
             pid = self.dice.choice(self.pids)
             self.signal(pid, signal.SIGKILL)
-            self.yard.ask(wait=pid)
+            was_sooner = self.yard.ask(wait=pid)["at_place"]
             self.pids.remove(pid)
-            self.fleet.done["killed at random"] += 1
+            self.fleet.done["killed at a place" if was_sooner else "killed at random"] += 1
             self.fork()
 
     def restart(self) -> None:
@@ -148,18 +151,18 @@ class _Round:
             self.fleet.done["PostgreSQL crashed" if at_once else "PostgreSQL restarted"] += 1
 
     def freeze(self) -> None:
-        """A worker stands still until its leases are over, and goes on."""
+        """Workers stand still until their leases are over, and go on; the first is alone, and comes to any place."""
         self.fork(place=self.dice.choice(FROZEN), times=self.dice.randint(1, 2), freezes=True)
-        while len(self.pids) < WORKERS:
-            self.fork()
-        self.until_begun()
-        time.sleep(self.dice.uniform(0.0, 0.3))
+        self.until_at_place(self.pids[0])
+        self.fork_all()
+        time.sleep(self.dice.uniform(0.5, 1.5))  # what has begun by then may be nothing: he may hold the account
         other = self.dice.choice(self.pids[1:])
         self.signal(other, signal.SIGSTOP)
         time.sleep(1.3 * LEASE)
         for pid in (other, self.pids[0]):
             self.signal(pid, signal.SIGCONT)
-        self.fleet.done["frozen past its lease"] += 2
+        self.fleet.done["frozen at a place"] += 1
+        self.fleet.done["frozen at random"] += 1
 
     def cut(self) -> None:
         """The server ends connections."""
@@ -187,13 +190,20 @@ class _Round:
 
     def replace(self) -> None:
         """Whoever ended has another in its place."""
-        for pid, status in self.yard.ask(reap=self.pids).items():
-            assert status == -9, f"a worker ended with {status}\n{self.said()}"
+        for pid, one in self.yard.ask(reap=self.pids).items():
+            assert one == {"status": -9, "at_place": True}, f"a worker ended: {one}\n{self.said()}"
             self.fleet.done["killed at a place"] += 1
             self.pids.remove(int(pid))
             self.fork()
 
     # how it stands
+
+    def until_at_place(self, pid: int) -> None:
+        """Wait until a worker dies or stands still at its place."""
+        until = time.monotonic() + PATIENCE
+        while not self.yard.ask(look=pid)["at_place"]:
+            assert time.monotonic() < until, f"a worker does not come to its place\n{self.said()}"
+            time.sleep(0.02)
 
     def until_begun(self) -> None:
         """Wait until something is there."""

@@ -1,8 +1,9 @@
 """Forks workers of the distributed engine, which are killed, frozen and told to end from outside.
 
 Orders, one to a line of JSON: {"fork": FOLDER, "now", "began", "lease", and "place", "times", "freezes" as of the
-nursery} answers {"pid"}; {"signal": NUMBER, "pid"} answers {}; {"reap": [PID, ...]} answers {PID: exit code, or minus
-the signal} of those that ended; {"wait": PID} answers {"status"} once it has ended, None after 60 seconds.
+nursery} answers {"pid"}; {"signal": NUMBER, "pid"} answers {}; {"reap": [PID, ...]} answers {PID: {"status": exit code,
+or minus the signal, "at_place": whether it came to its place}} of those that ended; {"wait": PID} answers the same once
+it has ended, with a status of None after 60 seconds; {"look": PID} answers {"at_place"}.
 
 The clocks of workers run on from `now`, which was at `began`. What comes by the minute, a tick and a sync, comes here
 every few seconds.
@@ -37,6 +38,15 @@ from crmkit_cluster.jobs import Wake
 from crmkit_cluster.worker import Worker
 
 
+class Noted(Points):
+    """Notes that it came to its place, before it dies or freezes there."""
+
+    def at(self, place: str) -> None:
+        if place == self.fatal and self.passed[place] + 1 == self.times:
+            self.note[64:65] = b"!"
+        super().at(place)
+
+
 class Told:
     """Says what failed."""
 
@@ -63,12 +73,11 @@ async def beat(worker: Worker, stop: asyncio.Event) -> None:
             await asyncio.sleep(1.5)
 
 
-def work(order: dict[str, Any]) -> None:
+def work(order: dict[str, Any], note: mmap.mmap) -> None:
     """A worker, to its end."""
     os.chdir(order["folder"])
     logging.basicConfig(filename="workers.log", level=logging.WARNING)
-    note = mmap.mmap(-1, 64)
-    Points(note, order.get("place"), order.get("times", 1), order.get("freezes", False)).install()
+    Noted(note, order.get("place"), order.get("times", 1), order.get("freezes", False)).install()
     lease(order["lease"])
     flow_on(datetime.fromisoformat(order["now"]), order["began"])
     clock = crmkit.engine.local.datetime
@@ -83,13 +92,21 @@ def work(order: dict[str, Any]) -> None:
     store.close()
 
 
+#: The notes of those we forked, and what those that ended did.
+notes: dict[int, mmap.mmap] = {}
+ended: dict[int, int] = {}
+
+
 def fork(order: dict[str, Any]) -> int:
+    note = mmap.mmap(-1, 65)
     pid = os.fork()
     if pid:
+        notes[pid] = note
+        ended.pop(pid, None)  # of an earlier one of that id
         return pid
     status = 70
     try:
-        work(order)
+        work(order, note)
         status = 0
     except BaseException as error:
         with Path("workers.log").open("a") as file:
@@ -98,18 +115,27 @@ def fork(order: dict[str, Any]) -> int:
         os._exit(status)
 
 
-def wait(pid: int) -> int | None:
-    until = time.monotonic() + 60
-    while time.monotonic() < until:
+def reap(pid: int) -> int | None:
+    """With what it ended, however often that is asked; None while it runs."""
+    if pid not in ended:
         found, status = os.waitpid(pid, os.WNOHANG)
         if found:
-            return os.waitstatus_to_exitcode(status)
+            ended[pid] = os.waitstatus_to_exitcode(status)
+    return ended.get(pid)
+
+
+def wait(pid: int) -> int | None:
+    until = time.monotonic() + 60
+    while (status := reap(pid)) is None and time.monotonic() < until:
         time.sleep(0.01)
-    return None
+    return status
+
+
+def was_at_place(pid: int) -> bool:
+    return notes[pid][64:65] == b"!"
 
 
 def main() -> None:
-    ours: set[int] = set()
     answer = sys.stdout.write
     answer("ready\n")
     sys.stdout.flush()
@@ -117,23 +143,20 @@ def main() -> None:
         order, told = json.loads(line), dict[str, Any]()
         if "fork" in order:
             told["pid"] = fork({**order, "folder": order["fork"]})
-            ours.add(told["pid"])
         elif "signal" in order:
-            if order["pid"] in ours:  # not yet reaped: the id cannot be another's
+            if order["pid"] in notes and order["pid"] not in ended:  # not yet reaped: the id cannot be another's
                 os.kill(order["pid"], order["signal"])
         elif "wait" in order:
-            told["status"] = wait(order["wait"])
-            if told["status"] is not None:
-                ours.discard(order["wait"])
+            told = {"status": wait(order["wait"]), "at_place": was_at_place(order["wait"])}
+        elif "look" in order:
+            told["at_place"] = was_at_place(order["look"])
         else:
             for pid in order["reap"]:
-                found, status = os.waitpid(pid, os.WNOHANG)
-                if found:
-                    told[str(pid)] = os.waitstatus_to_exitcode(status)
-                    ours.discard(pid)
+                if (status := reap(pid)) is not None:
+                    told[str(pid)] = {"status": status, "at_place": was_at_place(pid)}
         answer(json.dumps(told) + "\n")
         sys.stdout.flush()
-    for pid in ours:
+    for pid in notes.keys() - ended.keys():
         os.kill(pid, signal.SIGKILL)
 
 
