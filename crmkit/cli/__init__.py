@@ -16,6 +16,7 @@
 - `demo`: a small made-up shop from its exports to its mails; `demo_shop` writes it
 - `logs`: where the lines of the log go under a service
 - `sync`, `dispatch`, `run`: the way through, and both for ever
+- `plan`: what would leave, in a file, and the file applied
 - `serve`: the door to the outside
 - `worker`: many processes on one PostgreSQL
 - `told`: what `run` and `serve` say of what they did
