@@ -6,6 +6,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 UV := $(BIN)/uv
+# What is imported is compiled once, not by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 MEMBERS := . $(sort $(dir $(wildcard plugins/*/pyproject.toml)))
 # $(call part,name,command): runs the command, says how long it took, and keeps its exit status.
 part = TIMEFORMAT="    %1R s  $(1)"; time $(2)
