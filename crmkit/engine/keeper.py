@@ -72,7 +72,8 @@ class Keeper:
         """Wait for webhooks, and until no more come for a moment: what takes in, and who calls, share a process."""
         kept, loop = self.local.doors.kept, asyncio.get_running_loop()
         try:
-            await asyncio.wait_for(kept.wait(), SWEEP.total_seconds())
+            async with asyncio.timeout(SWEEP.total_seconds()):  # `wait_for` of Python 3.11 may lose a cancellation
+                await kept.wait()
         except TimeoutError:
             return
         latest = loop.time() + LATEST.total_seconds()

@@ -106,7 +106,8 @@ class Service:
     async def _hears(self, within: float) -> bool:
         """Whether there is news within so many seconds."""
         try:
-            await asyncio.wait_for(self._news.wait(), within)
+            async with asyncio.timeout(within):
+                await self._news.wait()
         except TimeoutError:
             return False
         return True
