@@ -130,7 +130,8 @@ class Accounts:
             await self.store.run(inbox.remember, kept, self.vault.lock(name, news), at)
 
         adapter.memory = Memory(values, keep)
-        adapter.origin = _origin(await run(accounts.installation, datetime.now(UTC)), entry.name)
+        if not adapter.origin:  # the same however often it recalls what it remembers
+            adapter.origin = _origin(await run(accounts.installation, datetime.now(UTC)), entry.name)
 
     def reminded(self, adapter: Adapter, name: str, tx: Connection) -> None:
         """Give an adapter what it remembers, to look at only."""

@@ -5,15 +5,15 @@ import gzip
 import os
 import tomllib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from crmkit import Account, CrmkitError, Page, Record, Ref, Refused, Start
+from crmkit import Account, Record, Ref, Start
 from crmkit_marketplace.files import FilesSource
+from plugins.marketplace.tests.reading import Read, gather
 
 ORDERS = """
 [orders]
@@ -24,30 +24,6 @@ placed_at = "placed"
 status = { column = "status", values = { open = "placed", sent = "shipped" } }
 total = "total"
 """
-
-
-@dataclass
-class Result:
-    """What a stream gave."""
-
-    pages: list[Page] = field(default_factory=list)
-    error: CrmkitError | None = None
-
-    @property
-    def records(self) -> list[Any]:
-        return [record for page in self.pages for record in page.records]
-
-    @property
-    def refused(self) -> list[Refused]:
-        return [refused for page in self.pages for refused in page.refused]
-
-    @property
-    def places(self) -> list[str]:
-        return [page.places[index] for page in self.pages for index in range(len(page.records))]
-
-    @property
-    def cursor(self) -> Any:
-        return next((page.cursor for page in reversed(self.pages) if page.cursor is not None), None)
 
 
 class Shop:
@@ -77,21 +53,10 @@ class Shop:
         cursor: Any = None,
         since: datetime | None = None,
         pages: int | None = None,
-    ) -> Result:
+    ) -> Read:
         """What a stream gives; an error it ends with is in `error`. `pages`: stop after so many."""
-        result, source = Result(), self.source(mapping)
-
-        async def run() -> None:
-            try:
-                async for page in getattr(source, stream)(Start(cursor, since)):
-                    result.pages.append(page)
-                    if len(result.pages) == pages:
-                        break
-            except CrmkitError as error:
-                result.error = error
-
-        asyncio.run(run())
-        return result
+        source = self.source(mapping)
+        return asyncio.run(gather(getattr(source, stream)(Start(cursor, since)), pages))
 
     def ask(self, mapping: str, refs: Sequence[Ref]) -> list[Record]:
         async def run() -> list[Record]:

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from crmkit import CrmkitError, Page, Record, Refused, Reread
+from crmkit import CrmkitError, Page, Refused, Reread
 
 
 @dataclass
@@ -15,8 +15,12 @@ class Read:
     error: CrmkitError | None = None
 
     @property
-    def records(self) -> list[Record]:
+    def records(self) -> list[Any]:
         return [record for page in self.pages for record in page.records]
+
+    @property
+    def places(self) -> list[str]:
+        return [page.places[index] for page in self.pages for index in range(len(page.records))]
 
     @property
     def hints(self) -> list[Reread]:
@@ -37,12 +41,14 @@ class Read:
         return [int(record.external_id) for record in self.of(kind)]
 
 
-async def gather(pages: AsyncIterator[Page]) -> Read:
-    """Every page, up to an error."""
+async def gather(pages: AsyncIterator[Page], most: int | None = None) -> Read:
+    """Every page, up to an error; `most`: stop after so many."""
     found = Read()
     try:
         async for page in pages:
             found.pages.append(page)
+            if len(found.pages) == most:
+                break
     except CrmkitError as error:
         found.error = error
     return found
