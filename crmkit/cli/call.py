@@ -135,9 +135,9 @@ class Call:
 
     def setup(self, tx: "Connection") -> "Setup":
         """What the steps are set up with, for the shops this database knows."""
-        from crmkit.store import accounts
+        from crmkit.engine.accounts import setup_of
 
-        return self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
+        return setup_of(self.host, tx)
 
 
 def read_now(written: str | None) -> datetime | None:

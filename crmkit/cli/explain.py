@@ -11,6 +11,7 @@ import click
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, plural, with_call
 from crmkit.cli.output import moment
+from crmkit.core.message import Reason
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -199,11 +200,12 @@ def customer(call: Call, customer: str, as_json: bool) -> None:
         timers, pending = search.timers_of(tx, members), search.pending_of(tx, members)
         names = _shops(tx)
         begins = {row["name"]: row["announce_from"] or call.now for row in accounts.every(tx)}
+        unasked = [names[shop] for shop, is_known in accounts.opt_outs(tx).items() if not is_known]
     allowed: list[Way] = [way for purpose in PURPOSES for way in ways(setup, reach, family, purpose)]
     zone = call.zone
     story: Story = [
         ("who this is", list(_who(found, shared, names, zone))),
-        ("what may be said", list(_may_be_said(found, allowed, names, zone))),
+        ("what may be said", [*_may_be_said(found, allowed, names, zone), *_waits(allowed, unasked)]),
         ("what was said, and what was not", list(_said(sent, found["orders"], names, begins, zone))),
         ("what is to come", list(_to_come(timers, pending, call, zone))),
     ]
@@ -283,6 +285,18 @@ def _may_be_said(found: dict[str, Any], allowed: list[Any], names: dict[int, str
             f"{row['purpose']} over {row['channel']}{about} was {row['state']}"
             f" {moment(row['occurred_at'], zone)}, by {words.named(row['source'], names)}{wording}."
         )
+
+
+def _waits(allowed: list[Any], shops: list[str]) -> Iterator[str]:
+    """What marketing waits for that may be said otherwise.
+
+    Args:
+        shops: those of which nobody said yet who wanted none before.
+    """
+    if shops and any(way.reason is None and way.purpose == "marketing" for way in allowed):
+        reason = words.reason(Reason.OPT_OUTS_UNKNOWN)
+        do = "run `crmkit consent import FILE`, or `crmkit consent none-before --reason TEXT`"
+        yield f"Of {', '.join(sorted(shops))} {reason}; {do}."
 
 
 def _said(

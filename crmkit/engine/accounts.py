@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from hashlib import blake2b
 from typing import Any
@@ -14,12 +15,12 @@ from crmkit.adapters.memory import Memory
 from crmkit.adapters.source import Source
 from crmkit.adapters.stream import BEGINNING
 from crmkit.core.account import Shop
-from crmkit.flow.setup import Entry
+from crmkit.flow.setup import Entry, Setup
 from crmkit.flow.sync import Run, guarded
 from crmkit.host.host import Host
 from crmkit.host.opening import ShopEntry
 from crmkit.host.vault import Vault
-from crmkit.store import accounts, inbox
+from crmkit.store import accounts, inbox, instance
 from crmkit.store.engine import Store
 
 
@@ -160,6 +161,12 @@ class Accounts:
     def listened(self) -> frozenset[str]:
         """Wire names of the events somebody handles."""
         return self.host.setup({}).listened
+
+
+def setup_of(host: Host, tx: Connection) -> Setup:
+    """What the steps are set up with, for the shops a database knows, and as far as it is to be believed."""
+    setup = host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
+    return replace(setup, doubtful_until=instance.doubtful_until(tx))
 
 
 def _origin(installation: str, name: str) -> str:

@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.errors import AuthError, CrmkitError
 from crmkit.core.instance import Fenced
+from crmkit.engine.accounts import setup_of
 from crmkit.engine.fence import Fence
 from crmkit.engine.gateways import Gateways
 from crmkit.engine.inward import Inward, ShopRun
@@ -27,7 +28,7 @@ from crmkit.flow.deliver import Delivered, deliver
 from crmkit.flow.look_up import Fresh
 from crmkit.flow.setup import Setup
 from crmkit.host.host import Host
-from crmkit.store import accounts, instance, migrate, outbox
+from crmkit.store import accounts, migrate, outbox
 from crmkit.store.choice import ALL, Choice
 from crmkit.store.engine import Store
 
@@ -119,8 +120,7 @@ class Local(Inward):
 
     def setup(self, tx: Connection) -> Setup:
         """What the steps are set up with, for the shops this database knows."""
-        setup = self.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
-        return replace(setup, doubtful_until=instance.doubtful_until(tx))
+        return setup_of(self.host, tx)
 
     async def dispatch(self, *, now: datetime | None = None, progress: DispatchProgress | None = None) -> DispatchRun:
         """Decide and deliver everything that is due.

@@ -7,7 +7,7 @@ that counts finds its own count.
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -120,6 +120,8 @@ def rehearse(
         decided = [*(one["decided_at"] for one in messages), *(one["recorded_at"] for one in told)]
         done.now = now = max(min(decided, default=row["recorded_at"]), row["occurred_at"])
     now = done.now
+    if done.is_decided and setup.doubtful_until is not None and now < setup.doubtful_until:
+        setup = replace(setup, doubtful_until=None)  # it was decided before this database was taken on
     shop = setup.shops.get(row["shop_id"]) if row["shop_id"] is not None else None
     done.is_quiet = bool(row["is_quiet"]) or (shop is not None and row["occurred_at"] < shop.announce_from)
     _take_away(tx, number)

@@ -16,7 +16,7 @@ from crmkit.core.customer import Customer
 from crmkit.core.link import Link, LinkError
 from crmkit.engine.local import Local
 from crmkit.flow.setup import Setup
-from crmkit.store import accounts, customers, facts
+from crmkit.store import customers, facts
 
 R = TypeVar("R")
 
@@ -90,7 +90,7 @@ class Site:
 
     def setup(self, tx: Connection) -> Setup:
         """The installation as the steps see it."""
-        return self.local.host.setup({row["name"]: (row["id"], row["announce_from"]) for row in accounts.every(tx)})
+        return self.local.setup(tx)
 
     def visit(self, tx: Connection, letter: str, token: str) -> Visit:
         """Whose link was opened.

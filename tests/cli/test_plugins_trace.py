@@ -133,6 +133,25 @@ def test_what_is_pending_is_traced_and_stays_pending(points: Place) -> None:
     assert {(row["plugin"], row["state"]) for row in found["messages"]} == {("care", "queued"), ("points", "queued")}
 
 
+def test_what_an_adopted_database_holds_is_traced_as_held(points: Place) -> None:
+    # SEMANTICS 29
+    points.run("sync", now=NOW)
+    which = number(points, "T2", "order-shipped")
+    adopted(points, "2026-05-08 19:00:00.000000")
+    found = traced(points, which, "--now", NOW)
+    assert {(row["state"], row["reason"]) for row in found["messages"]} == {("held", "may-have-left")}
+    adopted(points, None)
+    points.run("dispatch", now=NOW)
+    adopted(points, "2026-05-09 19:00:00.000000")  # what was decided before it was adopted was not in doubt
+    assert traced(points, which)["differences"] == []
+
+
+def adopted(place: Place, doubtful_until: str | None) -> None:
+    """What happened before then may have been told by the database this one was restored in place of."""
+    with closing(sqlite3.connect(place.folder / "crm.db")) as db, db:
+        db.execute("UPDATE instance SET doubtful_until = ?", (doubtful_until,))
+
+
 def test_what_was_decided_comes_out_as_it_was_recorded(points: Place) -> None:
     points.run("sync", now=NOW)
     points.run("dispatch", now=NOW)

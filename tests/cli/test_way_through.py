@@ -198,6 +198,17 @@ def test_a_customer_is_explained(worked: Place) -> None:
     assert "No address is known" in worked.ok("explain", "customer", "Cy")
 
 
+def test_of_a_customer_it_is_explained_that_marketing_waits_for_old_opt_outs(worked: Place) -> None:
+    waits = "Of tea marketing waits until old opt-outs were imported, or declared none"
+    assert waits not in worked.ok("explain", "customer", "ada")  # who allowed none waits for nothing
+    worked.ok("consent", "set", "ada", "granted", "--wording", "Yes, please")
+    told = worked.ok("explain", "customer", "ada")
+    assert "Yes: marketing news by email to ada@buyers.example." in told
+    assert waits in told
+    worked.ok("consent", "none-before", "--reason", "a new shop")
+    assert waits not in worked.ok("explain", "customer", "ada")
+
+
 def test_interactions_are_listed(worked: Place) -> None:
     found = rows(worked.ok("interactions", "list", "--type", "order-shipped,order-paid", "--json", "--limit", "3"))
     assert [row["type"] for row in found] == ["order-shipped"] * 3
