@@ -115,7 +115,10 @@ class TimerRow(SQLModel, table=True):
 
 
 class QuietRow(SQLModel, table=True):
-    """How many sends history would have caused, per template: counted, neither rendered nor stored."""
+    """How many sends history would have caused, per template: counted, neither rendered nor stored.
+
+    `recorded_at` is when one was counted last.
+    """
 
     __tablename__ = "quiet"
 
@@ -123,3 +126,4 @@ class QuietRow(SQLModel, table=True):
     plugin: str = Field(primary_key=True)
     template: str = Field(primary_key=True)
     count: int
+    recorded_at: datetime = Field(sa_type=UtcTime)

@@ -57,8 +57,10 @@ class Pruning:
                 life = self.keep[kind.name]
                 if life is not None:
                     done[kind.name] = await self._let_go(kind, now - life, progress)
-            if (life := self.keep["strangers"]) is not None:
-                done["strangers"] = await self.store.run(prune.let_strangers_go, now - life)
+            for tally in prune.TALLIES:
+                life = self.keep[tally.name]
+                if life is not None:
+                    done[tally.name] = await self.store.run(prune.let_counts_go, tally, now - life)
             outcome = "done"
         finally:
             await self.store.run(accounts.end_run, number, outcome, {"let_go": done}, now)

@@ -102,7 +102,7 @@ class Close:
         log.set_timers(tx, {**self.timers, **bundles.timers})
         log.append(tx, bundles.ended, listened, now)
         members.freeze(tx, self.broadcasts, now)
-        log.count_quiet(tx, self.quiet)
+        log.count_quiet(tx, self.quiet, now)
         return bundles.combined
 
 

@@ -273,6 +273,8 @@ class RetentionSection(Section):
     runs: Kept = timedelta(days=90)
     tokens: Kept = timedelta(days=90)
     strangers: Kept = timedelta(days=90)
+    history: Kept = timedelta(days=400)
+    rhythms: Kept = timedelta(days=90)
 
 
 class StaffSection(Section):

@@ -369,16 +369,19 @@ def interaction_of(timer: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def count_quiet(tx: Connection, counts: Mapping[tuple[int, str, str], int]) -> None:
+def count_quiet(tx: Connection, counts: Mapping[tuple[int, str, str], int], now: datetime) -> None:
     """Add to the number of sends that history would have caused, by (shop, plugin, template)."""
     if not counts:
         return
     counted = (sqlite if tx.dialect.name == "sqlite" else postgresql).insert(t.quiet)
+    was, new = t.quiet.c, counted.excluded
+    latest = sa.case((was.recorded_at > new.recorded_at, was.recorded_at), else_=new.recorded_at)
     added = counted.on_conflict_do_update(
-        index_elements=["shop_id", "plugin", "template"], set_={"count": t.quiet.c.count + counted.excluded.count}
+        index_elements=["shop_id", "plugin", "template"],
+        set_={"count": was.count + new.count, "recorded_at": latest},
     )
     rows = [
-        {"shop_id": shop, "plugin": plugin, "template": template, "count": count}
+        {"shop_id": shop, "plugin": plugin, "template": template, "count": count, "recorded_at": now}
         for (shop, plugin, template), count in sorted(counts.items())
     ]
     tx.execute(added, rows)

@@ -5,7 +5,7 @@ vendor's id, interactions and facts. The newest row of a table stays too, since 
 held against it.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -101,7 +101,44 @@ KINDS: tuple[Kind, ...] = (
         (),
     ),
 )
-NAMES = (*(kind.name for kind in KINDS), "strangers")
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts that grow old: few rows without numbers of their own, let go at once.
+
+    Attributes:
+        name, says: as of a `Kind`.
+        is_old: the condition that a row was last counted, or looked at, before a moment.
+    """
+
+    name: str
+    says: str
+    table: sa.Table
+    is_old: Callable[[datetime], sa.ColumnElement[bool]]
+
+
+TALLIES: tuple[Tally, ...] = (
+    Tally(
+        "strangers",
+        "how many calls were not their vendor's, by day",
+        t.stranger,
+        lambda before: t.stranger.c.day < before.date(),
+    ),
+    Tally(
+        "history",
+        "how many messages history would have sent, by template",
+        t.quiet,
+        lambda before: t.quiet.c.recorded_at < before,
+    ),
+    Tally(
+        "rhythms",
+        "what is usual of accounts that are off",
+        t.rhythm,
+        lambda before: t.rhythm.c.looked_at < before,
+    ),
+)
+NAMES = (*(kind.name for kind in KINDS), *(tally.name for tally in TALLIES))
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,11 +168,12 @@ def survey(tx: Connection, keep: Mapping[str, timedelta | None], now: datetime) 
         counted = sa.select(sa.func.count(), sa.func.min(kind.at), sa.func.count().filter(is_old))
         total, oldest, old = tx.execute(counted.select_from(kind.table).where(*kind.where)).one()
         yield Old(kind.name, kind.says, kind.table.name, kind.empty is None, total, oldest, old)
-    life, day = keep["strangers"], t.stranger.c.day
-    total = tx.execute(sa.select(sa.func.count()).select_from(t.stranger)).scalar_one()
-    count = sa.select(sa.func.count()).select_from(t.stranger)
-    old = 0 if life is None else tx.execute(count.where(day < (now - life).date())).scalar_one()
-    yield Old("strangers", "how many calls were not their vendor's, by day", "stranger", True, total, None, old)
+    for tally in TALLIES:
+        life = keep[tally.name]
+        is_old = sa.false() if life is None else tally.is_old(now - life)
+        sizes = sa.select(sa.func.count(), sa.func.count().filter(is_old)).select_from(tally.table)
+        total, old = tx.execute(sizes).one()
+        yield Old(tally.name, tally.says, tally.table.name, True, total, None, old)
 
 
 def some(tx: Connection, kind: Kind, before: datetime, after: int) -> list[int]:
@@ -154,9 +192,9 @@ def let_go(tx: Connection, kind: Kind, numbers: list[int], before: datetime) -> 
     return tx.execute(sa.update(kind.table).where(*where).values(**kind.empty)).rowcount
 
 
-def let_strangers_go(tx: Connection, before: datetime) -> int:
-    """Forget how many strangers there were on days before. Returns how many days and accounts."""
-    return tx.execute(sa.delete(t.stranger).where(t.stranger.c.day < before.date())).rowcount
+def let_counts_go(tx: Connection, tally: Tally, before: datetime) -> int:
+    """Forget what was counted last before then. Returns how many rows."""
+    return tx.execute(sa.delete(tally.table).where(tally.is_old(before))).rowcount
 
 
 def begin(tx: Connection, now: datetime, *, is_asked: bool) -> int | None:

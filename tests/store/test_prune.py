@@ -164,6 +164,34 @@ def test_a_survey_says_how_much_is_old(past: Play) -> None:
     assert (found["attempts"].old, found["attempts"].deletes) == (5, True)
 
 
+def test_what_history_would_have_sent_is_forgotten_once_nothing_was_counted_for_long(play: Play) -> None:
+    play.shop(1, announce_from=NOON + DAY)
+    play.plugin("care", told)
+    play.take(*RECORDS)
+    play.decide(NOON + 2 * DAY)
+    counted = {row["template"]: row["count"] for row in play.rows(t.quiet)}
+    assert counted == {"paid": 3, "news": 3}
+    play.take(order("9", at=NOON, paid_at=NOON), now=NOON + 9 * DAY)
+    play.decide(NOON + 9 * DAY)
+    assert {row["recorded_at"] for row in play.rows(t.quiet)} == {NOON + 9 * DAY}
+    assert (run(play, NOON + 409 * DAY) or {})["history"] == 0  # not a day too early
+    assert {row["count"] for row in play.rows(t.quiet)} == {4}
+    with play.store.read() as tx:
+        found = {one.name: one for one in prune.survey(tx, KEEP, NOON + 410 * DAY)}
+    assert (found["history"].kept, found["history"].old) == (2, 2)
+    assert (run(play, NOON + 410 * DAY) or {})["history"] == 2
+    assert play.rows(t.quiet) == []
+
+
+def test_what_is_usual_is_forgotten_of_accounts_nobody_looks_at_any_more(past: Play) -> None:
+    looked = {"kind": "orders", "watched_from": NOON}
+    with past.store.begin() as tx:
+        old, new = {"account_id": 1, "looked_at": NOON}, {"account_id": 2, "looked_at": OLD}
+        bulk.insert(tx, t.rhythm, [{**looked, **old}, {**looked, **new}])
+    assert (run(past, OLD) or {})["rhythms"] == 1
+    assert [row["account_id"] for row in past.rows(t.rhythm)] == [2]
+
+
 def test_webhooks_that_come_again_are_known_after_their_bodies_went(store: Store) -> None:
     # SEMANTICS 12
     from crmkit.store import inbox

@@ -739,6 +739,7 @@ def upgrade() -> None:
         sa.Column("plugin", sa.String(), nullable=False),
         sa.Column("template", sa.String(), nullable=False),
         sa.Column("count", NUMBER, nullable=False),
+        sa.Column("recorded_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("shop_id", "plugin", "template"),
     )
     op.create_table(
