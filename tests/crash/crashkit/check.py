@@ -15,10 +15,10 @@ from crmkit.store import tables as t
 from crmkit.store.engine import Store
 from crmkit.testing.ledger import Ledger, violations
 
-#: Columns that tell when or under which number something was stored, not what.
+#: Columns that tell when, by which run or under which number something was stored, not what.
 _OURS = frozenset(
-    "id correlation_id created_at recorded_at seen_at synced_at resolved_at tries claim_id lease_until started_at "
-    "claimed_at reserved".split()
+    "id run_id correlation_id created_at recorded_at seen_at synced_at resolved_at tries claim_id lease_until "
+    "started_at claimed_at reserved".split()
 )
 _REFERENCES = frozenset("profile_id order_id shop_id account_id family_id merged_into cause_id interaction_id".split())
 #: The gateway entry to the mail server; the others are called as their kind.
@@ -88,13 +88,19 @@ class World:
             }
             for row in self.rows(t.message)
         ]
+        # who looked at what comes, and when, depends on who was killed; what is silent does not
+        silent = [{"kind": row["kind"], "since": row["silent_since"]} for row in self.rows(t.rhythm)]
+        tables["silent"] = [row for row in silent if row["since"] is not None]
         return {
             name: sorted(json.dumps(row, sort_keys=True, default=str) for row in rows) for name, rows in tables.items()
         }
 
 
 #: Compared otherwise, or of one run only.
-_APART = (t.interaction, t.message, t.attempt, t.run, t.template, t.cursor, t.receipt, t.inbox, t.secret, t.instance)
+_APART = (
+    *(t.interaction, t.message, t.attempt, t.run, t.template, t.cursor, t.receipt, t.inbox, t.secret, t.instance),
+    t.rhythm,
+)
 
 
 def difference(expected: Dump, found: Dump) -> str:
