@@ -3,7 +3,8 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from datetime import datetime
 from math import inf
 from typing import Any, NamedTuple
 
@@ -23,6 +24,8 @@ from prometheus_client.registry import Collector
 import crmkit
 from crmkit.core.events import EVENTS
 from crmkit.core.message import Reason
+from crmkit.store import silences
+from crmkit.store.bulk import Row
 from crmkit.store.metrics import BUCKETS, Totals
 from crmkit.store.standing import Queue, Standing, standing
 from crmkit.web.guard import allowed
@@ -106,6 +109,12 @@ MEASURES = {
             ("account",),
             "how long ago an account was last read to its end; `+Inf` where it never was",
         ),
+        Measure(
+            "crmkit_silence_seconds",
+            GaugeMetricFamily,
+            ("account", "kind"),
+            "for how long `orders`, `webhooks` or `receipts` are missing where that is unusual; 0 where it is not",
+        ),
         Measure("crmkit_build", InfoMetricFamily, (), "the version that runs"),
     )
 }
@@ -147,11 +156,12 @@ class Meter(Collector):
         self.totals.refresh()
         with self.site.local.store.read() as tx:
             found = standing(tx, now)
+            known = silences.known(tx)
         accounts = self._accounts(found)
         yield from self._counted(found.accounts, accounts)
         yield from self._delivered()
-        known = self.site.local.accounts
-        lag = found.late(known.named(), now)
+        configured = self.site.local.accounts
+        lag = found.late(configured.named(), now)
         yield _metric("crmkit_webhooks_waiting", _all(accounts, _depths(found.webhooks)))
         yield _metric("crmkit_webhooks_lag_seconds", _all(accounts, lag))
         yield _metric("crmkit_decisions_due", {(): found.pending.count})
@@ -163,8 +173,9 @@ class Meter(Collector):
         yield _metric("crmkit_messages_in_doubt", _all(gateways, found.in_doubt))
         yield _metric("crmkit_strangers", _all(accounts, found.strangers))
         yield _metric("crmkit_quarantine_open", _all(accounts, found.quarantine))
-        ages = {(name,): inf if age is None else age for name, age in found.ages(known.readable(), now).items()}
+        ages = {(name,): inf if age is None else age for name, age in found.ages(configured.readable(), now).items()}
         yield _metric("crmkit_sync_age_seconds", ages)
+        yield _metric("crmkit_silence_seconds", _silences(known, found.accounts, configured.named(), now))
         yield InfoMetricFamily("crmkit_build", MEASURES["crmkit_build"].meaning, {"version": crmkit.__version__})
 
     def _accounts(self, found: Standing) -> list[str]:
@@ -224,6 +235,18 @@ def _metric(name: str, values: Mapping[tuple[Any, ...], float]) -> Metric:
 def _all(names: Iterable[str], values: Mapping[str, float]) -> dict[tuple[str, ...], float]:
     """A value for each name there is: what has none yet is 0, so that a first one is seen as a change."""
     return {(name,): values.get(name, 0) for name in {*names, *values}}
+
+
+def _silences(
+    known: Mapping[silences.Series, Row], accounts: Mapping[int, str], on: Collection[str], now: datetime
+) -> dict[tuple[str, str], float]:
+    """How long each account is silent that is on and was looked at: what is not unusual is no silence."""
+    found = {}
+    for (number, kind), row in known.items():
+        name, since = accounts.get(number), row["silent_since"]
+        if name is not None and name in on:
+            found[name, kind] = 0.0 if since is None else max(0.0, (now - since).total_seconds())
+    return found
 
 
 def _depths(queues: Mapping[str, Queue]) -> dict[str, float]:

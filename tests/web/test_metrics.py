@@ -15,8 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from crmkit.core.token import hash_of, new_token
 from crmkit.store import metrics as counted
+from crmkit.store import silences, tokens
 from crmkit.store import tables as t
-from crmkit.store import tokens
 from crmkit.store.engine import Store
 from crmkit.web import metrics
 from tests.web.booth import Courier
@@ -121,6 +121,39 @@ async def test_what_waits_is_told_by_how_long(town: Town):
     assert value(values, "crmkit_webhooks_waiting", account="booth") == 0
     assert (value(values, "crmkit_decisions_due"), value(values, "crmkit_decisions_lag_seconds")) == (1, 180)
     assert value(values, "crmkit_messages_due", gateway="courier") == 0
+
+
+async def test_a_silence_is_told_by_how_long_it_lasts(town: Town):
+    """Each of the three kinds, as the doctor's own events told of them; what is usual, or off, is no silence."""
+    await trade(town)
+    await town.local.take_in(now=NOON + timedelta(minutes=2))
+    await town.local.dispatch(now=NOON + timedelta(minutes=20))
+    numbers = {row["name"]: row["id"] for row in town.rows(t.account)}
+    looked = {"looked_at": NOON, "watched_from": NOON, "last_at": NOON}
+    rows = [
+        {"account_id": numbers["booth"], "kind": "orders", "silent_since": NOON, "noticed_at": NOON, **looked},
+        {"account_id": numbers["booth"], "kind": "webhooks", "silent_since": None, **looked},
+        {"account_id": numbers["courier"], "kind": "receipts", "silent_since": NOON + timedelta(minutes=1), **looked},
+        {"account_id": 99, "kind": "orders", "silent_since": NOON, **looked},  # whose account is gone
+    ]
+    with town.store.begin() as tx:
+        silences.save(tx, rows)
+    town.now = NOON + timedelta(hours=3)
+    labels = ("account", "kind")
+    names = {number: name for name, number in numbers.items()}
+    expected = {
+        frozenset(zip(labels, (names[row["account_id"]], row["kind"]), strict=True)): (
+            town.now - row["silent_since"]
+        ).total_seconds()
+        for row in town.rows(t.rhythm)
+        if row["silent_since"] is not None and row["account_id"] in names
+    }
+    assert sorted(expected.values()) == [10_740.0, 10_800.0]
+    found = measured(town)
+    assert of(found, "crmkit_silence_seconds") == expected
+    assert value(found, "crmkit_silence_seconds", account="booth", kind="webhooks") == 0
+    town.now = NOON - timedelta(hours=1)  # a clock that is behind tells no time below nothing
+    assert of(measured(town), "crmkit_silence_seconds") == {}
 
 
 async def test_totals_go_on_where_another_process_works_and_after_a_restart(town: Town):
