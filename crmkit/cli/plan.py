@@ -154,7 +154,7 @@ def reach(store: "Store", profiles: Collection[int] | None, *, before: datetime 
 
 def show(call: Call, plan: "Plan", file: Path | None) -> None:
     """Say what would leave and what would not, and why."""
-    from crmkit.engine import plan_file
+    from crmkit.engine.plan import staying, totals
 
     rows = sorted(plan.rows, key=lambda row: (row["leaves_at"] is None, str(row["leaves_at"]), row["id"]))
     leaving = [row for row in rows if row["leaves_at"] is not None]
@@ -176,16 +176,15 @@ def show(call: Call, plan: "Plan", file: Path | None) -> None:
         if len(leaving) > _SHOWN:
             output.say(f"and {len(leaving) - _SHOWN:,} more; all with --plan FILE or --json")
         output.heading("by gateway")
-        totals = [
-            (one["channel"], one["gateway"], one["messages"], one["segments"], _price(one))
-            for one in plan_file.totals(rows)
+        added = [
+            (one["channel"], one["gateway"], one["messages"], one["segments"], _price(one)) for one in totals(rows)
         ]
         names = ("channel", "gateway", "messages", "segments", "price")
-        output.table(totals, names, numbers=("messages", "segments"))
-    staying = plan_file.staying(rows)
-    if staying:
+        output.table(added, names, numbers=("messages", "segments"))
+    stay = staying(rows)
+    if stay:
         output.heading("would not leave")
-        grouped = [(one["messages"], one["template"], one["state"], _because(one)) for one in staying]
+        grouped = [(one["messages"], one["template"], one["state"], _because(one)) for one in stay]
         output.table(grouped, ("messages", "template", "state", "because"), numbers=("messages",))
     if plan.beyond:
         output.say(f"{plural(plan.beyond, 'customer')} more with something due, beyond the limit")

@@ -6,7 +6,13 @@
 - `inward`: what comes in: shops read, webhooks kept and taken in
 - `fence`: whether this database may send, and what is noted outside it of how far it has come
 - `gateways`: those of one run, each opened when it is first needed
-- `plan`: what a run would do, and nothing of it is committed
+- `pace`: how much one transaction takes
+- `due`: what is due by a clock, and when there is more
+- `plan`: what a run would do, and what it comes to
+- `dry_run`: deciding and handing over, and nothing of it is committed
+- `spillover`: what one slice of a plan leaves to others
+- `sliced`: a plan in slices of customers, to be applied
+- `simulated`: a plan of a run whose clock steps from due time to due time
 - `local`: everything in one process, nothing to install
 - `plan_file`: a plan as it is kept
 - `apply`: a plan is applied: each slice again, if it comes to the same

@@ -17,10 +17,14 @@ from sqlalchemy.engine import Connection
 from crmkit.core.errors import AuthError, CrmkitError
 from crmkit.core.instance import Fenced
 from crmkit.engine.accounts import setup_of
+from crmkit.engine.due import due_next, gateways_due
 from crmkit.engine.fence import Fence
 from crmkit.engine.gateways import Gateways
 from crmkit.engine.inward import Inward, ShopRun
-from crmkit.engine.plan import Plan, due_next, gateways_due, planned, simulated
+from crmkit.engine.pace import LONGEST, Pace
+from crmkit.engine.plan import Plan
+from crmkit.engine.simulated import simulated
+from crmkit.engine.sliced import planned
 from crmkit.flow import pause, schedule, silence
 from crmkit.flow.claim import sweep, trip, turned_away
 from crmkit.flow.decide import Decided, decide
@@ -34,8 +38,6 @@ from crmkit.store.engine import Store
 
 #: Interactions one decide transaction takes, and at the least where they take long.
 DECIDE, SMALLEST = 500, 20
-#: A write transaction should not take longer than this, in seconds: others wait for it.
-LONGEST = 1.0
 
 #: Told as a dispatch goes on: interactions decided and messages handed over so far.
 DispatchProgress = Callable[[int, int], None]
@@ -202,19 +204,16 @@ class Local(Inward):
         progress: DispatchProgress | None,
     ) -> None:
         """Decide until nothing is left; a transaction that took long is followed by a smaller one."""
-        size = DECIDE
+        pace = Pace(DECIDE, SMALLEST, DECIDE, LONGEST)
         while True:
             began = time.monotonic()
-            step = await self.store.run(decide, setup, clock(), size, time.perf_counter)
+            step = await self.store.run(decide, setup, clock(), pace.size, time.perf_counter)
             step.rows.clear()
             result.decided.add(step)
             result.tell(progress)
             if step.interactions == 0:
                 return
-            spent = time.monotonic() - began
-            size = (
-                max(SMALLEST, size // 2) if spent > LONGEST else min(DECIDE, 2 * size) if spent < LONGEST / 4 else size
-            )
+            pace.note(time.monotonic() - began)
 
     async def _lane(
         self,

@@ -9,16 +9,15 @@ import hashlib
 import json
 import os
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from crmkit.core.errors import ConfigError
-from crmkit.engine.plan import Plan
+from crmkit.engine.plan import Plan, staying, totals
 from crmkit.store.plans import Named
 
 #: The version of the format.
@@ -118,47 +117,6 @@ def _refused(path: Path, what: str, do: str = "make a new one with `crmkit dispa
 def message_lines(rows: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     """What is told of messages."""
     return ({name: row.get(name) for name in COLUMNS} for row in rows)
-
-
-def totals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What would leave, by channel and gateway: messages, segments, and the price where all of it is known."""
-    groups: dict[tuple[str, str], list[Mapping[str, Any]]] = defaultdict(list)
-    for row in rows:
-        if row["leaves_at"] is not None:
-            groups[row["channel"], row["gateway"] or ""].append(row)
-    found = []
-    for (channel, gateway), many in sorted(groups.items()):
-        prices: dict[str, Decimal] = defaultdict(Decimal)
-        for row in many:
-            if row.get("price") is not None:
-                prices[row["currency"]] += row["price"]
-        found.append(
-            {
-                "channel": channel,
-                "gateway": gateway,
-                "messages": len(many),
-                "segments": sum(row["segments"] or 1 for row in many),
-                "price": {currency: str(amount) for currency, amount in sorted(prices.items())},
-                "unpriced": sum(row.get("price") is None for row in many),
-            }
-        )
-    return found
-
-
-def staying(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What would not leave: how many messages of each template, state and reason, the most first."""
-    counts = Counter((row["template"], str(row["state"]), told_reason(row)) for row in rows if row["leaves_at"] is None)
-    return [
-        {"template": template, "state": state, "reason": reason, "messages": count}
-        for (template, state, reason), count in sorted(counts.items(), key=lambda item: (-item[1], str(item[0])))
-    ]
-
-
-def told_reason(row: Mapping[str, Any]) -> str | None:
-    """Why a message would not leave: its reason, or that it was not chosen."""
-    if row["reason"] is not None:
-        return str(row["reason"])
-    return None if row.get("is_chosen", True) else "not-chosen"
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------------

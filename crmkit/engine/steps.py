@@ -16,8 +16,8 @@ from sqlalchemy.engine import Connection
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.errors import CrmkitError, DatabaseError
 from crmkit.core.instance import Fenced
+from crmkit.engine.due import gateways_due
 from crmkit.engine.local import DECIDE, DispatchRun, Local, run_counts
-from crmkit.engine.plan import gateways_due
 from crmkit.engine.pruning import Pruning
 from crmkit.engine.service import Told
 from crmkit.flow import schedule, silence

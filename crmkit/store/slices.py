@@ -79,7 +79,7 @@ def due(tx: Connection, now: datetime, shops: Collection[int] | None = None) -> 
     whose = sa.func.coalesce(_p.profile_id, _o.profile_id)
     since: sa.ColumnElement[datetime] = sa.func.min(_p.due_at, type_=_p.due_at.type)
     pending = (
-        sa.select(whose, since)
+        sa.select(whose.label("profile_id"), since.label("at"))
         .select_from(
             t.pending.join(t.interaction, _i.id == _p.interaction_id).outerjoin(t.orders, _o.id == _i.order_id)
         )
@@ -87,19 +87,20 @@ def due(tx: Connection, now: datetime, shops: Collection[int] | None = None) -> 
         .group_by(whose)
     )
     timers = (
-        sa.select(timer.profile_id, sa.func.min(timer.due_at, type_=timer.due_at.type))
+        sa.select(timer.profile_id, sa.func.min(timer.due_at, type_=timer.due_at.type).label("at"))
         .where(timer.due_at <= now, of(timer.shop_id))
         .group_by(timer.profile_id)
     )
     waiting = (
-        sa.select(_m.profile_id, sa.func.min(_m.not_before, type_=_m.not_before.type))
+        sa.select(_m.profile_id, sa.func.min(_m.not_before, type_=_m.not_before.type).label("at"))
         .where(sa.text(WAITING), _m.not_before <= now, of(_m.shop_id))
         .group_by(_m.profile_id)
     )
     first: dict[int | None, datetime] = {}
-    for statement in (pending, timers, waiting):
-        for profile, at in tx.execute(statement):
-            first[profile] = min(at, first.get(profile, at))
+    statements: tuple[sa.Select[Any], ...] = (pending, timers, waiting)
+    for statement in statements:
+        for row in bulk.rows(tx, statement):
+            first[row["profile_id"]] = min(row["at"], first.get(row["profile_id"], row["at"]))
     is_nobodys = first.pop(None, None) is not None
     found: dict[int, datetime] = {}
     families = customers.family_of(tx, [profile for profile in first if profile is not None])
@@ -110,7 +111,7 @@ def due(tx: Connection, now: datetime, shops: Collection[int] | None = None) -> 
     return found, is_nobodys
 
 
-def together(tx: Connection, families: Mapping[int, datetime]) -> list[list[int]]:
+def households(tx: Connection, families: Mapping[int, datetime]) -> list[list[int]]:
     """These customers, the longest due first; those who share an address stand together.
 
     What the one is told may decide what the other is: an address is told once, and its cap counts for both.
@@ -151,6 +152,13 @@ def with_keys(tx: Connection, keys: Iterable[str]) -> dict[str, Row]:
 
 
 # --- what one slice leaves to others ----------------------------------------------------------------------------------
+
+
+def written(tx: Connection) -> int:
+    """A number that is another once this transaction has written or held a row that it did not before."""
+    if tx.dialect.name == "sqlite":
+        return int(tx.exec_driver_sql("SELECT total_changes()").scalar_one())
+    return int(tx.exec_driver_sql("SELECT coalesce(txid_current_if_assigned(), 0)").scalar_one())
 
 
 def watermark(tx: Connection) -> int:

@@ -23,11 +23,10 @@ from crmkit.core.hooks import on
 from crmkit.core.money import Money
 from crmkit.core.quota import Limits
 from crmkit.engine import apply as applying
-from crmkit.engine import plan as planning
-from crmkit.engine import plan_file
+from crmkit.engine import plan_file, sliced
 from crmkit.engine.apply import Applied, apply, dispatch_chosen
 from crmkit.engine.local import DispatchRun
-from crmkit.engine.plan import Plan
+from crmkit.engine.plan import Plan, totals
 from crmkit.engine.plan_file import Made
 from crmkit.flow.cap import parse_cap
 from crmkit.flow.pause import pause
@@ -66,9 +65,10 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Slices of one customer."""
-    monkeypatch.setattr(planning, "LEAST", 1)
-    monkeypatch.setattr(planning, "MOST", 1)
-    monkeypatch.setattr(planning, "REST", 0)
+    monkeypatch.setattr(sliced, "FIRST", 1)
+    monkeypatch.setattr(sliced, "LEAST", 1)
+    monkeypatch.setattr(sliced, "MOST", 1)
+    monkeypatch.setattr(sliced, "REST", 0)
 
 
 # --- a plan, applied, is a dispatch -----------------------------------------------------------------------------------
@@ -512,6 +512,6 @@ def test_prices_and_segments_are_added_up_where_they_are_known(stage: Stage) -> 
     play.plugin("one", TELL)
     play.take(*(order(str(n), buyer(f"b{n}")) for n in range(3)))
     plan = stage.local.plan(now=NOON, in_slices=True)
-    assert plan_file.totals(plan.rows) == [
+    assert totals(plan.rows) == [
         {"channel": "email", "gateway": "mail", "messages": 3, "segments": 3, "price": {"EUR": "0.06"}, "unpriced": 0}
     ]
