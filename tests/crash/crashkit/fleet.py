@@ -53,6 +53,14 @@ PLACES = (
 #: Who freezes within a transaction holds its locks, until the server ends it.
 FROZEN = ("claim committed", "mark committed", "decide uncommitted", "decide committed", "record uncommitted")
 
+#: Who is at work, what each is woken for, and how each connection stands.
+_AT_WORK = (
+    "SELECT name, beat_at, doing FROM crmkit_cluster.worker",
+    "SELECT id, queueing_lock, status, worker_id, attempts FROM crmkit_cluster.procrastinate_jobs",
+    "SELECT pid, application_name, state, wait_event, now() - state_change, query FROM pg_stat_activity"
+    " WHERE datname = current_database() AND pid <> pg_backend_pid()",
+)
+
 
 class Fleet:
     """Plays rounds, and keeps what they found.
@@ -223,35 +231,40 @@ class _Round:
             left = self._left()
             if not left:
                 break
-            assert time.monotonic() - began < PATIENCE, f"not calm: {left}\n{self.waiting()}\n{self.said()}"
+            if time.monotonic() - began >= PATIENCE:
+                said = self.said()
+                self.yard.ask(stacks=self.pids)
+                raise AssertionError(f"not calm: {left}\n{self.waiting()}\n{said}\n{self.said(60_000)}")
             time.sleep(0.1)
         self.fleet.longest = max(self.fleet.longest, time.monotonic() - began)
 
     def _left(self) -> dict[str, int]:
         m, i = t.message.c, t.inbox.c
+        count, a = sa.func.count(), t.account.c
         asked = {
-            "pending": sa.select(sa.func.count()).select_from(t.pending),
-            "messages": sa.select(sa.func.count()).where(m.state.in_(("queued", "sending"))),
-            "in doubt": sa.select(sa.func.count()).where(m.state == "in-doubt", m.gateway == "asking"),
-            "webhooks": sa.select(sa.func.count()).where(i.state == "waiting"),
+            "pending": sa.select(count).select_from(t.pending),
+            "messages": sa.select(count).where(m.state.in_(("queued", "sending"))),
+            "in doubt": sa.select(count).where(m.state == "in-doubt", m.gateway == "asking"),
+            "webhooks": sa.select(count).where(i.state == "waiting"),
+            "hints": sa.select(count).select_from(t.hint),
+            "sync": sa.select(1 - count).where(a.kind == "shop", a.synced_at.is_not(None)),
         }
-        try:
+        try:  # all at one moment: what is taken in from one is in another
             with self.store.read() as tx:
-                left = {name: int(tx.execute(statement).scalar_one()) for name, statement in asked.items()}
-                synced = tx.execute(sa.select(t.account.c.synced_at).where(t.account.c.kind == "shop")).scalar()
+                found = tx.execute(sa.select(*(one.scalar_subquery().label(name) for name, one in asked.items()))).one()
         except Exception as error:  # it was restarted just now
             return {str(error): 1}
-        left["sync"] = int(synced is None)
-        return {name: count for name, count in left.items() if count}
+        return {name: count for name, count in found._mapping.items() if count}
 
     def waiting(self) -> str:
-        """What messages wait for, and how their gateways stand."""
+        """What messages wait for, how their gateways stand, and what workers are woken for and are doing."""
         m = t.message.c
         what = m.state, m.reason, m.gateway, m.not_before, m.tries, m.claim_id, m.lease_until, m.started_at
         with self.store.read() as tx:
             rows = tx.execute(sa.select(*what).where(m.state.in_(("queued", "sending"))).limit(5)).all()
             quotas = tx.execute(sa.select(t.quota)).mappings().all()
-        return "\n".join(map(str, [*rows, *({k: v for k, v in row.items() if v} for row in quotas)]))
+            rest = [row for statement in _AT_WORK for row in tx.exec_driver_sql(statement).all()]
+        return "\n".join(map(str, [*rows, *({k: v for k, v in row.items() if v} for row in quotas), *rest]))
 
     def hear_vendors(self) -> None:
         """Vendors tell what they delivered, and what was answered."""
@@ -277,10 +290,10 @@ class _Round:
         wrong = {pid: status for pid, status in ended.items() if status not in (0, -9)}
         assert not wrong, f"did not end well: {wrong}\n{self.said()}"
 
-    def said(self) -> str:
-        """What failed in the workers."""
+    def said(self, most: int = 6000) -> str:
+        """What failed in the workers: the last so many characters."""
         path = self.world.folder / "workers.log"
-        return path.read_text()[-6000:] if path.exists() else "no worker said anything"
+        return path.read_text()[-most:] if path.exists() else "no worker said anything"
 
 
 def out_of_order(url: str) -> list[str]:

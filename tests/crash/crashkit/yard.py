@@ -3,13 +3,16 @@
 Orders, one to a line of JSON: {"fork": FOLDER, "now", "began", "lease", and "place", "times", "freezes" as of the
 nursery} answers {"pid"}; {"signal": NUMBER, "pid"} answers {}; {"reap": [PID, ...]} answers {PID: {"status": exit code,
 or minus the signal, "at_place": whether it came to its place}} of those that ended; {"wait": PID} answers the same once
-it has ended, with a status of None after 60 seconds; {"look": PID} answers {"at_place"}.
+it has ended, with a status of None after 60 seconds; {"look": PID} answers {"at_place"}; {"stacks": [PID, ...]} has
+each write into its log where its threads and tasks are, and answers {}.
 
 The clocks of workers run on from `now`, which was at `began`. What comes by the minute, a tick and a sync, comes here
 every few seconds.
 """
 
 import asyncio
+import faulthandler
+import io
 import json
 import logging
 import mmap
@@ -36,6 +39,9 @@ from crmkit.host.host import Host
 from crmkit.host.plugins import Plugins
 from crmkit_cluster.jobs import Wake
 from crmkit_cluster.worker import Worker
+
+#: Told to say where its threads are, and its tasks.
+THREADS, TASKS = signal.SIGUSR1, signal.SIGUSR2
 
 
 class Noted(Points):
@@ -64,8 +70,18 @@ class Told:
             file.write(f"{os.getpid()} {what}: {type(error).__name__}: {str(error)[:300]}\n")
 
 
+def tell_stacks() -> None:
+    """Say where every task of this worker is."""
+    said = io.StringIO()
+    for task in asyncio.all_tasks():
+        task.print_stack(file=said)
+    with Path("workers.log").open("a") as file:
+        file.write(f"{os.getpid()} tasks:\n{said.getvalue()}")
+
+
 async def beat(worker: Worker, stop: asyncio.Event) -> None:
     """What comes by the minute, of each of four workers."""
+    asyncio.get_running_loop().add_signal_handler(TASKS, tell_stacks)
     while not stop.is_set():
         worker.wake(Wake("sync", "crash"))
         for _ in range(3):
@@ -77,6 +93,7 @@ def work(order: dict[str, Any], note: mmap.mmap) -> None:
     """A worker, to its end."""
     os.chdir(order["folder"])
     logging.basicConfig(filename="workers.log", level=logging.WARNING)
+    faulthandler.register(THREADS, Path("workers.log").open("a"))  # noqa: SIM115  it is written to the end
     Noted(note, order.get("place"), order.get("times", 1), order.get("freezes", False)).install()
     lease(order["lease"])
     flow_on(datetime.fromisoformat(order["now"]), order["began"])
@@ -150,6 +167,12 @@ def main() -> None:
             told = {"status": wait(order["wait"]), "at_place": was_at_place(order["wait"])}
         elif "look" in order:
             told["at_place"] = was_at_place(order["look"])
+        elif "stacks" in order:
+            for pid in order["stacks"]:
+                if reap(pid) is None:
+                    os.kill(pid, THREADS)
+                    os.kill(pid, TASKS)
+            time.sleep(1)
         else:
             for pid in order["reap"]:
                 if (status := reap(pid)) is not None:
