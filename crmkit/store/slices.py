@@ -77,7 +77,7 @@ def due(tx: Connection, now: datetime, shops: Collection[int] | None = None) -> 
 
     timer = t.timer.c
     whose = sa.func.coalesce(_p.profile_id, _o.profile_id)
-    since: sa.ColumnElement[datetime] = sa.func.min(_p.due_at, type_=_p.due_at.type)
+    since: sa.ColumnElement[Any] = sa.func.min(_p.due_at, type_=_p.due_at.type)
     pending = (
         sa.select(whose.label("profile_id"), since.label("at"))
         .select_from(
@@ -97,10 +97,8 @@ def due(tx: Connection, now: datetime, shops: Collection[int] | None = None) -> 
         .group_by(_m.profile_id)
     )
     first: dict[int | None, datetime] = {}
-    statements: tuple[sa.Select[Any], ...] = (pending, timers, waiting)
-    for statement in statements:
-        for row in bulk.rows(tx, statement):
-            first[row["profile_id"]] = min(row["at"], first.get(row["profile_id"], row["at"]))
+    for row in (*bulk.rows(tx, pending), *bulk.rows(tx, timers), *bulk.rows(tx, waiting)):
+        first[row["profile_id"]] = min(row["at"], first.get(row["profile_id"], row["at"]))
     is_nobodys = first.pop(None, None) is not None
     found: dict[int, datetime] = {}
     families = customers.family_of(tx, [profile for profile in first if profile is not None])
