@@ -75,6 +75,7 @@ def gateways() -> Iterator[tuple[str, ...]]:
                 str(kind.batch) if kind.batch > 1 else "",
                 "as set" if "deduplicates" in kind.Settings.model_fields else "yes" if kind.deduplicates else "",
                 f"after {write_duration(kind.look_up_after)}" if kind.look_up is not Gateway.look_up else "",
+                "yes" if kind.balance is not Gateway.balance else "",
                 _receipts(kind),
                 f"{hours[0]:%H:%M} to {hours[1]:%H:%M}, {hours[2]}" if hours else "",
                 "only those" if kind.needs_form else "",

@@ -19,6 +19,7 @@ from crmkit import Gateway, Message, Order, OrderRecord, Source
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.duration import write_duration
 from crmkit.testing import (
+    balance_contract,
     contract,
     gateway_contract,
     handler_contract,
@@ -47,6 +48,7 @@ CONTRACTS: Mapping[str, tuple[type, ...]] = {
         message_contract.MessageContract,
         wire_contract.WireContract,
         look_up_contract.LookUpContract,
+        balance_contract.BalanceContract,
         receipt_contract.ReceiptContract,
         template_contract.TemplateContract,
         gateway_contract.GatewayContract,

@@ -91,7 +91,11 @@ def sources() -> str:
 
 
 def gateways() -> str:
-    columns = "gateway, reaches, at once, knows repeats, can be asked, receipts, marketing, approved texts".split(", ")
+    columns = (
+        "gateway, reaches, at once, knows repeats, can be asked, balance, receipts, marketing, approved texts".split(
+            ", "
+        )
+    )
     return table(*columns, rows=capability.gateways())
 
 

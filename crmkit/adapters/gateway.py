@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.form import Wording
 from crmkit.core.message import Message, Receipt
+from crmkit.core.money import Money
 
 
 class GatewaySettings(BaseModel):
@@ -100,6 +101,17 @@ class Gateway(Adapter):
             AdapterError: that cannot be told now.
         """
         raise NotImplementedError
+
+    async def balance(self) -> Money | int | None:
+        """What is left on the account at its vendor: money, or a number of messages; None: it has no such thing.
+
+        `crmkit doctor` asks, and warns where it is below the entry's `balance_low`. The call only reads: pass
+        `sends=False` to `self.call`.
+
+        Raises:
+            AdapterError: that cannot be told now.
+        """
+        return None
 
     async def cancel(self, message: Message) -> bool:
         """Take back a message the vendor has and has not sent yet; whether it did."""

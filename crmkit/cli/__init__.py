@@ -31,7 +31,7 @@
 - `family`: customers merged, and taken apart, by hand
 - `forget`: a customer forgotten for good
 - `explain`, `doctor`: why something is as it is, and what is not as it should be
-- `finding`, `vitals`: what the doctor finds; how each shop and gateway is
+- `finding`, `vitals`, `enquiry`: what the doctor finds; how each shop and gateway is, and what each says of itself
 
 Commands are imported when they are called, so that `crmkit --version` and `--help` cost next to nothing.
 """

@@ -39,6 +39,7 @@ def gateway(cls: "type[Gateway]") -> dict[str, Any]:
         "deduplicates": cls.deduplicates,
         "exclusive": cls.exclusive,
         "looks_up": cls.look_up is not Gateway.look_up,
+        "tells_balance": cls.balance is not Gateway.balance,
         "webhooks": takes_webhooks(cls),
         "streams": cls.streams(),
         "needs_form": bool(getattr(cls, "needs_form", False)),
@@ -142,8 +143,10 @@ def in_short(loaded: "Loaded", settings: Any) -> list[str]:
         facts = gateway(one)
         told.append(f"{facts['channel']} to {', '.join(facts['reaches'])}")
         told += [f"batches of {facts['batch']:,}"] if facts["batch"] > 1 else []
-        flags = {"deduplicates": "deduplicates", "looks_up": "looks up", "webhooks": "webhooks"}
-        told += _flags(facts, {**flags, "exclusive": "exclusive", "needs_form": "approved texts only"})
+        flags = {"deduplicates": "deduplicates", "looks_up": "looks up", "tells_balance": "tells its balance"}
+        told += _flags(
+            facts, {**flags, "webhooks": "webhooks", "exclusive": "exclusive", "needs_form": "approved texts only"}
+        )
     decides = playbook(loaded, settings if settings is not None else defaults(loaded))
     for many, single in DECIDES.items():
         if decides[many]:

@@ -1,14 +1,13 @@
 """`crmkit doctor`: what is not as it should be, and what to do about it."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
-from crmkit.cli import adopt, output, vitals, words
+from crmkit.cli import adopt, enquiry, output, vitals, words
 from crmkit.cli.call import Call, plural, with_call
 from crmkit.cli.finding import Finding
 from crmkit.cli.output import moment
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 OLD = timedelta(days=1)
 #: What is to be called at a time of day, and was not within this.
 LATE = timedelta(hours=1)
-#: An adapter's own check gets this long, in seconds.
-PATIENCE = 30.0
 
 
 @click.command()
@@ -55,7 +52,7 @@ def doctor(call: Call, offline: bool, as_json: bool) -> None:
     except CrmkitError:
         is_unusable = True  # said above
     if not offline:
-        found = _of_one_mind(found, asyncio.run(_adapters(host, has_database=has_database)))
+        found = _of_one_mind(found, asyncio.run(enquiry.asked(host, has_database=has_database)))
     if as_json:
         output.lines(one.document() for one in found)
     else:
@@ -208,49 +205,3 @@ def _runs(call: Call, tx: "Connection") -> Iterator[Finding]:
         let_go = sum(((pruned["counts"] or {}).get("let_go") or {}).values())
         told = f"last begun {moment(pruned['started_at'], zone)}: {plural(let_go, 'old thing')} let go"
         yield Finding("prune", "ok", told)
-
-
-# --- adapters ---------------------------------------------------------------------------------------------------------
-
-
-async def _adapters(host: "Host", *, has_database: bool) -> list[Finding]:
-    """What shops and gateways say of themselves, asked all at once."""
-    from crmkit.engine.accounts import Accounts
-
-    store = host.store()
-    accounts = Accounts(host, store)
-
-    def made(entry: Any) -> Any:
-        adapter = accounts.made(entry)
-        if has_database:
-            with store.read() as tx:
-                accounts.reminded(adapter, entry.name, tx)
-        return adapter
-
-    checks = [
-        _checked(f"{getattr(entry, 'kind', 'gateway')} {entry.name}", partial(made, entry))
-        for entry in accounts.named().values()
-    ]
-    try:
-        return [finding for found in await asyncio.gather(*checks) for finding in found]
-    finally:
-        store.close()
-
-
-async def _checked(part: str, make: Callable[[], Any]) -> list[Finding]:
-    try:
-        adapter = make()
-    except CrmkitError as error:
-        return [Finding(part, "bad", str(error))]
-    try:
-        said: Iterable[str] = await asyncio.wait_for(adapter.check(), PATIENCE)
-        found = [Finding(part, "bad", text) for text in said]
-    except TimeoutError:
-        found = [Finding(part, "bad", f"gave no answer within {PATIENCE:g} seconds")]
-    except CrmkitError as error:
-        found = [Finding(part, "bad", str(error))]
-    except Exception as error:  # an adapter's own code
-        found = [Finding(part, "bad", f"its check raised {type(error).__name__}: {error}")]
-    finally:
-        await adapter.http.aclose()
-    return found or [Finding(part, "ok", "answers")]

@@ -27,6 +27,7 @@ In the order data flows:
 - `form`: messages as vendors of approved texts want them
 - `message`: the outbox, its states and reasons, attempts and receipts
 - `quota`: what a gateway account may still send, whether it answers, and what is paused
+- `balance`: what is left on a gateway's account at its vendor
 - `reputation`: how much of what a gateway sends may go wrong
 - `staging`: whom an installation for trying out may reach
 - `segments`: how a text travels as SMS

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.account import Shop
+from crmkit.core.balance import Balance
 from crmkit.core.events import EVENTS
 from crmkit.core.hooks import Handler, Policy
 from crmkit.core.inner import INNER
@@ -32,6 +33,7 @@ class Entry:
         limits: how much may leave by it.
         connection: the account whose memory it shares; None: it has its own.
         price: what a segment costs, as its entry says.
+        balance_low: less left on its account at the vendor is little; None: nothing is.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Entry:
     limits: Limits = UNLIMITED
     connection: str | None = None
     price: Money | None = None
+    balance_low: Balance | None = None
 
     @property
     def deduplicates(self) -> bool:

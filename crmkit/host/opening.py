@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from crmkit.adapters.adapter import Account
+from crmkit.adapters.gateway import Gateway
 from crmkit.adapters.source import Source
 from crmkit.core.errors import ConfigError, PluginError
 from crmkit.core.hooks import Routes
@@ -112,6 +113,9 @@ class Opening:
     def _complain(self, at: Place, what: str, do: str = "") -> None:
         self.problems.append(self.config.document.problem(at, what, do))
 
+    def _warn(self, at: Place, what: str, do: str) -> None:
+        self.problems.append(self.config.document.problem(at, what, do, level="warning"))
+
     def _guard(self, needed_by: str, at: Place, step: Callable[..., None], *args: Any) -> None:
         """Run a step: a wrong configuration is a problem at its place, a broken plugin is listed."""
         try:
@@ -163,7 +167,13 @@ class Opening:
             price = self._price(entry)
             limits = Limits(entry.core.rate, entry.core.daily, entry.core.budget, price)
             shops, connection = frozenset(entry.core.shops), self._connection(entry)
-            made = Entry(entry.name, entry.channel, adapter, settings, shops, limits, connection, entry.core.price)
+            core = entry.core
+            if core.balance_low is not None and adapter.balance is Gateway.balance:
+                what, do = f"{core.use} does not tell what is left on its account", "leave it out"
+                self._warn((*entry.at, "balance_low"), what, do)
+            made = Entry(
+                entry.name, entry.channel, adapter, settings, shops, limits, connection, core.price, core.balance_low
+            )
             self.channels.setdefault(entry.channel, []).append(made)
 
     def _connection(self, entry: configuration.Entry) -> str | None:
@@ -200,7 +210,7 @@ class Opening:
         if price is None:
             what = "without a price the budget limits nothing where the vendor does not say what messages cost"
             do = f'write what a segment costs: price = "0.05 {budget.currency}"'
-            self.problems.append(self.config.document.problem((*entry.at, "budget"), what, do, level="warning"))
+            self._warn((*entry.at, "budget"), what, do)
             return None
         if price.currency != budget.currency:
             do = f"write both in one currency; the budget is in {budget.currency}"

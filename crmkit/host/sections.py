@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from crmkit.core.balance import Balance, read_balance
 from crmkit.core.customer import normal_email, normal_phone
 from crmkit.core.duration import Duration, parse_duration
 from crmkit.core.money import Money
@@ -124,6 +125,19 @@ Price = Annotated[
     BeforeValidator(read_price),
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})? ?[A-Z]{3}$", "examples": ["0.05 EUR"]}),
 ]
+Low = Annotated[
+    Balance,
+    BeforeValidator(read_balance),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": r"^[0-9]{1,12}(\.[0-9]{1,9})? ?[A-Z]{3}$"},
+                {"type": "integer", "minimum": 0},
+            ],
+            "examples": ["20 USD", 500],
+        }
+    ),
+]
 Threshold = Annotated[
     float | None,
     BeforeValidator(read_share),
@@ -215,6 +229,7 @@ class EntrySection(Section):
     daily: Annotated[int, Field(ge=1, lt=10**9)] | None = None
     budget: SpendingLimit | None = None
     price: Price | None = None
+    balance_low: Low | None = None
 
 
 class PauseSection(Section):

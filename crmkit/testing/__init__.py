@@ -38,6 +38,7 @@
 - `message_contract`: how contracts give messages to a gateway
 - `wire_contract`: what a gateway is held to on the wire
 - `look_up_contract`: what one is held to that can be asked what became of a message
+- `balance_contract`: what one is held to that tells what is left on its account
 - `receipt_contract`: what its receipts are held to
 - `gateway_contract`: what every gateway is held to
 - `fake_shop`: a vendor of orders that changes while it is read

@@ -174,7 +174,7 @@ class Fixture:
     - `stream`: a stream's name, with `start` and `end` (a window), or `from` (a cursor) or `since` (a stream)
     - `read`: ids, as `"order:17"` or `{"kind": "order", "external_id": "17"}`
     - `webhook`: what is special of the call: `{"path_secret": ..., "received_at": ...}`, or `{}`
-    - `check`: `{}`
+    - `check`: `{}`; `balance`: `{}`, for a gateway that tells what is left on its account
     - `connect`: what a person answers, one question after the other
     - `template`: changes to a standard template that a gateway is asked of, `form` as a table
     - `may_say`: `{"purpose": "marketing", "template": ..., "order": {...}}`, or `{}` for news that are about no order
@@ -192,6 +192,7 @@ class Fixture:
     - `reply`: `{"status": 200, "body": ...}`, of a webhook that is a handshake
     - `problems`: what a check says, or of a template a gateway; of that also `warnings`, which are no more
     - `said`: why something may not be said; null where it may
+    - `left`: what is left on the account: `"12.50 USD"`, a number of messages, or null where there is no such thing
     - `kept`: what it remembers from then on, by name; null where it forgets something
     - `error`: an error class's name, or `{"error": ..., "retry_after": seconds}`
 
@@ -210,12 +211,12 @@ class Fixture:
     #: What may be given; exactly one is.
     GIVEN = (
         *("message", "messages", "look_up", "cancel", "stream", "read", "webhook", "check", "connect"),
-        *("template", "may_say"),
+        *("template", "may_say", "balance"),
     )
     #: What may be expected.
     EXPECTED = (
         *("receipt", "receipts", "cancelled", "records", "refused", "cursor", "reply", "problems"),
-        *("kept", "warnings", "said", "error"),
+        *("kept", "warnings", "said", "left", "error"),
     )
     MORE = ("start", "end", "since", "from", "settings", "account", "memory", "about", "code")
 

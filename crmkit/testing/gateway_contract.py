@@ -19,6 +19,7 @@ import pytest
 
 from crmkit.adapters.gateway import Gateway
 from crmkit.core.message import Message, Reason
+from crmkit.testing.balance_contract import BalanceContract
 from crmkit.testing.look_up_contract import LookUpContract
 from crmkit.testing.memory_contract import MemoryContract
 from crmkit.testing.message_contract import receipts_of
@@ -28,7 +29,9 @@ from crmkit.testing.webhook_contract import WebhookContract
 from crmkit.testing.wire_contract import WireContract
 
 
-class GatewayContract(WireContract, LookUpContract, ReceiptContract, TemplateContract, WebhookContract, MemoryContract):
+class GatewayContract(
+    WireContract, LookUpContract, BalanceContract, ReceiptContract, TemplateContract, WebhookContract, MemoryContract
+):
     """A gateway keeps what it declares."""
 
     # --- what is declared -------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from crmkit.core.errors import (
     AdapterError,
 )
 from crmkit.core.message import Message, Receipt
+from crmkit.core.money import Money
 from crmkit.testing.contract import NOW, AdapterContract
 from crmkit.testing.echo import xml_texts
 from crmkit.testing.exchange import Fixture, Sent
@@ -140,6 +141,8 @@ class MessageContract(AdapterContract):
         """What came of a fixture."""
         if sample.given == "stream":
             return await reading_streams(adapter, sample)
+        if sample.given == "balance":
+            return {"left": written_balance(await adapter.balance())}
         if sample.given not in {"message", "messages", "look_up", "cancel"}:
             return await super().given(adapter, sample)
         messages = self.messages_of(sample)
@@ -192,6 +195,20 @@ def written_receipt(receipt: Receipt) -> dict[str, Any]:
     if receipt.retry_after is not None:
         found["retry_after"] = int(receipt.retry_after / timedelta(seconds=1))
     return found
+
+
+def written_balance(left: object) -> str | int | None:
+    """What is left on an account as a fixture has it: `"12.50 USD"`, a number of messages, or null.
+
+    Raises:
+        AssertionError: it is none of these.
+    """
+    if left is None or (isinstance(left, int) and not isinstance(left, bool)):
+        return left
+    assert isinstance(left, Money), f"{left!r} is neither Money, nor a number of messages, nor None"
+    assert left.amount.is_finite(), f"{left.amount!r} is no amount"
+    assert len(left.currency) == 3, f"{left.currency!r} is no currency: three letters (ISO 4217)"
+    return f"{left.amount} {left.currency}"
 
 
 def receipts_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def thanks(place: Place) -> Place:
 
 def test_the_list_says_version_kind_and_what_each_can_do(tmp_path: Path) -> None:
     rows = listed(Place(tmp_path))
-    assert rows["sms.twilio"]["can"] == ["sms to phone", "looks up", "webhooks"]
+    assert rows["sms.twilio"]["can"] == ["sms to phone", "looks up", "tells its balance", "webhooks"]
     assert rows["email.folder"]["can"] == ["email to email", "deduplicates"]
     assert {"re-scans", "reads by id", "webhooks"} <= set(rows["marketplace.woocommerce"]["can"])
     assert (rows["play.care"]["version"], rows["play.care"]["family"]) == ("0.1.0", "play")

@@ -1,12 +1,18 @@
 """The doctor says of each shop and gateway what came last, what is silent, what ends and what runs out."""
 
 import json
+import threading
+import time
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
 
 import pytest
 from pydantic import SecretStr
 
+from crmkit.cli import enquiry
 from crmkit.core.quota import Quota
 from crmkit.host.vault import Vault
 from crmkit.store import accounts, bulk, inbox, log, quotas, silences
@@ -172,3 +178,102 @@ def test_a_token_that_ends_within_a_week_is_named(
         assert "run `crmkit connect tmall`" in text
         ends = next(one["facts"]["ends_at"] for one in found if "ends_at" in one.get("facts", {}))
         assert datetime.fromisoformat(ends) == kept["expires_at"]
+
+
+TWILIO = """
+[[channels.sms]]
+use = "twilio"
+account_sid = "AC00000000000000000000000000000001"
+auth_token = "t0ken-0123456789"
+sender = "+15005550006"
+base_url = "{url}"
+{more}
+"""
+
+
+class Vendor(BaseHTTPRequestHandler):
+    """Twilio, as far as the doctor asks it: a list of messages, and what is left."""
+
+    left: ClassVar[tuple[int, str]] = (200, '{"balance": "12.50", "currency": "USD"}')
+
+    def do_GET(self) -> None:
+        is_balance = urlsplit(self.path).path.endswith("/Balance.json")
+        status, body = self.left if is_balance else (200, '{"messages": [], "next_page_uri": null}')
+        if status == 0:  # nothing is ever answered
+            time.sleep(1)
+            return
+        self.send_response(status)
+        self.send_header("content-type", "application/json")
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def vendor(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(enquiry, "BALANCE", 0.5)
+    monkeypatch.setattr("crmkit.adapters.http.READ_PAUSE", 0.0)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Vendor)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def asked(place: Place) -> tuple[int, list[dict[str, Any]]]:
+    result = place.run("doctor", "--json", now=NOW.isoformat())
+    found = [json.loads(line) for line in result.stdout.splitlines()]
+    return result.exit_code, [one for one in found if one["part"] == "gateway twilio" and "account" in one["text"]]
+
+
+@pytest.mark.parametrize(
+    ("low", "level", "says"),
+    [
+        ("", "ok", "12.50 USD left on its account"),
+        ('balance_low = "20 USD"', "bad", "12.50 USD left on its account, less than 20 USD (balance_low); pay in"),
+        ('balance_low = "12.5 USD"', "ok", "12.50 USD left on its account"),
+        ('balance_low = "20 EUR"', "note", "and balance_low is 20 EUR; write it in USD"),
+        ("balance_low = 500", "note", "and balance_low is 500 messages; write it in USD"),
+    ],
+)
+def test_what_is_left_at_a_vendor_is_told(worked: Place, vendor: str, low: str, level: str, says: str) -> None:
+    worked.config.write_text(worked.config.read_text() + TWILIO.format(url=vendor, more=low))
+    code, [one] = asked(worked)
+    assert (one["level"], one["facts"]) == (level, {"balance": "12.50", "currency": "USD"})
+    assert says in one["text"]
+    assert code == 1  # without [web] url no receipts come in, which is a fault of its own
+
+
+@pytest.mark.parametrize(
+    ("left", "says"),
+    [
+        ((0, ""), "did not tell within 0.5 seconds what is left on its account"),
+        ((503, ""), "what is left on its account is not known: twilio ask what is left: "),
+        ((403, '{"code": 20003}'), "what is left on its account is not known: twilio ask what is left: "),
+        ((200, "{}"), "what is left on its account is not known: twilio ask what is left: "),
+    ],
+)
+def test_that_a_vendor_could_not_be_asked_is_said_and_fails_nothing(
+    worked: Place, vendor: str, left: tuple[int, str], says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Vendor, "left", left)
+    more = 'balance_low = "20 USD"'
+    worked.config.write_text(worked.config.read_text() + TWILIO.format(url=vendor, more=more))
+    _, [one] = asked(worked)
+    assert one["level"] == "note"
+    assert one["text"].startswith(says)
+
+
+def test_who_tells_no_balance_has_none_that_could_be_low(worked: Place) -> None:
+    text = worked.config.read_text()
+    worked.config.write_text(text.replace('use = "folder"', 'use = "folder"\nbalance_low = "5 EUR"'))
+    told = worked.ok("config", "check")
+    assert "folder does not tell what is left on its account; leave it out" in told
+    worked.config.write_text(text.replace('use = "folder"', 'use = "folder"\nbalance_low = "little"'))
+    refused = worked.run("config", "check")
+    assert refused.exit_code == 2
+    assert 'should be an amount of money like "20 USD", or a number of messages like 500' in refused.output

@@ -67,6 +67,6 @@ def test_a_contract_suite_is_found_by_the_adapter_it_names() -> None:
 
 def test_a_door_is_told_as_it_is_declared() -> None:
     rows = {row[0]: row for row in [*capability.sources(), *capability.gateways()]}
-    assert "Twilio signed the call" in rows["`sms.twilio`"][5]
-    assert rows["`email.smtp`"][5] == ""
+    assert "Twilio signed the call" in rows["`sms.twilio`"][6]
+    assert rows["`email.smtp`"][6] == ""
     assert "overlap 5m" in rows["`marketplace.woocommerce`"][2]

@@ -103,7 +103,15 @@ class TencentGateway(ApprovedGateway):
 
     def review(self) -> AsyncIterator[str]:
         """How templates, signs and packages stand."""
-        return TencentReview(self._ask, self.settings.app_id, self.now).flaws(self.wordings)
+        return self._review.flaws(self.wordings)
+
+    async def balance(self) -> int | None:
+        """How many messages are left in packages that were bought."""
+        return await self._review.left("ask what is left")
+
+    @property
+    def _review(self) -> TencentReview:
+        return TencentReview(self._ask, self.settings.app_id, self.now)
 
     # out
 

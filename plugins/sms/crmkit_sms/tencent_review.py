@@ -60,16 +60,24 @@ class TencentReview:
             yield "how templates and signs stand is told to companies only; look into the console"
 
     async def _packages(self) -> AsyncIterator[str]:
+        if await self.left("check") == 0:
+            yield "all packages of messages are used up or over; buy one in the console"
+
+    async def left(self, operation: str) -> int | None:
+        """How many messages are left in packages; None where there never was one: they are paid for afterwards.
+
+        Raises:
+            AdapterError: the vendor cannot be asked.
+        """
         now = self.clock()
         span = {
             "BeginTime": f"{(now - PACKAGES).astimezone(mainland.ZONE):%Y%m%d%H}",
             "EndTime": f"{(now - timedelta(hours=1)).astimezone(mainland.ZONE):%Y%m%d%H}",
         }
         asked = {"SmsSdkAppId": self.app_id, "Limit": 500, "Offset": 0, **span}
-        read: TencentPackages = await self.ask("check", "SmsPackagesStatistics", asked, TencentPackages)
+        read: TencentPackages = await self.ask(operation, "SmsPackagesStatistics", asked, TencentPackages)
         left = sum(max(0, one.amount - one.used) for one in read.packages if one.expires > now.timestamp())
-        if read.packages and left == 0:
-            yield "all packages of messages are used up or over; buy one in the console"
+        return left if read.packages else None
 
     async def _templates(self, wordings: Sequence[Wording]) -> AsyncIterator[str]:
         for abroad in (0, 1):

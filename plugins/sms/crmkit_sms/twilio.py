@@ -27,6 +27,7 @@ from crmkit import (
     Gateway,
     InboundRecord,
     Message,
+    Money,
     PayloadError,
     Reason,
     Receipt,
@@ -46,7 +47,7 @@ from crmkit_sms.twilio_code import NOT_NOW, OURS, reason_of
 from crmkit_sms.twilio_likeness import NUMBER
 from crmkit_sms.twilio_log import TwilioLog
 from crmkit_sms.twilio_settings import TwilioSettings
-from crmkit_sms.twilio_shape import TwilioError, TwilioListed, TwilioMessage
+from crmkit_sms.twilio_shape import TwilioBalance, TwilioError, TwilioListed, TwilioMessage
 
 BODY_LIMIT = 1_600
 #: Twilio gives up after as many seconds as it is told, at the most.
@@ -88,6 +89,7 @@ class TwilioGateway(Gateway):
         #: {key: when a try began that did not come to an end, by this machine's own clock}
         self._tried: dict[str, float] = {}
         self._messages = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Messages.json"
+        self._balance = f"{settings.base_url}/2010-04-01/Accounts/{settings.account_sid}/Balance.json"
         # a service replaces characters where it is not told otherwise, and may send by a channel of its own
         is_service = settings.messaging_service is not None
         self._log = TwilioLog(
@@ -117,6 +119,13 @@ class TwilioGateway(Gateway):
         except AdapterError as error:
             problems.append(str(error))
         return problems
+
+    async def balance(self) -> Money:
+        """What is left on the account."""
+        found = await self.call(
+            "ask what is left", "GET", self._balance, auth=self._auth, sends=False, read=TwilioBalance
+        )
+        return Money(found.balance, found.currency)
 
     # out
 

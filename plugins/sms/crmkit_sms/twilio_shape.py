@@ -67,6 +67,13 @@ class TwilioMessage(TwilioListed):
     sid: Annotated[str, StringConstraints(min_length=1, max_length=64)]
 
 
+class TwilioBalance(BaseModel):
+    """What is left on an account."""
+
+    balance: Annotated[Decimal, Field(allow_inf_nan=False)]
+    currency: Annotated[str, StringConstraints(pattern=r"^[A-Z]{3}$")]
+
+
 def _listed(value: Any) -> Any:
     return value if isinstance(value, dict) else {}
 

@@ -219,7 +219,13 @@ class FakeAliyun(FakeCloud):
 
 @dataclass
 class FakeTencent(FakeCloud):
-    """Tencent Cloud's text messages, `sms` 2021-01-11."""
+    """Tencent Cloud's text messages, `sms` 2021-01-11.
+
+    Attributes:
+        packages: how many messages are left in each package of a thousand.
+    """
+
+    packages: list[int] = field(default_factory=list)
 
     def is_signed(self, request: Request) -> bool:
         at = request.headers["x-tc-timestamp"]
@@ -271,7 +277,11 @@ class FakeTencent(FakeCloud):
                 return 200, {"Response": {"DescribeSignListStatusSet": rows, "RequestId": "R"}}
             case "SmsPackagesStatistics":
                 assert asked["EndTime"] > asked["BeginTime"]
-                return 200, {"Response": {"SmsPackagesStatisticsSet": [], "RequestId": "R"}}
+                rows = [
+                    {"PackageAmount": 1_000, "CurrentUsage": 1_000 - left, "PackageExpiredTime": 1 << 33}
+                    for left in self.packages
+                ]
+                return 200, {"Response": {"SmsPackagesStatisticsSet": rows, "RequestId": "R"}}
             case "PullSmsSendStatusByPhoneNumber":
                 rows = [
                     {

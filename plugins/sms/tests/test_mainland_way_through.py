@@ -1,6 +1,7 @@
 """From an export to a text message in mainland China and back, by two vendors on this machine: AliyunGateway and
 TencentGateway, the second of which takes over where the first cannot, and never where it may have sent."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
@@ -83,6 +84,12 @@ class Mainland(Place):
         reply = await self.engine.accept(account, headers, json.dumps(document).encode(), path_secret=secret, now=NOW)
         await self.take_in()
         return reply.status, reply.body
+
+    async def doctor(self, *more: str) -> tuple[int, list[dict[str, Any]]]:
+        """What `crmkit doctor` says, and its exit code, beside vendors that answer meanwhile."""
+        said = ["--config", str(self.folder / "crmkit.toml"), "doctor", "--json", *more]
+        done = await asyncio.to_thread(CliRunner().invoke, cli, said)
+        return done.exit_code, [json.loads(line) for line in done.stdout.splitlines()]
 
     def check(self) -> str:
         return CliRunner().invoke(cli, ["--config", str(self.folder / "crmkit.toml"), "config", "check"]).output
@@ -384,6 +391,47 @@ async def test_the_doctor_says_how_templates_and_signs_stand_at_tencent(place) -
         "sign 7 is 示例 there, and sign_name says 别的; make the two agree",
     ):
         assert part in said, f"{part}\n{said}"
+
+
+async def test_the_doctor_itself_names_a_template_that_is_not_approved_and_signs_what_it_asks(place) -> None:
+    place.begin()
+    code, found = await place.doctor()
+    assert code == 0, found
+    place.tencent.templates["1000001"] = (1, "1", "{1}，您的订单{2}已发货。")
+    place.aliyun.templates["SMS_100000001"] = ("2", "2", "${name}，您的订单${no}已发货。")
+    code, found = await place.doctor()
+    bad = [f"{one['part']}: {one['text']}" for one in found if one["level"] == "bad"]
+    assert code == 1
+    for says in (
+        "gateway tencent: tencent check: template 1000001 (order-shipped.zh-CN) is in review",
+        "gateway aliyun: aliyun check: template SMS_100000001 (order-shipped.zh-CN) was refused (变量不规范)",
+    ):
+        assert any(one.startswith(says) for one in bad), bad
+    code, found = await place.doctor("--offline")
+    assert not any("in review" in one["text"] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("packages", "low", "level", "says"),
+    [
+        ([200, 100], "500", "bad", "300 messages left on its account, less than 500 messages (balance_low)"),
+        ([200, 300], "500", "ok", "500 messages left on its account"),
+        ([200, 100], '"20 CNY"', "note", "and balance_low is 20 CNY; write a number of messages"),
+        ([1], None, "ok", "1 message left on its account"),
+        ([], "500", None, ""),  # paid for afterwards: there is no such thing
+    ],
+)
+async def test_the_doctor_says_how_many_messages_are_left(place, packages, low, level, says) -> None:
+    if low is not None:
+        file = place.folder / "crmkit.toml"
+        file.write_text(file.read_text("utf-8").replace('use = "tencent"', f'use = "tencent"\nbalance_low = {low}'))
+    place.begin()
+    place.tencent.packages = packages
+    code, found = await place.doctor()
+    told = [one for one in found if one["part"] == "gateway tencent" and "left" in one["text"]]
+    assert [one["level"] for one in told] == ([level] if level else [])
+    assert all(says in one["text"] and one["facts"]["balance"] == sum(packages) for one in told)
+    assert code == (1 if level == "bad" else 0)
 
 
 async def test_only_companies_are_told_how_their_templates_stand(place) -> None:
