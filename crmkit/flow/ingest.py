@@ -93,6 +93,7 @@ def ingest(
     listened: Collection[str],
     now: datetime,
     live: bool = True,
+    left: accounts.Left | None = None,
     correlations: Sequence[str | None] = (),
 ) -> Tally:
     """Store a page: its records, what was refused of it, what it hints at, and its cursor.
@@ -105,6 +106,7 @@ def ingest(
         listened: wire names of the events somebody handles; only these become pending work.
         now: the run's clock.
         live: whether the cursor moves (a backfill or a re-read by id moves none).
+        left: where this reading left the cursor; it moves from there alone.
         correlations: what each record of the page, then each of its hints, came of, in logs; nobody's where empty.
 
     Returns:
@@ -125,7 +127,7 @@ def ingest(
         refs = [(hint.kind, hint.external_id) for hint in page.hints]
         inbox.hint(tx, shop.id, refs, now, dict(zip(refs, came_of, strict=True)))
     if live and page.cursor is not None:
-        accounts.move_cursor(tx, shop.id, stream, page.cursor, now)
+        accounts.move_cursor(tx, shop.id, stream, page.cursor, now, left=left)
     if tally.total:
         lines.later(
             tx,

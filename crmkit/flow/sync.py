@@ -1,6 +1,7 @@
 """Sync: pull what a source has into ingest, page by page: hints, each stream, and the open orders on a rolling scan."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from crmkit.core.log import place_of
 from crmkit.core.records import Record
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import accounts, inbox, orders
+from crmkit.store.accounts import Left
 
 T = TypeVar("T")
 
@@ -128,18 +130,20 @@ class _Reading:
         method, spans = getattr(self.adapter, name), self.adapter.window(name)
         cursor = None if self.since is not None else await self.run(accounts.cursor, self.shop.id, name)
         now = min(self.now, self.latest or self.now)
+        left = Left(cursor)
         if spans is None:
             where = Start(cursor=cursor, since=self.since, now=now)
-            await self._store(method(where), name, live=self.since is None)
+            await self._store(method(where), name, left=left if self.since is None else None)
             return
         until = None if cursor is None else datetime.fromisoformat(cursor["until"])
         for start, end in spans.spans(until, now, self.since):
             self.adapter.answered_at, before = None, self.tally.news
-            await self._store(method(start, end), name, live=False)
+            await self._store(method(start, end), name)
             if self.since is None:  # the watermark moves once the span is exhausted
                 moved = {"until": self._until(end, spans.end_lag, now).isoformat()}
                 is_news = self.tally.news > before
-                await self.run(accounts.move_cursor, self.shop.id, name, moved, self.now, is_news=is_news)
+                await self.run(accounts.move_cursor, self.shop.id, name, moved, self.now, is_news=is_news, left=left)
+                left = Left(moved)
 
     def _until(self, end: datetime, lag: timedelta, now: datetime) -> datetime:
         """How far a span was read: not past the moment at which its vendor, by its own clock, began to answer."""
@@ -174,12 +178,14 @@ class _Reading:
 
     async def rescan(self, back: timedelta) -> None:
         """Read some of the open orders again, the next ones each time, round and round."""
-        cursor = await self.run(accounts.cursor, self.shop.id, RESCAN) or {"after": 0}
+        left = Left(await self.run(accounts.cursor, self.shop.id, RESCAN))
+        cursor = left.at or {"after": 0}
         rows = await self.run(orders.open_after, self.shop.id, cursor["after"], self.now - back, REREAD)
         if rows:
             await self._each([Ref("order", row["external_id"]) for row in rows])
         after = rows[-1]["id"] if len(rows) == REREAD else 0
-        await self.run(accounts.move_cursor, self.shop.id, RESCAN, {"after": after}, self.now, is_news=False)
+        moved = {"after": after}
+        await self.run(accounts.move_cursor, self.shop.id, RESCAN, moved, self.now, is_news=False, left=left)
 
     async def _each(self, refs: Sequence[Ref]) -> dict[Ref, CrmkitError]:
         """Read these records by id; if that fails, one by one, so that who cannot be read keeps no other from it.
@@ -211,19 +217,21 @@ class _Reading:
     async def again(self, refs: Sequence[Ref]) -> None:
         """Read these records by id."""
         if isinstance(self.adapter, Source):
-            await self._store(self.adapter.read(refs), "read", live=False)
+            await self._store(self.adapter.read(refs), "read")
 
-    async def _store(self, pages: AsyncIterator[Page], stream: str, *, live: bool) -> None:
-        """Store pages as they come; the next is fetched while one is stored."""
+    async def _store(self, pages: AsyncIterator[Page], stream: str, *, left: Left | None = None) -> None:
+        """Store pages as they come; the next is fetched while one is stored. None: no cursor moves with them."""
         done = 0
         async with aclosing(pages) as reading:  # type: ignore[type-var]
             coming = asyncio.ensure_future(_next(reading, self.shop, stream))
             try:
                 while (page := await coming) is not None:
                     coming = asyncio.ensure_future(_next(reading, self.shop, stream))
-                    stored = {"stream": stream, "listened": self.listened, "now": self.now, "live": live}
+                    stored = {"stream": stream, "listened": self.listened, "now": self.now, "live": left is not None}
                     came_of = self._correlations(page)
-                    self.tally.add(await self.run(ingest, self.shop, page, correlations=came_of, **stored))
+                    self.tally.add(await self.run(ingest, self.shop, page, left=left, correlations=came_of, **stored))
+                    if left is not None and page.cursor is not None:
+                        left = Left(json.loads(json.dumps(page.cursor)))  # as it is read back
                     done += len(page.records) + len(page.refused)
                     if self.progress is not None:
                         self.progress(stream, done, page.total)

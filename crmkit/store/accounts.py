@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -159,6 +160,13 @@ def set_synced(tx: Connection, account: int, now: datetime) -> None:
     tx.execute(sa.update(t.account).where(t.account.c.id == account).values(synced_at=now))
 
 
+@dataclass(frozen=True, slots=True)
+class Left:
+    """Where a reading left a stream's cursor, None where it has none yet: what moves it on moves it from there."""
+
+    at: Mapping[str, Any] | None = None
+
+
 def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:
     """How far a stream was read."""
     found = tx.execute(
@@ -168,16 +176,29 @@ def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:
 
 
 def move_cursor(
-    tx: Connection, account: int, stream: str, value: Mapping[str, Any], now: datetime, *, is_news: bool = True
+    tx: Connection,
+    account: int,
+    stream: str,
+    value: Mapping[str, Any],
+    now: datetime,
+    *,
+    is_news: bool = True,
+    left: Left | None = None,
 ) -> None:
     """Note how far a stream was read.
 
     Args:
         is_news: whether it gave anything; else only time has passed, and `moved_at` stays as it is.
+        left: where this reading left it. Where it is elsewhere by now, another reads the account too, and it stays:
+            whoever was frozen meanwhile does not put it back.
     """
     c = t.cursor.c
+    bulk.lock(tx, f"cursor {account}")
     found = bulk.rows(tx, sa.select(c.value, c.moved_at).where(c.account_id == account, c.stream == stream))
-    if not found or found[0]["value"] != dict(value):
+    stands = found[0]["value"] if found else None
+    if left is not None and left.at != stands:
+        return
+    if stands != dict(value):
         moved_at = now if is_news else found[0]["moved_at"] if found else NEVER
         row = {"account_id": account, "stream": stream, "value": dict(value), "moved_at": moved_at}
         bulk.upsert(tx, t.cursor, ("account_id", "stream"), [row])

@@ -1,7 +1,9 @@
 """A stream that breaks stops itself; the others, and the records before it, are in."""
 
+import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import pytest
 
 from crmkit.adapters.adapter import Account
 from crmkit.adapters.source import Source, SourceSettings
-from crmkit.adapters.stream import Page, Start, stream
+from crmkit.adapters.stream import Page, Start, stream, window
 from crmkit.core.errors import AuthError, ConfigError, PluginError, RetryableError
 from crmkit.flow.sync import pull
 from crmkit.store import accounts
@@ -83,3 +85,49 @@ async def test_a_stream_is_told_the_runs_clock_and_never_one_ahead_of_the_wall(
     await pull(source, play.shops[1], play.store.run, listened=(), now=NOON, latest=latest)
     with play.store.read() as tx:
         assert accounts.cursor(tx, 1, "orders") == {"now": told.isoformat()}
+
+
+class Slow(Source):
+    """Two pages of a stream, or a span, once it is let on."""
+
+    name = "slow"
+    gates: Mapping[str, asyncio.Event]
+
+    @stream
+    async def orders(self, start: Start) -> AsyncIterator[Page]:
+        first = start.cursor["page"] if start.cursor is not None else 0
+        for number in range(first + 1, first + 3):
+            await self.gates["orders"].wait()
+            yield Page([order(str(number))], cursor={"page": number})
+
+    @window(overlap="1h")
+    async def changes(self, start: datetime, end: datetime) -> AsyncIterator[Page]:
+        await self.gates["changes"].wait()
+        yield Page([order("9")])
+
+
+# SEMANTICS 4
+@pytest.mark.parametrize("place", ["orders", "changes"])
+async def test_who_was_frozen_while_others_read_the_account_puts_no_cursor_back(play: Play, place: str) -> None:
+    def reading(now: datetime, *waits: str) -> tuple[asyncio.Event, "asyncio.Task[Any]"]:
+        source = Slow(SourceSettings(), Account("tea", "UTC", None, None, Path()), None)  # type: ignore[arg-type]
+        source.gates = {name: asyncio.Event() for name in ("orders", "changes")}
+        for name in source.gates.keys() - set(waits):
+            source.gates[name].set()
+        pulling = pull(source, play.shops[1], play.store.run, listened=(), now=now)
+        return source.gates[place], asyncio.create_task(pulling)
+
+    def stands() -> dict[str, Any]:
+        with play.store.read() as tx:
+            return {name: accounts.cursor(tx, 1, name) for name in ("orders", "changes")}
+
+    gate, frozen = reading(NOON, place)
+    await asyncio.sleep(0.2)
+    for later in (1, 2):
+        _, other = reading(NOON + later * timedelta(hours=1))
+        assert (await other)[1] == []
+    before = stands()
+    assert before["changes"] == {"until": (NOON + timedelta(hours=2)).isoformat()}
+    gate.set()
+    assert (await frozen)[1] == []
+    assert stands()[place] == before[place]
