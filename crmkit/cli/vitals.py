@@ -26,7 +26,6 @@ LITTLE = Decimal("0.2")
 #: Work that is due waits no longer than this where somebody works, and who works begins a run this often.
 LATE, IDLE = timedelta(minutes=15), timedelta(hours=1)
 #: What is told of each account, where it is known.
-_LAST = {"orders": "last order", "webhooks": "last webhook", "receipts": "last receipt"}
 _ONE = {"orders": "order", "webhooks": "webhook", "receipts": "receipt"}
 
 
@@ -38,7 +37,7 @@ def accounts(call: Call, tx: "Connection") -> Iterator[Finding]:
 
     rows = {row["name"]: row for row in stored.every(tx)}
     last, known = silences.last(tx, call.now), silences.known(tx)
-    moved, failed = report.last_moved(tx), report.unread(tx)
+    moved, failed, sent = report.last_moved(tx), report.unread(tx), silences.last_sent(tx, call.now)
     with call.open_store() as store:
         own = Accounts(call.host, store)
         for name, entry in own.named().items():
@@ -49,10 +48,14 @@ def accounts(call: Call, tx: "Connection") -> Iterator[Finding]:
             if row is None:
                 yield Finding(part, "note", "never synced")
                 continue
-            kinds = ("orders", "webhooks") if not part.startswith("gateway ") else ("receipts", "webhooks")
-            came = {kind: last.get((row["id"], kind)) for kind in kinds}
+            is_shop = not part.startswith("gateway ")
+            kinds = ("orders", "webhooks") if is_shop else ("receipts", "webhooks")
+            came = {_ONE[kind]: last.get((row["id"], kind)) for kind in kinds}
             ends = _ends(own, entry, tx)
-            yield _line(call, part, came, moved.get(row["id"]), row["synced_at"], ends)
+            if is_shop:
+                yield _of_shop(call, part, came, moved.get(row["id"]), row["synced_at"], ends)
+            else:
+                yield _line(call, part, {"sent": sent.get(name), **came}, ends)
             yield from _silent(call, part, {kind: known.get((row["id"], kind)) for kind in kinds})
             if name in failed:
                 do = f"`crmkit sync {name}` says what, and what to do"
@@ -63,7 +66,15 @@ def accounts(call: Call, tx: "Connection") -> Iterator[Finding]:
                 yield Finding(part, "bad", text, {"ends_at": ends.isoformat()})
 
 
-def _line(
+def _line(call: Call, part: str, came: Mapping[str, datetime | None], ends: datetime | None) -> Finding:
+    """What came last, by what it is, and when the token ends."""
+    texts = [f"last {what} {_told(call, at)}" for what, at in came.items()]
+    texts.append("no token end known" if ends is None else f"token ends {_told(call, ends)}")
+    facts: dict[str, Any] = {f"last_{what}_at": _iso(at) for what, at in came.items()}
+    return Finding(part, "ok", ", ".join(texts), {**facts, "token_ends_at": _iso(ends)})
+
+
+def _of_shop(
     call: Call,
     part: str,
     came: Mapping[str, datetime | None],
@@ -71,21 +82,16 @@ def _line(
     synced_at: datetime | None,
     ends: datetime | None,
 ) -> Finding:
-    def told(at: datetime | None) -> str:
-        return moment(at, call.zone) if at is not None else "never"
+    """The line of a shop or source, which is read."""
+    line = _line(call, part, came, ends)
+    first = "never gave anything" if moved_at is None else f"last gave something new {_told(call, moved_at)}"
+    text = f"{first}, {line.text}, last read to its end {_told(call, synced_at)}"
+    facts = {**line.facts, "moved_at": _iso(moved_at), "synced_at": _iso(synced_at)}
+    return Finding(part, "note" if moved_at is None else "ok", text, facts)
 
-    texts = [f"{_LAST[kind]} {told(at)}" for kind, at in came.items()]
-    is_shop = not part.startswith("gateway ")
-    if is_shop:
-        texts.insert(0, f"last gave something new {told(moved_at)}" if moved_at else "never gave anything")
-        texts.append(f"last read to its end {told(synced_at)}")
-    if ends is not None:
-        texts.append(f"token ends {told(ends)}")
-    facts: dict[str, Any] = {f"last_{_ONE[kind]}_at": _iso(at) for kind, at in came.items()}
-    if is_shop:
-        facts |= {"moved_at": _iso(moved_at), "synced_at": _iso(synced_at)}
-    facts["token_ends_at"] = _iso(ends)
-    return Finding(part, "note" if is_shop and moved_at is None else "ok", ", ".join(texts), facts)
+
+def _told(call: Call, at: datetime | None) -> str:
+    return moment(at, call.zone) if at is not None else "never"
 
 
 def _silent(call: Call, part: str, known: Mapping[str, Any]) -> Iterator[Finding]:

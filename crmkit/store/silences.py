@@ -50,6 +50,16 @@ def last(tx: Connection, now: datetime) -> dict[Series, datetime]:
     return {(row["id"], kind): row[kind] for row in found for kind in _COMES if row[kind] is not None}
 
 
+def last_sent(tx: Connection, now: datetime) -> dict[str, datetime]:
+    """When each account that is a gateway took a message last, as of `now`."""
+    a, account = t.attempt.c, t.account.c
+    taken = sa.select(sa.func.max(a.finished_at)).where(
+        sa.text(ACCEPTED), a.gateway == account.name, a.finished_at <= now
+    )
+    found = bulk.rows(tx, sa.select(account.name, taken.scalar_subquery().label("at")))
+    return {row["name"]: row["at"] for row in found if row["at"] is not None}
+
+
 def counts(tx: Connection, account: Row, kind: str, since: datetime, until: datetime) -> dict[int, int]:
     """How much came from an account, by slot."""
     table, owner, at, of = _COMES[kind]

@@ -42,12 +42,31 @@ def test_each_shop_and_gateway_has_a_line(worked: Place) -> None:
     (shop,) = of(worked, "shop tea")
     assert shop["level"] == "ok"
     assert "last order 2026-05-07 15:00" in shop["text"]
-    assert "last webhook never" in shop["text"]
+    assert "last webhook never, no token end known, last read to its end 2026-05-08 20:00" in shop["text"]
     assert shop["facts"]["last_order_at"] == "2026-05-07T13:00:00+00:00"
     assert shop["facts"]["last_webhook_at"] is None
     (gateway,) = of(worked, "gateway folder")
-    assert (gateway["level"], gateway["text"]) == ("ok", "last receipt never, last webhook never")
-    assert gateway["facts"] == {"last_receipt_at": None, "last_webhook_at": None, "token_ends_at": None}
+    said = "last sent 2026-05-08 12:00 CEST, last receipt never, last webhook never, no token end known"
+    assert (gateway["level"], gateway["text"]) == ("ok", said)
+    assert gateway["facts"] == {
+        "last_sent_at": "2026-05-08T10:00:00+00:00",
+        "last_receipt_at": None,
+        "last_webhook_at": None,
+        "token_ends_at": None,
+    }
+
+
+def test_a_channels_line_says_when_its_last_receipt_came(worked: Place) -> None:
+    store = store_of(worked)
+    row = {"external_id": "r1", "state": "delivered", "occurred_at": NOW, "received_at": NOW}
+    with store.begin() as tx:
+        bulk.insert(tx, t.receipt, [{"id": bulk.next_ids(tx, t.receipt, 1)[0], "account": "folder", **row}])
+    store.close()
+    (gateway,) = of(worked, "gateway folder", "ok")
+    assert "last receipt 2026-05-08 22:00 CEST" in gateway["text"]
+    assert gateway["facts"]["last_receipt_at"] == "2026-05-08T20:00:00+00:00"
+    (before,) = of(worked, "gateway folder", "ok", NOW - HOUR)
+    assert "last receipt never" in before["text"]  # as of the clock that is given
 
 
 def test_what_is_silent_is_named(worked: Place) -> None:
