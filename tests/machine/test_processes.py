@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 CRMKIT = Path(sys.executable).parent / "crmkit"
-NOW = "2026-05-08T20:00+02:00"
+#: And an hour later, past every lease.
+NOW, LATER = "2026-05-08T20:00+02:00", "2026-05-08T21:00+02:00"
 #: A process gets this long, in seconds: the machine may have much else to do.
 PATIENCE = 600
 CONFIG = """\
@@ -54,14 +55,14 @@ class Place:
     """A folder with a shop, and processes run in it."""
 
     def __init__(self, folder: Path, orders: int, database: str = "sqlite:///crm.db") -> None:
-        self.folder, self.orders, self.bound = folder, orders, list[str]()
+        self.folder, self.orders, self.bound, self.now = folder, orders, list[str](), NOW
         (folder / "exports").mkdir()
         (folder / "exports" / "orders.csv").write_text("\n".join([HEAD, *map(ORDER.format, range(orders)), ""]))
         (folder / "crmkit.toml").write_text(CONFIG.format(database=database))
-        self.environment = {**os.environ, "CRMKIT_STATE": str(folder / "state"), "PYTHONDONTWRITEBYTECODE": "1"}
+        self.environment = {**os.environ, "CRMKIT_STATE": str(folder / "state")}
 
     def begin(self, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-        command = [*self.bound, str(CRMKIT), "--now", NOW, *arguments]
+        command = [*self.bound, str(CRMKIT), "--now", self.now, *arguments]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, **pipes, **options)
 
