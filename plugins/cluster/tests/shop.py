@@ -59,8 +59,8 @@ class Shop:
     def sent(self) -> int:
         return len(list((self.folder / "outbox").glob("*.eml")))
 
-    def command(self, *words: str) -> list[str]:
-        program = "from crmkit.cli import main; main()"
+    def command(self, *words: str, first: str = "") -> list[str]:
+        program = f"{first}\nfrom crmkit.cli import main; main()"
         return [sys.executable, "-c", program, "--config", str(self.folder / "crmkit.toml"), *words]
 
     def run(self, *words: str, code: int = 0) -> str:
@@ -74,11 +74,10 @@ class Shop:
         return found
 
     @contextmanager
-    def worker(self) -> Iterator[subprocess.Popen[str]]:
-        """A worker, once it is at its place."""
-        with subprocess.Popen(
-            self.command("worker", "--log", "text"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
+    def worker(self, first: str = "") -> Iterator[subprocess.Popen[str]]:
+        """A worker, once it is at its place; `first`: what its process does before."""
+        command = self.command("worker", "--log", "text", first=first)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             name = f"%:{process.pid}"
             try:
                 until(lambda: self.count("crmkit_cluster.worker WHERE name LIKE %s", name) == 1 or _ended(process))

@@ -117,6 +117,44 @@ def test_a_worker_begins_nothing_while_its_place_is_lost(shop: Shop) -> None:
         until(lambda: shop.sent == 2, 60)
 
 
+# SEMANTICS 13
+def test_a_shop_a_frozen_worker_was_reading_is_read_by_another(shop: Shop) -> None:
+    sooner = "import crmkit_cluster.post as post; post.BEAT, post.LOST = 0.5, 4.0"
+    alone = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1 AND granted"
+    beats = "crmkit_cluster.worker WHERE name LIKE %s AND beat_at > now() - interval '2 seconds'"
+
+    def is_read(count: int) -> bool:
+        """Asked for each half second, and not each minute."""
+        with psycopg.connect(conninfo(shop.url), autocommit=True) as asking:
+            asking.execute("NOTIFY crmkit_work, 'sync tea'")
+        time.sleep(0.5)
+        return shop.sent == count
+
+    with psycopg.connect(conninfo(shop.url), autocommit=True) as connection:
+        name = connection.execute("SELECT quote_ident(current_database())").fetchone()
+        assert name is not None  # what it was in the middle of ends soon
+        connection.execute(f"ALTER DATABASE {name[0]} SET idle_in_transaction_session_timeout = '2s'".encode())
+        with shop.worker(sooner) as frozen:
+            shop.paid("T1")
+            until(lambda: is_read(1))
+            shop.paid("T2")
+            with connection.transaction():
+                connection.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")  # a sync gets no further
+                until(lambda: is_read(1) and shop.count(alone) == 1)
+                frozen.send_signal(signal.SIGSTOP)
+            with shop.worker(sooner) as other_worker:
+                until(lambda: is_read(2))
+                frozen.send_signal(signal.SIGCONT)
+                until(lambda: shop.count(beats, f"%:{frozen.pid}") == 1, 30)
+                shop.paid("T3")
+                until(lambda: is_read(3))
+                for worker in (frozen, other_worker):
+                    worker.send_signal(signal.SIGTERM)
+                    _, said = worker.communicate(timeout=60)
+                    assert worker.returncode == 0, said
+    assert shop.sent == 3
+
+
 def test_a_restart_of_the_server_ends_no_worker(tmp_path: Path) -> None:
     from crmkit.store import migrate
     from crmkit_cluster import schema

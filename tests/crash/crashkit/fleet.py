@@ -163,7 +163,8 @@ class _Round:
         self.fork(place=self.dice.choice(FROZEN), times=self.dice.randint(1, 2), freezes=True)
         self.until_at_place(self.pids[0])
         self.fork_all()
-        time.sleep(self.dice.uniform(0.5, 1.5))  # what has begun by then may be nothing: he may hold the account
+        self.until_begun()  # he may have been reading the account: then another does
+        time.sleep(self.dice.uniform(0.0, 0.3))
         other = self.dice.choice(self.pids[1:])
         self.signal(other, signal.SIGSTOP)
         time.sleep(1.3 * LEASE)

@@ -99,7 +99,7 @@ def work(order: dict[str, Any], note: mmap.mmap) -> None:
     flow_on(datetime.fromisoformat(order["now"]), order["began"])
     clock = crmkit.engine.local.datetime
     crmkit.engine.steps.datetime = crmkit.engine.service.datetime = clock  # type: ignore[attr-defined]
-    crmkit_cluster.post.BEAT = 0.5
+    crmkit_cluster.post.BEAT, crmkit_cluster.post.LOST = 0.5, order["lease"]
     crmkit_cluster.worker.POLL = 1.0
     PlainGateway.look_up_after = timedelta(seconds=order["lease"])
     host = Host.open(Path(order["folder"]) / "crmkit.toml", plugins=Plugins(Catalogue(POINTS)))
