@@ -172,6 +172,12 @@ app_secret = "s"
         ({"expires_at": NOW + 5 * DAY}, "bad", "ends 2026-05-13"),
         ({"expires_at": NOW - DAY}, "bad", "ended 2026-05-07"),
         ({"expires_at": NOW + 5 * DAY, "refresh_token": "r"}, "", ""),
+        ({"expires_at": NOW + 5 * DAY, "refresh_token": "r", "renewable_until": NOW + 9 * DAY}, "", ""),
+        (
+            {"expires_at": NOW + 5 * DAY, "refresh_token": "r", "renewable_until": NOW + 5 * DAY},
+            "bad",
+            "ends 2026-05-13",
+        ),
     ],
 )
 def test_a_token_that_ends_within_a_week_is_named(

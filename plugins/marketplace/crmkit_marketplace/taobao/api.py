@@ -166,21 +166,31 @@ class Top:
         ends = token.get("expire_time")
         lasts = timedelta(seconds=int(token.get("expires_in") or 0))
         at = datetime.fromtimestamp(int(ends) / 1000, UTC) if ends else self._adapter.now() + lasts
-        renewable = int(token.get("re_expires_in") or 0) > 0
+        renewable = int(token.get("re_expires_in") or 0)
+        until = self._adapter.now() + timedelta(seconds=renewable)
         seller = token.get("taobao_user_id") or token.get("taobao_open_uid")
         await self._adapter.memory.keep(
             session=session,
-            refresh_token=str(token.get("refresh_token") or "") or None if renewable else None,
+            refresh_token=str(token.get("refresh_token") or "") or None if renewable > 0 else None,
+            renewable_until=until.isoformat() if renewable > 0 else None,
             expires_at=at.isoformat(),
             user_id=str(seller) if seller else self._adapter.memory.get("user_id"),
         )
 
     def credentials_end(self) -> datetime | None:
-        """When a token that cannot be renewed ends; None: it can be, or when is not known."""
+        """When a token ends that cannot be renewed then; None: it can be, or when is not known.
+
+        It is renewed by the next run after it ended, so what it is renewed with has to last a day longer.
+        """
         ends = self._adapter.memory.get("expires_at")
-        if self._settings.session is not None or ends is None or self._adapter.memory.get("refresh_token"):
+        if self._settings.session is not None or ends is None:
             return None
-        return datetime.fromisoformat(ends)
+        ends_at = datetime.fromisoformat(ends)
+        if self._adapter.memory.get("refresh_token"):
+            until = self._adapter.memory.get("renewable_until")
+            if until is None or datetime.fromisoformat(until) > ends_at + timedelta(days=1):
+                return None
+        return ends_at
 
     def problems(self, now: datetime) -> list[str]:
         """What is to be said of the token at a moment of the platform's clock."""
