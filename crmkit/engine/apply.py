@@ -82,7 +82,7 @@ class _Differs(Exception):
 
 
 @dataclass(slots=True)
-class _Slice:
+class _Confirmed:
     """A slice that holds: what was decided, and of its planned messages the numbers and states."""
 
     decided: Decided
@@ -123,7 +123,7 @@ async def apply(
             lines = file.messages[number]
             planned = {key: line for key, line in lines.items() if line["fingerprint"] is not None}
             try:
-                found: _Slice = await local.store.run(_repeat, setup, number, families, planned, file.made.now)
+                found: _Confirmed = await local.store.run(_confirmed, setup, number, families, planned, file.made.now)
             except _Differs as error:
                 done.differences += error.differences
                 done.refused.add(number)
@@ -154,15 +154,15 @@ def facts(tx: Connection, local: Local, now: datetime) -> tuple[str, dict[str, s
     return accounts.installation(tx, now), found
 
 
-def _repeat(
+def _confirmed(
     tx: Connection,
     setup: Setup,
     number: int,
     families: Sequence[int] | None,
     planned: Mapping[str, Mapping[str, Any]],
     now: datetime,
-) -> _Slice:
-    """Decide a slice at the plan's clock.
+) -> _Confirmed:
+    """Decide a slice again, at the plan's clock.
 
     Raises:
         _Differs: it does not come to what was planned.
@@ -190,7 +190,7 @@ def _repeat(
     found += [_difference(number, row, "new") for row in fresh.values()]
     if found:
         raise _Differs(found)
-    return _Slice(decided, messages)
+    return _Confirmed(decided, messages)
 
 
 def _compared(line: Mapping[str, Any], row: Mapping[str, Any], *, is_known: bool) -> Sequence[str]:

@@ -12,7 +12,7 @@ from crmkit.flow.claim import claim
 from crmkit.flow.decide import Decided, decide
 from crmkit.flow.deliver import CLAIM
 from crmkit.flow.setup import Setup
-from crmkit.store import outbox
+from crmkit.store import outbox, slices
 from crmkit.store.slices import Slice
 
 #: Interactions one decide step takes.
@@ -66,11 +66,11 @@ def handed(
         for name in sorted(names.union(outbox.gateways_due(tx, at, only))):
             while left is None or left:
                 found = claim(tx, setup, name, "plan", at, CLAIM, is_paced=is_paced, is_rehearsed=True, only=only)
-                sent = {"state": State.SENT, "reason": None, "detail": None, "leaves_at": at}
-                leaving = [{**row, **sent} for row in found.rows]
-                outbox.settle(tx, leaving)
                 is_moving = is_moving or found.moved > 0
-                moved = [*found.kept, *leaving]
+                sent = {"state": State.SENT, "reason": None, "detail": None, "leaves_at": at}
+                moved = [*found.kept, *({**row, **sent} for row in found.rows)]
+                if found.rows:
+                    slices.hand_over(tx, [row["id"] for row in found.rows])
                 if not moved and not found.moved:
                     break
                 if left is not None:

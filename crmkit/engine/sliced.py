@@ -31,8 +31,8 @@ from crmkit.store.slices import NOBODY, Slice
 #: Customers of one slice: of the first, and at the least and at the most. The fewer there are, the longer each takes:
 #: a slice has some fifty statements, however many it is about. The more, the more are left where one of them differs.
 FIRST, LEAST, MOST = 200, 50, 500
-#: The database is left to others for so long, in seconds, once slices held it for as long as one may. Who waits for
-#: SQLite looks again ten times a second.
+#: SQLite is left to others for so long, in seconds, once slices held it for as long as one transaction may: who waits
+#: for it looks again ten times a second. Who waits for a row of PostgreSQL gets it between two slices.
 REST = 0.1
 
 
@@ -49,7 +49,7 @@ class _Planning:
         self.made, self.spillover = Plan(now), Spillover()
         self.left = choice.limit
         self.is_swept = False
-        self.held = 0.0
+        self.is_sqlite, self.held = False, 0.0
 
     def plan(self) -> Plan:
         with self.store.rehearse() as tx:
@@ -59,6 +59,7 @@ class _Planning:
             self.is_swept = slices.written(tx) == before
             schedule.keep(tx, setup, self.now)
             due, is_nobodys = slices.due(tx, self.now, self.choice.shops)
+            self.is_sqlite = tx.dialect.name == "sqlite"
         wanted = self.choice.families
         if is_nobodys and (wanted is None or None in wanted):
             self._slice(setup, None)
@@ -80,7 +81,7 @@ class _Planning:
     def _rest(self, spent: float) -> None:
         """Leave the database to others, where it was held for long since they had it."""
         self.held += spent
-        if self.held >= LONGEST:
+        if self.is_sqlite and self.held >= LONGEST:
             time.sleep(REST)
             self.held = 0.0
 

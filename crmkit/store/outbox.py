@@ -19,7 +19,7 @@ _m = t.message.c
 #: What a verdict moves.
 _MOVED = ("state", "reason", "detail", "settled_at", "not_before", "gateway", "gateways", "look_ups", "doubted_at")
 #: Not paused, as of the statement that asks.
-_IS_FREE = sa.not_(pauses.is_paused())
+_NOT_PAUSED = sa.not_(pauses.is_paused())
 #: States in which it is still open what became of a try.
 _UNDECIDED = frozenset({State.QUEUED, State.SENDING, State.IN_DOUBT})
 #: Of a message that was sent again, when the vendor's late answer says that it has the first as well.
@@ -303,7 +303,7 @@ def mark(
     statement = (
         sa.update(t.message)
         .where(bulk.one_of(tx, _m.id, ids), _m.claim_id == claim_id, _m.state == "sending", _m.lease_until > now)
-        .where(_m.started_at.is_(None), _m.address.is_not(None), _m.text.is_not(None), _IS_FREE)
+        .where(_m.started_at.is_(None), _m.address.is_not(None), _m.text.is_not(None), _NOT_PAUSED)
         .values(started_at=now, lease_until=lease_until)
         .returning(_m.id)
     )

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
-from crmkit.core.message import WAITING
+from crmkit.core.message import WAITING, State
 from crmkit.store import bulk, customers
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
@@ -142,6 +142,12 @@ def waiting(tx: Connection, now: datetime, one: Slice) -> list[Row]:
     """Messages of a slice that may leave, soonest first."""
     statement = sa.select(t.message).where(sa.text(WAITING), _m.not_before <= now, one.messages(tx))
     return bulk.rows(tx, statement.order_by(_m.not_before, _m.id))
+
+
+def hand_over(tx: Connection, ids: Collection[int]) -> None:
+    """Take these messages off the queue, as if each had been handed over at once: for what is rolled back."""
+    statement = sa.update(t.message).where(bulk.one_of(tx, _m.id, ids))
+    tx.execute(statement.values(state=State.SENT, reason=None, detail=None))
 
 
 def with_keys(tx: Connection, keys: Iterable[str]) -> dict[str, Row]:

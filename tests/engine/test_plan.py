@@ -37,7 +37,7 @@ from crmkit.store.choice import ALL, Choice
 from tests.dump import everything
 from tests.engine.test_local import HANDLERS, Accepting, Stage, _orders, stage
 from tests.engine.test_schedule import NINE, digest
-from tests.play import DAY, HOUR, MINUTE, NOON, PLAY_TABLES, buyer, entry, order
+from tests.play import DAY, HOUR, MINUTE, NOON, PLAY_TABLES, buyer, entry, order, statements
 
 __all__ = ["stage"]
 
@@ -196,6 +196,35 @@ def test_a_plan_of_nobodys_comes_first(stage: Stage, file: Path) -> None:
     assert len(stage.asked) == 4
 
 
+@pytest.mark.usefixtures("small")
+def test_what_a_process_left_behind_that_ended_is_due_again_in_every_slice(stage: Stage, file: Path) -> None:
+    play = stage.play
+    two(stage)
+    play.decide()
+    lapsed = {"state": "sending", "claim_id": "gone", "claimed_at": NOON - DAY, "lease_until": NOON - HOUR}
+    play.write(lambda tx: tx.execute(t.message.update().values(lapsed)))
+    plan = drawn(stage, file)
+    assert [row["slice"] for row in plan.leaving] == [0, 1]
+    assert applied(stage, file).differences == []
+    assert len(stage.asked) == 2
+
+
+def test_a_slice_takes_as_many_statements_however_many_customers_it_is_about(stage: Stage) -> None:
+    # SEMANTICS 28
+    play = stage.play
+    play.plugin("one", TELL)
+
+    def said(first: int, after: int) -> int:
+        play.take(*(order(str(n), buyer(f"b{n}")) for n in range(first, after)))
+        with statements(play.store) as found:
+            plan = stage.local.plan(now=NOON, in_slices=True)
+        assert (len(plan.slices), len(plan.leaving)) == (1, after)
+        return len(found)
+
+    said(0, 2)
+    assert said(2, 20) == said(20, 60)
+
+
 # --- the world has changed --------------------------------------------------------------------------------------------
 
 
@@ -274,7 +303,7 @@ def test_a_plan_that_was_cut_off_is_applied_to_its_end_and_nothing_leaves_twice(
     play.plugin("one", TELL)
     play.take(*(order(str(n), buyer(f"b{n}")) for n in range(6)))
     plan = drawn(stage, file)
-    whole, calls = applying._repeat, list[int]()
+    whole, calls = applying._confirmed, list[int]()
 
     def cut_off(*given: Any) -> Any:
         calls.append(1)
@@ -283,7 +312,7 @@ def test_a_plan_that_was_cut_off_is_applied_to_its_end_and_nothing_leaves_twice(
         return whole(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(applying, "_repeat", cut_off)
+        patch.setattr(applying, "_confirmed", cut_off)
         with pytest.raises(KeyboardInterrupt):
             applied(stage, file)
     assert (play.count(t.message), stage.asked) == (3, [])
