@@ -3,12 +3,16 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from crmkit.cli.package import Package
 from crmkit.cli.proof import CONTRACTS, Held, Proof, prove
+from crmkit.cli.worker import GROUP as ENGINES
+from crmkit.cli.worker import NAME as ENGINE
+from crmkit.cli.worker import Engine
 from crmkit.core.errors import CrmkitError, PluginError
 from crmkit.host.catalogue import PLAY, SOURCES
 
@@ -44,8 +48,11 @@ def findings(package: Package, plugins: "Plugins", tests: Doing = "run") -> Iter
     """Everything that is not as it should be; of its tests nothing where they are left."""
     if package.dist is not None:
         yield from _metadata(package)
-    if not package.names:
+    engines = [one for one in package.dist.entry_points if one.group == ENGINES] if package.dist is not None else []
+    if not package.names and not engines:
         yield Finding(package.label, "no entry point in the group crmkit; add [project.entry-points.crmkit]")
+    for engine in engines:
+        yield from _engine(engine, package)
     every = []
     for name in package.names:
         try:
@@ -91,6 +98,22 @@ def _metadata(package: Package) -> Iterator[Finding]:
 
 
 # --- what it brings ---------------------------------------------------------------------------------------------------
+
+
+def _engine(point: EntryPoint, package: Package) -> Iterator[Finding]:
+    if point.name != ENGINE:
+        text = f"the entry point {point.name!r} in the group {ENGINES} is asked for by nobody; call it {ENGINE!r}"
+        yield Finding(package.label, text)
+        return
+    try:
+        engine = point.load()
+    except Exception as error:  # another's code
+        yield Finding(package.label, f"its engine cannot be loaded: {type(error).__name__}: {error}")
+        return
+    asked = [name for name in vars(Engine) if not name.startswith("_")]
+    lacking = [name for name in asked if not callable(getattr(engine, name, None))]
+    if lacking:
+        yield Finding(package.label, f"its engine has no {', '.join(lacking)}")
 
 
 def _plugin(loaded: "Loaded", plugins: "Plugins", package: Package) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ import asyncio
 import os
 from datetime import timedelta
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import click
 
@@ -16,18 +16,43 @@ from crmkit.cli.told import Told
 from crmkit.core.errors import ConfigError
 from crmkit.core.log import STOPPED
 
+if TYPE_CHECKING:
+    from crmkit.engine.local import Local
+
 #: Where a distribution says that it brings a distributed engine.
 GROUP, NAME = "crmkit.engine", "cluster"
 
 
-def engine() -> Any:
+class Engine(Protocol):
+    """What a distributed engine is asked for."""
+
+    def check_every(self, every: timedelta) -> None:
+        """Raises ValueError, which says what is one, where a span is no schedule."""
+
+    def set_up(self, local: "Local") -> tuple[dict[str, str], dict[str, str]]:
+        """Makes what workers need in the database, or brings it up to date: the versions before, and now."""
+
+    def take_down(self, local: "Local") -> None:
+        """Takes all that away."""
+
+    async def work(
+        self, local: "Local", told: Told, stop: asyncio.Event, *, concurrency: int, every: timedelta
+    ) -> bool:
+        """Works until it is told to stop: whether all ended in time."""
+
+    def standing(self, local: "Local") -> dict[str, Any]:
+        """How workers, queues and lag stand."""
+
+
+def engine() -> Engine:
     """The distributed engine.
 
     Raises:
         ConfigError: it is not installed.
     """
     for point in entry_points(group=GROUP, name=NAME):
-        return point.load()
+        found: Engine = point.load()
+        return found
     raise ConfigError("the distributed engine is not installed", who="cluster", do="pip install 'crmkit[cluster]'")
 
 
@@ -103,9 +128,10 @@ def setup(call: Call, remove: bool, as_json: bool) -> None:
     found = engine()
     with call.open_store() as store:
         local = Local(call.host, store)
+        before: dict[str, str] = {}
+        now: dict[str, str] = {}
         if remove:
             found.take_down(local)
-            before, now = {}, {}
         else:
             before, now = found.set_up(local)
         where = store.where

@@ -23,6 +23,26 @@ def test_nothing_of_our_own_plugins_is_to_be_mended(family: str) -> None:
     assert list(findings(package_of(f"crmkit-{family}"), Plugins(), "leave")) == []
 
 
+def test_an_engine_that_lacks_what_it_is_asked_for_is_to_be_mended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_engine.py").write_text('"""Half an engine."""\n\n\ndef check_every(every): ...\n')
+    about = tmp_path / "acme_engine-1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: acme-engine\nVersion: 1.0\n")
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def told(points: str) -> list[str]:
+        (about / "entry_points.txt").write_text(f"[crmkit.engine]\n{points}\n")
+        return [one.text for one in findings(package_of("acme-engine"), Plugins(), "leave") if "engine" in one.text]
+
+    assert told("cluster = half_engine") == ["its engine has no set_up, take_down, work, standing"]
+    assert told("clusters = half_engine") == [
+        "the entry point 'clusters' in the group crmkit.engine is asked for by nobody; call it 'cluster'"
+    ]
+    assert told("cluster = no_such_engine")[0].startswith("its engine cannot be loaded: ModuleNotFoundError")
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 

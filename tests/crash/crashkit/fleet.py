@@ -150,6 +150,7 @@ class _Round:
     def restart(self) -> None:
         """PostgreSQL goes and comes again."""
         self.fork_all()
+        self.until_at_work()
         for _ in range(self.dice.randint(1, 2)):
             self.until_begun()
             time.sleep(self.dice.uniform(0.0, 0.6))
@@ -163,6 +164,7 @@ class _Round:
         self.fork(place=self.dice.choice(FROZEN), times=self.dice.randint(1, 2), freezes=True)
         self.until_at_place(self.pids[0])
         self.fork_all()
+        self.until_at_work()
         self.until_begun()  # he may have been reading the account: then another does
         time.sleep(self.dice.uniform(0.0, 0.3))
         other = self.dice.choice(self.pids[1:])
@@ -176,6 +178,7 @@ class _Round:
     def cut(self) -> None:
         """The server ends connections."""
         self.fork_all()
+        self.until_at_work()
         self.until_begun()
         assert self.world.database is not None
         for _ in range(self.dice.randint(2, 5)):
@@ -214,15 +217,23 @@ class _Round:
             assert time.monotonic() < until, f"a worker does not come to its place\n{self.said()}"
             time.sleep(0.02)
 
+    def until_at_work(self) -> None:
+        """Wait until each has its place: whoever cannot begin ends, and is begun again by whoever began it."""
+        names = [f"%:{pid}" for pid in self.pids]
+        self._until("SELECT count(*) FROM crmkit_cluster.worker WHERE name LIKE ANY(%s)", names, count=len(names))
+
     def until_begun(self) -> None:
         """Wait until something is there."""
+        self._until("SELECT count(*) FROM message")
+
+    def _until(self, counts: str, *values: Any, count: int = 1) -> None:
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             with self.store.read() as tx:
-                if tx.execute(sa.select(sa.func.count()).select_from(t.message)).scalar():
+                if tx.exec_driver_sql(counts, values).scalar_one() >= count:
                     return
             time.sleep(0.02)
-        raise AssertionError(f"nothing begins\n{self.said()}")
+        raise AssertionError(f"nothing begins: {counts}\n{self.said()}")
 
     def calm(self) -> None:
         """Wait until nothing is left to do."""
