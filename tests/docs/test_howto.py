@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from crmkit.testing.database import PostgresServer
 from tests.docs.snippet import PAGES, ROOT, fences, run, squeezed
 from tests.docs.test_snippets import PLAYED
 
@@ -19,16 +20,20 @@ EXCLUDED = {
     ("docs/plugins.md", "plugins check"): ("runs a package's tests for a minute", "tests/cli/test_plugins_new.py"),
     ("docs/plugins.md", "plugins trace"): ("needs 4711 interactions", "tests/cli/test_plugins_trace.py"),
     ("docs/plugins.md", "config check"): ("needs the file before it", "tests/docs/test_plugins_page.py"),
+    ("docs/scaling.md", "worker"): ("goes on until it is ended", "plugins/cluster/tests/test_worker.py"),
     ("docs/taobao.md", "connect"): ("asks a person, and Taobao", "plugins/marketplace/tests/test_taobao.py"),
+    ("plugins/cluster/README.md", "worker"): ("goes on until it is ended", "plugins/cluster/tests/test_worker.py"),
     ("docs/web.md", "serve"): ("goes on until it is ended", "tests/web/test_server.py"),
     ("docs/web.md", "run --serve"): ("goes on until it is ended", "tests/web/test_server.py"),
     ("docs/web.md", "inbox show"): ("needs twelve calls of a vendor", "tests/cli/test_inbox.py"),
     ("docs/web.md", "inbox replay"): ("needs twelve calls of a vendor", "tests/cli/test_inbox.py"),
 }
+#: Of these pages the shop's database is a server's, and nothing waits in it for a worker.
+ON_A_SERVER = {"docs/scaling.md", "plugins/cluster/README.md"}
 COMMAND = re.compile(r"(?:\$ )?crmkit (.*?)(?:\s+#.*)?$")
 CONFIG = """
 [crm]
-database = "sqlite:///crm.db"
+database = "{database}"
 key = "env:CRMKIT_KEY"
 title = "Tea House"
 
@@ -51,9 +56,9 @@ use = "folder"
 [[channels.sms]]
 use = "http"
 url = "http://127.0.0.1:9/send"
-body = { to = "{to}", text = "{text}" }
+body = {{ to = "{{to}}", text = "{{text}}" }}
 id = "id"
-success = { status = [200] }
+success = {{ status = [200] }}
 """
 HEADER = "external_id,status,placed_at,customer_id,name,email,phone,total,currency,updated_at"
 ORDERS = [
@@ -92,16 +97,29 @@ def reason(page: str, command: str) -> tuple[str, str] | None:
 
 
 @pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def database(page: str, request: pytest.FixtureRequest) -> Iterator[str]:
+    """The address of the shop's database."""
+    if page not in ON_A_SERVER:
+        yield "sqlite:///crm.db"
+        return
+    server: PostgresServer = request.getfixturevalue("postgres_server")
+    name = server.create()
+    yield server.url(name)
+    server.drop(name)
+
+
+@pytest.fixture
+def shop(page: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a shop of five customers, who ordered in May."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "250")
     monkeypatch.setenv("CRMKIT_KEY", "a key that is long enough for tests")
     (tmp_path / "exports").mkdir()
     (tmp_path / "exports" / "orders.csv").write_text("\n".join([HEADER, *ORDERS, ""]), "utf-8")
-    (tmp_path / "crmkit.toml").write_text(CONFIG, "utf-8")
-    code, printed = run("crmkit --now 2026-05-06T12:00+00:00 sync", tmp_path)
-    assert code == 0, printed
+    (tmp_path / "crmkit.toml").write_text(CONFIG.format(database=database), "utf-8")
+    for step in ("sync", "dispatch") if page in ON_A_SERVER else ("sync",):
+        code, printed = run(f"crmkit --now 2026-05-06T12:00+00:00 {step}", tmp_path)
+        assert code == 0, printed
     return tmp_path
 
 
