@@ -143,6 +143,8 @@ class Sample:
                 if gateway is None:
                     what = f"busy elsewhere: {gateways.busy[entry.name]} uses it"
                     raise ConfigError(what, who=entry.name, operation="test", do="end it, or wait")
+                with store.read() as tx:  # opening may take its time
+                    self._must_leave(tx, local, entry, meant)
                 return await _handed(gateway, message)
             finally:
                 await gateways.close(done)

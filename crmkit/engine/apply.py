@@ -273,10 +273,11 @@ def _clock(now: datetime | None) -> Clock:
 
 @asynccontextmanager
 async def _running(local: Local, result: DispatchRun, clock: Clock) -> AsyncIterator[tuple[Setup, Gateways] | None]:
-    """A run, noted as a dispatch; None where this database may not send."""
+    """A run, noted as a dispatch; None where this database may not send: then only webhooks are taken in."""
     store = local.store
     result.fenced = await store.run(local.fence.enter, datetime.now(UTC))
     if result.fenced is not None:
+        result.taken = await local.take_in(now=clock())
         yield None
         return
     setup: Setup = await store.run(local.setup)

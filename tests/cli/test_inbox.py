@@ -65,6 +65,24 @@ def test_kept_webhooks_are_listed_shown_and_read_again(place: Place) -> None:
     assert place.run("inbox", "show", "9").exit_code == 2
 
 
+@pytest.mark.parametrize("how", [(), ("--limit", "1"), ("--apply", "plan.jsonl")])
+def test_a_database_that_may_not_send_takes_webhooks_in_all_the_same(
+    place: Place,
+    how: tuple[str, ...],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    # SEMANTICS 29
+    monkeypatch.chdir(place.folder)
+    place.ok("dispatch", now=NOW)
+    place.ok("dispatch", "--plan", "plan.jsonl", now=NOW)
+    monkeypatch.setenv("CRMKIT_STATE", str(tmp_path_factory.mktemp("another machine")))
+    assert called(place, b'{"id": 7}', "order.deleted") == 200
+    result = place.run("dispatch", *how, now=NOW)
+    assert (result.exit_code, result.stdout) == (1, "tea: 1 webhook taken in\n")
+    assert "it may not send" in result.stderr
+
+
 def test_a_forged_webhook_leaves_nothing(place: Place) -> None:
     # SEMANTICS 30
     place.ok("db", "upgrade")

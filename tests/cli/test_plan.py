@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from crmkit.engine.gateways import Gateways
+
 from .conftest import NOW, Place
 
 LATER = "2026-05-08T21:30+02:00"
@@ -248,6 +250,21 @@ def test_a_message_is_not_tried_while_what_it_is_of_is_paused(synced: Place, wha
     synced.ok("messages", "test", "order-shipped", now=NOW)  # which sends nothing
     synced.ok("resume", *what.split(), now=NOW)
     assert "accepted for chen@tea.example" in synced.ok(*trying, now=NOW)
+
+
+def test_a_message_is_not_tried_where_it_is_paused_while_its_gateway_is_opened(
+    synced: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Gateways.open
+
+    async def slowly(self: Gateways, name: str) -> Any:
+        synced.ok("pause", "all", "--reason", "wrong price", now=NOW)
+        return await opened(self, name)
+
+    monkeypatch.setattr(Gateways, "open", slowly)
+    refused = synced.run("messages", "test", "order-shipped", "--to", "chen", now=NOW)
+    assert (refused.exit_code, mails(synced)) == (2, 0)
+    assert "all is paused by " in refused.stderr
 
 
 def test_a_database_that_may_not_send_tries_a_message_to_the_staff_alone(
