@@ -313,7 +313,8 @@ class Fence:
         The gravest finding says it. A file's last note is when it last sent, within a try's time; of a server, and of
         a copy, others may know more than we do.
         """
-        if not standing.is_copy and all(one.kind != "behind" for one in standing.found):
+        may_be_behind = any(one.kind == "behind" for one in standing.found) or self.store.file is None
+        if not standing.found or not (standing.is_copy or may_be_behind):
             return None  # it is here and not behind its own note: nothing left that it does not know of
         found, note = standing.instance, standing.note
         if standing.is_copy or found is None or note is None or self.store.file is None:

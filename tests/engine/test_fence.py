@@ -291,6 +291,24 @@ def test_a_mistyped_name_does_not_hide_that_a_backup_is_old(town: Town, copied: 
     assert town.states == {"sent": 2, "held may-have-left": 1}
 
 
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_on_a_server_a_mistyped_name_does_not_hide_what_others_sent(town: Town, copied: Copy, tmp_path: Path) -> None:
+    # SEMANTICS 29
+    joining = Town(tmp_path / "joining", town.url, tmp_path / "other-home")
+    joining.env["CRMKIT_INSTANCE"] = town.name()
+    joining.ok("dispatch")  # its own note is low from here on
+    town.orders(3)
+    backup = copied(town)
+    town.ok("dispatch")
+    put_back(town, backup)
+    joining.env["CRMKIT_INSTANCE"] = "tee-house"
+    refused(joining, "'tee-house'")
+    assert "held too" in joining.ok("db", "adopt", "--yes")
+    joining.run("dispatch")
+    assert (town.mails, joining.mails) == (3, 0)
+    assert town.states == {"sent": 2, "held may-have-left": 1}
+
+
 def test_what_was_doubtful_stays_so_when_it_is_adopted_once_more(town: Town, copied: Copy) -> None:
     backup = copied(town)
     paid = datetime.now(UTC)
