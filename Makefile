@@ -51,7 +51,7 @@ fuzz: install  ## doors, parsers, files, pages and forms with what nobody expect
 	@CRMKIT_FUZZ_EXAMPLES=$(or $(EXAMPLES),400) $(BIN)/python -m pytest tests/fuzz -q -n 0 -m fuzz $(ARGS)
 
 crash: install  ## kill -9 in sync and dispatch, ROUNDS=50 times
-	@CRMKIT_CRASH_ROUNDS=$(or $(ROUNDS),50) $(BIN)/python -m pytest tests/crash -q -s -n 0 -m crash $(ARGS)
+	@CRMKIT_CRASH_ROUNDS=$(or $(ROUNDS),50) $(BIN)/python -m pytest tests/crash -q -m crash $(ARGS)
 
 bench: install  ## the benchmarks, peers and limits side by side
 	@$(BIN)/python -m benchmarks $(ARGS)

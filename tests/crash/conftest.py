@@ -1,13 +1,15 @@
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 
 sys.path.append(str(Path(__file__).parent))
 
+from crashkit.figures import Figures, table
 from crashkit.process import Process
 
 
@@ -17,6 +19,37 @@ def fast() -> Iterator[Path]:
     memory = Path("/dev/shm")
     with TemporaryDirectory(prefix="crmkit-crash-", dir=memory if os.access(memory, os.W_OK) else None) as folder:
         yield Path(folder)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Figures:
+    """What the rounds of a test come to; they are in the table in the end, whichever process plays them."""
+    figures = Figures()
+    request.node._crash = figures
+    return figures
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Generator[None, Any, Any]:
+    found: Figures | None = getattr(item, "_crash", None)
+    if found is not None and call.when == "call":
+        item.user_properties += [("crash", row) for row in found.properties()]
+        item.user_properties.append(("crash-text", found.text))
+    return (yield)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """What there was, where rounds were asked for."""
+    if "CRMKIT_CRASH_ROUNDS" not in os.environ:
+        return
+    reports = [one for some in terminalreporter.stats.values() for one in some if getattr(one, "when", "") == "call"]
+    said = [(name, value) for report in reports for name, value in report.user_properties]
+    for name, text in said:
+        if name == "crash-text" and text:
+            terminalreporter.write_line(text)
+    rows = [value for name, value in said if name == "crash"]
+    if rows:
+        terminalreporter.write_line(f"\n{table(rows)}")
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import random
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -19,7 +20,8 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from crashkit.game import KINDS
+from crashkit.figures import Figures
+from crashkit.game import KINDS, TITLES
 
 from crmkit.engine.local import Local
 from crmkit.host.host import Host
@@ -114,7 +116,7 @@ def _request(number: int) -> bytes:
 @pytest.mark.parametrize("kind", KINDS)
 # SEMANTICS 30
 def test_what_was_answered_with_yes_is_in_the_inbox_once(
-    fast: Path, postgres_server: PostgresServer, kind: str, capsys: pytest.CaptureFixture[str]
+    fast: Path, postgres_server: PostgresServer, kind: str, figures: Figures
 ) -> None:
     folder = fast / f"door-{kind}"
     folder.mkdir()
@@ -124,9 +126,11 @@ def test_what_was_answered_with_yes_is_in_the_inbox_once(
     chance = random.Random(os.environ.get("CRMKIT_CRASH_SEED", "0"))
     rounds = max(3, int(os.environ.get("CRMKIT_CRASH_ROUNDS", "0")) // 5)
     vendor = Vendor()
-    for _ in range(rounds):
-        with server(folder) as (process, port):
+    counts, sort = Counter[str](), f"server, {TITLES[kind]}"
+    for number in range(rounds):
+        with figures.round(sort, number, counts), server(folder) as (process, port):
             asyncio.run(vendor.load(process, port, chance.uniform(0.0, 0.6)))
+            counts["killed at random"] += 1
     host = Host.open(folder / "crmkit.toml")
     store = host.store()
     try:
@@ -140,11 +144,12 @@ def test_what_was_answered_with_yes_is_in_the_inbox_once(
         if name is not None:
             postgres_server.drop(name)
     numbers = [int(body.partition(b": ")[2].rstrip(b"}")) for body in kept]
-    with capsys.disabled():
-        sys.stdout.write(
-            f"\n{kind}: killed {rounds} times; {len(vendor.accepted):,} webhooks answered with 200, {vendor.repeated:,}"
-            f" called again since nobody knew, {len(numbers):,} kept\n"
-        )
+    figures.text = (
+        f"{sort}: killed {rounds} times; {len(vendor.accepted):,} webhooks answered with 200, {vendor.repeated:,}"
+        f" called again since nobody knew, {len(numbers):,} kept"
+    )
+    figures.rows[sort].update(lost=len(vendor.accepted - set(numbers)), doubled=len(numbers) - len(set(numbers)))
+    figures.end()
     assert len(vendor.accepted) > 10 * rounds
     assert vendor.accepted - set(numbers) == set()
     assert len(numbers) == len(set(numbers))

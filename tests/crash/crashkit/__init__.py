@@ -12,4 +12,5 @@
 - `check`: what must hold afterwards
 - `game`: rounds of kills, and what they found
 - `fleet`: rounds with four workers, and every kind of trouble
+- `figures`: what all rounds came to, in a table
 """
