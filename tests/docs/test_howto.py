@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from crmkit.testing.database import PostgresServer
-from tests.docs.snippet import PAGES, ROOT, fences, run, squeezed
+from tests.docs.snippet import PAGES, ROOT, fences, play, run, squeezed
 from tests.docs.test_snippets import PLAYED
 
 #: (page, how a command begins) that is not typed here: why, and the test that holds what it does instead.
@@ -125,6 +125,9 @@ def shop(page: str, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize("page", TYPED)
 def test_what_a_page_tells_to_type_does_what_it_says(page: str, shop: Path) -> None:
+    for fence in fences((ROOT / page).read_text("utf-8")):
+        if "append" in fence.info:  # what the page adds to the shop's configuration
+            play(fence, shop)
     for command, told in commands(ROOT / page):
         if reason(page, command) is not None:
             continue
