@@ -4,7 +4,8 @@
 - `together`: rows that come one at a time share a transaction
 - `doors`: webhooks verified and kept
 - `inward`: what comes in: shops read, webhooks kept and taken in
-- `fence`: whether this database may send, and what is noted outside it of how far it has come
+- `notes`: what is noted outside a database of how far it has come
+- `fence`: whether this database may send
 - `gateways`: those of one run, each opened when it is first needed
 - `pace`: how much one transaction takes
 - `due`: what is due by a clock, and when there is more

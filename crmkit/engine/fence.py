@@ -1,22 +1,13 @@
 """The fence: a database that was restored or copied only plans until it is adopted (`crmkit db adopt`).
 
-Notes lie outside the database, in the user's state directory: one file for each instance, with the number of the last
-try at delivering that was committed. Whoever is to hand messages over asks `enter` first. The rules themselves are in
-`crmkit.core.instance`.
-
-A note is written over in place, under a lock, in one block: a file that is replaced by another costs milliseconds each
-time, and this is done with every commit. It never goes back, however many processes write it. It is brought to the
-disk when it is begun and then at most once a second: what a power failure takes of it lets an old database pass, and
-harms none that is whole.
+Whoever is to hand messages over asks `enter` first, and from then on what is delivered is noted outside the database
+(`crmkit.engine.notes`). The rules themselves are in `crmkit.core.instance`.
 """
 
 import contextlib
-import fcntl
-import json
 import os
 import secrets
 import socket
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -26,90 +17,15 @@ from sqlalchemy.engine import Connection
 
 from crmkit.core.instance import NAME, Fenced, Given, Instance, Note, fenced
 from crmkit.core.quota import CLAIM_MOST
+from crmkit.engine.notes import STATE, Notes, state_folder
 from crmkit.host.host import Host
 from crmkit.store import bulk, instance
 from crmkit.store.engine import Store
 
-#: The environment: where notes are kept, and the name of the database that is sent for.
-STATE, INSTANCE = "CRMKIT_STATE", "CRMKIT_INSTANCE"
-#: A note is on the disk so many seconds after it was written, at the latest with the next.
-LASTING = 1.0
-#: Bytes of a note, always the same: less than a disk writes at once.
-SIZE = 256
+#: The environment: the name of the database that is sent for.
+INSTANCE = "CRMKIT_INSTANCE"
 #: Held while a database is named or adopted.
 _LOCK = "crmkit instance"
-
-
-def state_folder(env: Mapping[str, str] = os.environ) -> Path | None:
-    """Where this user's notes are kept; None where there is no home to keep them in."""
-    if env.get(STATE):
-        return Path(env[STATE]).absolute()
-    base = env.get("XDG_STATE_HOME", "")
-    if base and Path(base).is_absolute():
-        return Path(base) / "crmkit"
-    try:
-        return Path.home() / ".local" / "state" / "crmkit"
-    except RuntimeError:
-        return None
-
-
-class Notes:
-    """What was noted of instances in a folder.
-
-    Args:
-        folder: made when something is noted.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lasting = 0.0
-
-    def file(self, name: str) -> Path:
-        """Where an instance's note is."""
-        return self.folder / f"{name}.json"
-
-    def read(self, name: str) -> Note | None:
-        """An instance's note; None where there is none, or none that can be read."""
-        try:
-            number = os.open(self.file(name), os.O_RDONLY)
-        except OSError:
-            return None
-        try:
-            fcntl.flock(number, fcntl.LOCK_SH)  # nobody writes meanwhile
-            return self._said(number)
-        finally:
-            os.close(number)
-
-    @staticmethod
-    def _said(number: int) -> Note | None:
-        """What an open note says; half of one is as good as none."""
-        try:
-            found = json.loads(os.pread(number, 4 * SIZE, 0))
-            at = datetime.fromisoformat(found["at"]).astimezone(UTC)
-            return Note(found["instance"], found["epoch"], found["sequence"], at)
-        except (OSError, ValueError, KeyError, TypeError):
-            return None
-
-    def rise(self, note: Note) -> None:
-        """Note this, unless more is noted already.
-
-        Raises:
-            OSError: it cannot be written.
-        """
-        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = os.open(self.file(note.name), os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            fcntl.flock(number, fcntl.LOCK_EX)
-            known = self._said(number)
-            if known is not None and known.height >= note.height:
-                return
-            text = {"instance": note.name, "epoch": note.epoch, "sequence": note.sequence, "at": note.at.isoformat()}
-            os.pwrite(number, json.dumps(text).ljust(SIZE - 1).encode() + b"\n", 0)
-            if known is None or time.monotonic() - self._lasting >= LASTING:
-                os.fsync(number)
-                self._lasting = time.monotonic()
-        finally:
-            os.close(number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,11 +101,13 @@ class Fence:
 
     def look(self, tx: Connection) -> Standing:
         """How things stand. Changes nothing."""
+        name = instance.name(tx)
+        # First the note, then how far it has come: others go on and note that, and what they note is committed by then.
+        note = self.notes.read(name) if self.notes is not None and name is not None else None
         found = instance.read(tx)
         place = self.notes.folder if self.notes is not None else None
         if found is None:
             return Standing(None, None, self.given, place, self._of_nobody(tx))
-        note = self.notes.read(found.name) if self.notes is not None else None
         why = fenced(found, note, self.given, self._where)
         return Standing(found, note, self.given, self.notes.file(found.name) if self.notes else None, tuple(why))
 

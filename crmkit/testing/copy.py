@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import sqlalchemy as sa
 
 from crmkit.core.instance import Note
-from crmkit.engine.fence import Notes, state_folder
+from crmkit.engine.notes import Notes, state_folder
 from crmkit.store import instance
 from crmkit.store import tables as t
 from crmkit.store.engine import Store

@@ -21,7 +21,7 @@ from sqlalchemy.engine import make_url
 
 from crmkit.cli import cli
 from crmkit.core.instance import Note
-from crmkit.engine.fence import Notes
+from crmkit.engine.notes import Notes
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
 from crmkit.testing.database import PostgresServer
@@ -567,7 +567,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from crmkit.core.instance import Note
-from crmkit.engine.fence import Notes
+from crmkit.engine.notes import Notes
 notes = Notes(Path(sys.argv[1]))
 seen = 0
 for number in range(int(sys.argv[2]), 600, 3):
