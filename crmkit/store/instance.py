@@ -13,10 +13,13 @@ from crmkit.core.instance import Instance, Place
 from crmkit.core.message import Reason, State
 from crmkit.store import bulk
 from crmkit.store import tables as t
+from crmkit.store.engine import is_out_of_order
 
 _i, _m = t.instance.c, t.message.c
 #: The one row there is.
 _ROW = 1
+#: PostgreSQL's state where a user may not ask.
+_MAY_NOT = "42501"
 #: What may have left already, in the words a message shows.
 DETAIL = "the database that was lost, or is elsewhere, may have sent it; nobody can tell from here"
 #: Waits that something else ends before their time: a gateway that is back (`chain.turn_back`), staging that is off
@@ -43,8 +46,16 @@ def _server(tx: Connection) -> str:
     try:
         with tx.begin_nested():
             return str(tx.exec_driver_sql("SELECT system_identifier FROM pg_control_system()").scalar())
-    except DBAPIError:
+    except DBAPIError as error:
+        if is_out_of_order(error) and getattr(error.orig, "sqlstate", None) != _MAY_NOT:
+            raise  # it answers no more, and has not moved
         return ""
+
+
+def name(tx: Connection) -> str | None:
+    """What this database is called; None before anything was to leave."""
+    found: str | None = tx.execute(sa.select(_i.name).where(_i.id == _ROW)).scalar()
+    return found
 
 
 def read(tx: Connection) -> Instance | None:

@@ -52,6 +52,7 @@ def watch(engine: sa.Engine) -> None:
 
     @event.listens_for(engine, "rollback_savepoint")
     def _back(tx: Connection, name: str, _: Any) -> None:
-        waiting: _Waiting | None = tx.info.get(_KEY)
+        # Of a connection that is gone nothing is said; to ask it would hide what became of it behind another error.
+        waiting: _Waiting | None = None if tx.invalidated else tx.info.get(_KEY)
         if waiting is not None and name in waiting.marks:
             del waiting.lines[waiting.marks[name] :]
