@@ -134,7 +134,8 @@ class Found:
         wrong: what must not be, in words.
         shop: the number the shop was stored under, which is part of every key. A server draws a new one for the second
             try to store it; then two runs can only be compared by how much there is.
-        counts: messages by what became of them; `lost`, `doubled`, `doubt`, `taken` (in doubt, and the vendor has it).
+        counts: messages by what became of them; `lost`, `doubled`, `doubt`, `taken` (in doubt, and the vendor has it),
+            `out of order`.
     """
 
     dump: Dump
@@ -160,6 +161,7 @@ def check(url: str, ledgers: Mapping[str, Ledger], offered: Offered) -> Found:
             found = Found(world.dump(), world.dump(is_timed=False), [], shop, Counter())
             _messages(world, ledgers, found)
             _log(world, found)
+            _order(world, found)
             _inbox(world, offered, found)
     finally:
         store.close()
@@ -217,6 +219,27 @@ def _log(world: World, found: Found) -> None:
     for row in world.rows(t.message):
         if row["state"] in {"sent", "delivered"} and not told[f"message-{row['state']}", row["id"]]:
             found.wrong.append(f"{row['key']} is {row['state']}, and that was not told")
+
+
+def _order(world: World, found: Found) -> None:
+    """Nothing was decided before an older thing of the same customer that was stored by then."""
+    i, p = t.interaction.c, t.profile.c
+    statement = (
+        sa.select(i.id, i.type, i.occurred_at, p.family_id, p.id)
+        .join(t.profile, p.id == i.profile_id)
+        .where(i.type.in_([kind for kind in HEARD if kind.startswith("order-")]))
+        .order_by(i.id)
+    )
+    calls = {of: number for number, of in world.tx.exec_driver_sql("SELECT id, interaction FROM calls_call")}
+    before: dict[int, list[tuple[Any, int, int, int]]] = {}
+    for number, kind, occurred_at, family, profile in world.tx.execute(statement):
+        mine = (occurred_at, number, calls.get(number, 0), profile)
+        for older in before.setdefault(family, []):  # stored before this one
+            if older[:2] < mine[:2] and older[2] > mine[2]:
+                told = {"customer": family, "older": older, "newer": (kind, *mine)}
+                found.wrong.append(f"decided out of order: {json.dumps(told, default=str)}")
+                found.counts["out of order"] += 1
+        before[family].append(mine)
 
 
 def _inbox(world: World, offered: Offered, found: Found) -> None:

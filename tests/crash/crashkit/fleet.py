@@ -6,7 +6,6 @@ it had crashed; a worker is frozen until its leases are over, and goes on; the s
 the vendors say what they delivered, and what is there must be whole.
 """
 
-import json
 import random
 import signal
 import time
@@ -22,7 +21,7 @@ import crmkit_cluster.schema
 from crashkit import shop
 from crashkit.check import Found, check
 from crashkit.game import STEPS, Game, World
-from crashkit.playbook import HEARD, migrations
+from crashkit.playbook import migrations
 from crashkit.points import SENDING
 from crmkit.store import migrate
 from crmkit.store import tables as t
@@ -102,21 +101,15 @@ class Fleet:
             finally:
                 round_.end()
             found = check(world.url, world.ledgers, world.offered)
-            found.wrong += out_of_order(world.url)
             assert found.counts["left"] > 20, f"hardly anything left: {found.counts}\n{round_.said()}"
             self.counts.update(found.counts)
             assert not found.wrong, "\n".join([*found.wrong[:20], round_.said()])
             return found
 
-    def report(self, rounds: int) -> str:
+    def report(self) -> str:
         """What was done to them, and how it ended."""
         told = ", ".join(f"{count} {name}" for name, count in sorted(self.done.items()))
-        counts = self.counts
-        return (
-            f"\n{WORKERS} workers, PostgreSQL: {told}\n{counts['left']} messages left; longest until calm"
-            f" {self.longest:.0f} s; rounds {rounds}, lost {counts['lost']}, doubled {counts['doubled']},"
-            f" in doubt {counts['doubt']}"
-        )
+        return f"{WORKERS} workers, PostgreSQL: {told}; longest until calm {self.longest:.0f} s"
 
 
 class _Round:
@@ -306,32 +299,3 @@ class _Round:
         """What failed in the workers: the last so many characters."""
         path = self.world.folder / "workers.log"
         return path.read_text()[-most:] if path.exists() else "no worker said anything"
-
-
-def out_of_order(url: str) -> list[str]:
-    """What was decided before an older thing of the same customer that was stored by then."""
-    store = Store(url)
-    try:
-        with store.read() as tx:
-            i, p = t.interaction.c, t.profile.c
-            statement = (
-                sa.select(i.id, i.type, i.occurred_at, p.family_id, p.id)
-                .join(t.profile, p.id == i.profile_id)
-                .where(i.type.in_([kind for kind in HEARD if kind.startswith("order-")]))
-                .order_by(i.id)
-            )
-            calls: dict[int, int] = {}
-            for number, interaction in tx.exec_driver_sql("SELECT id, interaction FROM calls_call"):
-                calls[interaction] = number
-            wrong: list[str] = []
-            before: dict[int, list[tuple[Any, int, int, int]]] = {}
-            for number, kind, occurred_at, family, profile in tx.execute(statement):
-                mine = (occurred_at, number, calls.get(number, 0), profile)
-                for older in before.setdefault(family, []):  # stored before this one
-                    if older[:2] < mine[:2] and older[2] > mine[2]:
-                        told = {"customer": family, "older": older, "newer": (kind, *mine)}
-                        wrong.append(f"decided out of order: {json.dumps(told, default=str)}")
-                before[family].append(mine)
-            return wrong
-    finally:
-        store.close()
