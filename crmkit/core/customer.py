@@ -15,8 +15,6 @@ from datetime import date, datetime
 from functools import lru_cache
 from typing import Any
 
-import phonenumbers
-from email_validator import EmailNotValidError, validate_email
 from sqlalchemy import Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
@@ -266,6 +264,8 @@ _PLAIN_LOCAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9_%+-]*(\.[A-Za-z0-9_%+-]+)*\Z")
 
 @lru_cache(maxsize=4096)
 def _domain(domain: str) -> str:
+    from email_validator import validate_email
+
     return validate_email(f"x@{domain}", check_deliverability=False).ascii_domain.lower()
 
 
@@ -275,6 +275,8 @@ def normal_email(written: str) -> str:
     Raises:
         ValueError: it is no e-mail address, or a masked one.
     """
+    from email_validator import EmailNotValidError, validate_email  # late: most commands read no address
+
     stripped = written.strip()
     if "*" in stripped:
         raise ValueError("is masked")
@@ -295,6 +297,8 @@ def normal_phone(written: str, region: str | None) -> str:
     Raises:
         ValueError: it is no possible number there, is masked, or has a relay's extension.
     """
+    import phonenumbers
+
     if "*" in written:
         raise ValueError("is masked")
     try:
