@@ -35,6 +35,7 @@
 - `opt_outs`: marketing waits until it is known who wanted none before
 - `pause`: what does not leave until it is resumed
 - `staging`: whom an installation for trying out reaches, and where what is for others goes
+- `last_look`: what may have changed since a message was decided, just before it leaves
 - `claim`: due messages are taken, after a last look, as far as their account allows
 - `record`: what came of tries is stored
 - `reputation`: who sends too much that goes wrong pauses by itself

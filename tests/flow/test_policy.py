@@ -15,7 +15,8 @@ from crmkit.core.hooks import Policy, Verdict, on
 from crmkit.core.message import Reason
 from crmkit.core.records import Address, Buyer
 from crmkit.flow import consent
-from crmkit.flow.claim import claim, last_look
+from crmkit.flow.claim import claim
+from crmkit.flow.last_look import last_look
 from crmkit.flow.policy import in_hours
 from crmkit.flow.setup import Rules, StaffMember
 from crmkit.store import customers
