@@ -15,12 +15,9 @@ from sqlalchemy.engine import Connection
 from crmkit.core.message import Reason
 from crmkit.core.quota import Quota
 from crmkit.flow.setup import Setup
-from crmkit.store import bulk, outbox, pauses, quotas
+from crmkit.store import bulk, chains, pauses, quotas
 
-#: Held by who moves many queued messages at once, so that two of them do not wait crosswise.
-LOCK = "chains"
-#: So many messages move in one transaction: others wait for it.
-SLICE = 5_000
+LOCK, SLICE = pauses.LOCK, pauses.SLICE
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +98,7 @@ def move_on(
     bulk.lock(tx, LOCK)
     standing = Standing.of(tx, setup, now)
     count = 0
-    for chain in outbox.chains_due(tx, name, now, only):
+    for chain in chains.due(tx, name, now, only):
         left = None if most is None else most - count
         if left is not None and left <= 0:
             break
@@ -109,7 +106,7 @@ def move_on(
         if values is None or (only_label and values["reason"] != Reason.PAUSED):
             continue
         unless = Reason.NO_GATEWAY if values["reason"] == Reason.NO_GATEWAY else None
-        count += outbox.move_chain(tx, name, chain, now, values, unless=unless, most=left, only=only)
+        count += chains.move(tx, name, chain, now, values, unless=unless, most=left, only=only)
     return count
 
 
@@ -126,9 +123,9 @@ def turn_back(tx: Connection, setup: Setup, now: datetime) -> int:
         return 0
     bulk.lock(tx, LOCK)
     count = 0
-    for name, chain in outbox.chains_put_off(tx, now):
+    for name, chain in chains.put_off(tx, now):
         free = standing.free(chain)
         if free is not None and standing.free([name]) is None:
             values = {"gateway": free, "not_before": now, "reason": None, "detail": None}
-            count += outbox.move_put_off(tx, name, chain, now, values)
+            count += chains.move_put_off(tx, name, chain, now, values)
     return count

@@ -20,7 +20,7 @@ from crmkit.flow.last_look import last_look
 from crmkit.flow.pause import Pauses
 from crmkit.flow.setup import Entry, Setup
 from crmkit.flow.verdict import TRIES, still_doubted
-from crmkit.store import bulk, forgotten, lines, outbox, pauses, quotas
+from crmkit.store import bulk, chains, forgotten, lines, outbox, pauses, quotas
 
 #: A claim lapses after this long, counted again from the mark.
 LEASE = CLAIM_MOST
@@ -119,7 +119,7 @@ def claim(
         until = quota.again_at(limits, why, now, setup.zone, batch)
         bulk.lock(tx, chain.LOCK)
         detail = f"gateway {gateway}: {detail}"
-        found.moved = outbox.defer(tx, gateway, now, until, reason, detail, most=chain.SLICE, only=only)
+        found.moved = chains.defer(tx, gateway, now, until, reason, detail, most=chain.SLICE, only=only)
     if limits.any:
         quota.take(limits, len(found.rows), sum(found.reserved.values(), Decimal(0)))
     if probes and found.rows:

@@ -24,6 +24,7 @@
 - `broadcasts`: audiences frozen to members, and how far they are
 - `told`: what was said before: keys that are told, marketing that is planned
 - `outbox`: messages: claims, marks, attempts, receipts
+- `chains`: many messages at once, to their next gateway or a later time
 - `choice`: which of the messages that are due are meant
 - `interventions`: messages a person does something to, and who did what
 - `quotas`: what gateway accounts may still send, and whether they answer
