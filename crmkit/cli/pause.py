@@ -87,13 +87,17 @@ def _begun(call: Call, store: "Store", asked: "Mapping[str, Any]") -> "Mapping[s
 
 def _spread(call: Call, store: "Store", row: "Mapping[str, Any]") -> None:
     """What waits says so; where others are at it, or there is more, a run goes on."""
-    from crmkit.flow import chain
-    from crmkit.flow import pause as pausing
-    from crmkit.store import bulk
+    from crmkit.store import bulk, pauses
 
     with store.begin() as tx:
-        if bulk.take_free(tx, [chain.LOCK]):
-            pausing.spread(tx, call.setup(tx), row, call.now)
+        if not bulk.take_free(tx, [pauses.LOCK]):
+            return
+        if row["scope"] != "gateway":
+            pauses.label(tx, [row], most=pauses.SLICE)
+            return
+        from crmkit.flow import pause as pausing  # what a gateway leaves, the next of its chain takes
+
+        pausing.spread(tx, call.setup(tx), row, call.now)
 
 
 @click.command()

@@ -14,6 +14,10 @@ from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
 _m, _p, _a = t.message.c, t.pause.c, t.attempt.c
+#: Held by who moves many queued messages at once, so that two of them do not wait crosswise.
+LOCK = "chains"
+#: So many messages move in one transaction: others wait for it.
+SLICE = 5_000
 #: The column of a message that a scope names.
 _SCOPES = {"channel": _m.channel, "template": _m.template, "gateway": _m.gateway}
 

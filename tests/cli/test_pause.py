@@ -2,6 +2,8 @@
 
 import json
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -105,12 +107,26 @@ def test_sending_is_paused_before_anything_was_ever_read(place: Place) -> None:
     assert "all is paused" in place.ok("pause", "list") or "all" in place.ok("pause", "list")
 
 
-def test_a_plugin_that_is_broken_keeps_nobody_from_pausing(place: Place) -> None:
+@pytest.mark.parametrize("what", ["all", "gateway folder"])
+def test_a_plugin_that_is_broken_keeps_nobody_from_pausing(place: Place, what: str) -> None:
     place.run("sync", now=NOW)
     place.config.write_text(place.config.read_text().replace('use = ["care"]', 'use = ["nothing"]'))
-    said = place.run("pause", "all", "--reason", "wrong price")
-    assert (said.exit_code, said.stdout.startswith("all is paused\n")) == (0, True), said.output
-    assert "it stands, though something else is wrong" in said.output
+    said = place.run("pause", *what.split(), "--reason", "wrong price")
+    assert (said.exit_code, said.stdout.startswith(f"{what} is paused\n")) == (0, True), said.output
+    # only what a gateway leaves to others is a matter of the rest of the configuration
+    assert ("it stands, though something else is wrong" in said.stderr) == (what != "all")
     with sqlite3.connect(place.folder / "crm.db") as database:
         assert database.execute("SELECT reason FROM pause").fetchall() == [("wrong price",)]
     database.close()
+
+
+#: What sending, and reading what vendors send, takes: nobody who wants it to stop waits for that to be loaded.
+IN_VAIN = ("aiohttp", "httpx", "jinja2", "alembic", "rich", "phonenumbers", "crmkit.flow.deliver")
+
+
+def test_a_pause_loads_nothing_that_it_does_not_need(worked: Place) -> None:
+    program = "import sys; from crmkit.cli import cli; cli(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    command = [sys.executable, "-c", program, "--config", str(worked.config), "pause", "all", "--reason", "wrong price"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert said[0] == "all is paused"
+    assert set(IN_VAIN) & set(said[-1].split()) == set()
