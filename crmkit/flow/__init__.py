@@ -13,6 +13,7 @@
 - `schedule`: functions due again and again, each slot once
 - `silence`: who has been silent for longer than usual, noticed once
 - `crm`: what handlers and policies may read
+- `answer`: what a handler answers: actions, or something else
 - `effect`: each action they ask for, checked
 - `broadcast`: one message to many, member by member
 - `rehearsal`: one interaction decided once more, to see what each handler makes of it

@@ -8,13 +8,11 @@ and parked in the end; what the others asked for commits.
 History is quiet: handlers run on what happened before a shop announced anything, but their sends are only counted.
 """
 
-import inspect
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from types import GeneratorType
 from typing import Any
 
 from sqlalchemy.engine import Connection
@@ -32,6 +30,7 @@ from crmkit.core.interaction import DEPTH_LIMIT, TRIES_LIMIT
 from crmkit.core.log import DECIDED, DECISION_FAILED, MESSAGE_DECIDED, told_of
 from crmkit.core.order import Order
 from crmkit.flow import broadcast, combine, schedule
+from crmkit.flow.answer import actions_of, check_keys
 from crmkit.flow.compose import Composer, template_rows
 from crmkit.flow.crm import CrmView, Reading
 from crmkit.flow.effect import Effects
@@ -45,8 +44,6 @@ from crmkit.store.slices import Slice
 
 #: So many failures are kept in words; the rest is counted.
 FAILURES = 100
-#: One call of a handler may ask for so much.
-ACTIONS = 10_000
 
 #: Seconds from any moment on, to measure by.
 Timer = Callable[[], float]
@@ -404,7 +401,7 @@ class _Batch:
                 raise PluginError(self.refused[plugin.name], who=plugin.name, operation=work.event.name)
             for handler in handlers:
                 asked.extend(self.ask(plugin, handler, work.event, crm))
-            _check_keys(plugin, work, asked)
+            check_keys(plugin, work, asked)
             effects = [self.effects.of(plugin, work, action) for action in asked]
         except DBAPIError:
             raise  # PostgreSQL takes no more statements until the savepoint before it is gone
@@ -494,53 +491,6 @@ def _say(tx: Connection, message: Mapping[str, Any]) -> None:
             state=str(message["state"]),
             reason=str(message["reason"]) if message["reason"] is not None else None,
             correlation=message["correlation_id"],
-        )
-
-
-def actions_of(plugin: Plugin, handler: Handler, event: Event, crm: CrmView) -> list[Action]:
-    """What a handler asks for.
-
-    Raises:
-        PluginError: it returned something else, or no end of it.
-    """
-
-    def refuse(what: str, do: str) -> PluginError:
-        return PluginError(f"{handler.name} {what}", who=plugin.name, operation=event.name, do=do)
-
-    found: list[Action] = []
-    returned: Any = handler(event, crm)
-    if returned is None:
-        return found
-    if not isinstance(returned, GeneratorType | list):  # what nearly all return
-        if inspect.iscoroutine(returned) or inspect.isasyncgen(returned):
-            if inspect.iscoroutine(returned):
-                returned.close()
-            raise refuse("is async", "handlers do no input or output: write `def`")
-        if isinstance(returned, Action) or not isinstance(returned, Iterable):
-            what = f"returned {returned!r}, which is no list of actions"
-            raise refuse(what, "yield actions, or return a list of them")
-    for action in returned:
-        if not isinstance(action, Action):
-            what = "yield Send, Broadcast, Note, Emit, Later, Cancel or Save"
-            raise refuse(f"returned {action!r}, which is no action", what)
-        found.append(action)
-        if len(found) > ACTIONS:
-            raise refuse(f"asks for more than {ACTIONS} things at once", "end the loop")
-    return found
-
-
-def _check_keys(plugin: Plugin, work: Work, asked: Iterable[Action]) -> None:
-    sends = [action for action in asked if isinstance(action, Send)]
-    if len(sends) < 2:
-        return
-    counts = Counter((send.key, send.template if send.key is None else None, send.to) for send in sends)
-    twice = next((key or template for (key, template, _), count in counts.items() if count > 1), None)
-    if twice is not None:
-        raise PluginError(
-            f"sends {twice!r} twice to one recipient",
-            who=plugin.name,
-            operation=work.event.name,
-            do="give each Send a key of its own",
         )
 
 

@@ -19,8 +19,9 @@ from crmkit.core.actions import Action, Broadcast, Cancel, Later, Save, Send
 from crmkit.core.events import EVENTS, Event
 from crmkit.core.hooks import Handler
 from crmkit.core.message import State
+from crmkit.flow.answer import actions_of
 from crmkit.flow.crm import CrmView
-from crmkit.flow.decide import actions_of, again
+from crmkit.flow.decide import again
 from crmkit.flow.setup import Plugin, Setup
 from crmkit.store import bulk, log
 from crmkit.store import tables as t
