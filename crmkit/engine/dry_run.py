@@ -35,11 +35,6 @@ class Setting(Protocol):
     def __call__(self, tx: Connection) -> Setup: ...
 
 
-def gateways_of(setup: Setup) -> frozenset[str]:
-    """The gateways that are configured, by name."""
-    return frozenset(entry.name for entries in setup.channels.values() for entry in entries)
-
-
 def decided(tx: Connection, setup: Setup, now: datetime, only: Slice | None = None) -> Iterator[Decided]:
     """Decide until nothing is left, step by step."""
     while (step := decide(tx, setup, now, STEP, only=only)).interactions:
@@ -58,6 +53,10 @@ def handed(
     """Take off the queue what would be handed over, of these; gives those that would be, and those that are kept.
 
     An empty list says that others moved: to another gateway, or to another time.
+
+    Args:
+        names: gateways that are asked though none of these messages is due by them as yet.
+        only: of these messages.
     """
     left = None if only is None else set(only)
     is_moving = True

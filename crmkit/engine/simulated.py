@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from sqlalchemy.engine import Connection
 
-from crmkit.engine.dry_run import Rehearsing, Setting, decided, gateways_of, handed
+from crmkit.engine.dry_run import Rehearsing, Setting, decided, handed
 from crmkit.engine.due import due_next, gateways_due
 from crmkit.engine.plan import Plan
 from crmkit.flow import schedule
@@ -20,7 +20,8 @@ def simulated(store: Rehearsing, setting: Setting, until: datetime) -> Plan:
         setup = setting(tx)
         schedule.keep(tx, setup, until)
         sweep(tx, setup, until, datetime.now(UTC))
-        names = gateways_of(setup).union(outbox.gateways_waiting(tx))
+        names = frozenset(entry.name for entries in setup.channels.values() for entry in entries)
+        names = names.union(outbox.gateways_waiting(tx))
         stuck: frozenset[str] = frozenset()
         step: datetime | None = None
         while True:

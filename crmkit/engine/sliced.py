@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from crmkit.core.message import State
 from crmkit.core.money import Money
 from crmkit.core.quota import Quota
-from crmkit.engine.dry_run import Rehearsing, Setting, decided, gateways_of, handed
+from crmkit.engine.dry_run import Rehearsing, Setting, decided, handed
 from crmkit.engine.pace import LONGEST, Pace
 from crmkit.engine.plan import Plan, fingerprint
 from crmkit.engine.spillover import Spillover
@@ -134,7 +134,7 @@ class _Planning:
         for row in [] if self.left is None else ready[self.left :]:
             row["is_chosen"] = False
         ids = [row["id"] for row in ready if row["is_chosen"]]
-        for found in handed(tx, setup, gateways_of(setup), self.now, is_paced=False, only=ids) if ids else ():
+        for found in handed(tx, setup, frozenset(), self.now, is_paced=False, only=ids) if ids else ():
             for row in found:
                 rows[row["id"]].update({name: row[name] for name in _MOVED if name in row})
         stay = [number for number in ids if rows[number]["leaves_at"] is None]
