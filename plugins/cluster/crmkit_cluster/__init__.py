@@ -8,7 +8,10 @@ process runs too.
 - `schema`: Procrastinate's tables and ours in a schema of their own, and the triggers that tell of work
 - `jobs`: what a wake-up is, and how it is put into the queue once
 - `line`: the one connection a worker listens with
+- `bell`: rings for what is to be done
 - `post`: the one connection that says a worker is there, and holds what only one worker does
+- `schedule`: a span of time as a schedule
+- `taker`: takes jobs out of their queues
 - `worker`: wakes up, and takes the steps
 - `status`: queues, workers and lag
 """

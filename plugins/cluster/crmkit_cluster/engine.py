@@ -8,7 +8,8 @@ from crmkit.engine.local import Local
 from crmkit.engine.service import Told
 from crmkit.engine.steps import Steps
 from crmkit_cluster import schema, status
-from crmkit_cluster.worker import Hanging, Worker, cron_of
+from crmkit_cluster.schedule import cron_of
+from crmkit_cluster.worker import Hanging, Worker
 
 
 def check_every(every: timedelta) -> None:

@@ -12,24 +12,19 @@ from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
-from procrastinate import App
-
 from crmkit.engine.local import Local
 from crmkit.engine.service import Service, Told
 from crmkit.engine.steps import NOTED, SOON, Steps
-from crmkit.engine.until import run_until
 from crmkit_cluster import jobs, schema
 from crmkit_cluster.address import conninfo, own_name, settings
+from crmkit_cluster.bell import Bell
 from crmkit_cluster.jobs import Wake
 from crmkit_cluster.line import Connector
 from crmkit_cluster.post import BEAT, LOST, Post
+from crmkit_cluster.taker import DECIDE, FOLLOW, Gate, Taker
 
 #: When a worker is told to end, what is in flight has so long for it, in seconds: a try at a gateway, a transaction.
 GRACE = 40.0
-#: Wake-ups gather for so long, in seconds, while the last ones are put into their queues.
-GATHER = 0.02
-#: Looked for without being told, in seconds: a job whose notification was lost.
-POLL = 15.0
 #: What failed is tried again after so long, doubling up to the longest.
 FIRST_PAUSE, LONGEST_PAUSE = 1.0, 60.0
 #: Who does not hold an account's standing connection asks so often whether it is free, in seconds.
@@ -38,8 +33,6 @@ ASKED = 15.0
 KEPT = 7 * 24 * 3600.0
 #: Connections at once, beside the line, the post and those of the steps.
 CONNECTIONS = 4
-
-DECIDE, FOLLOW, TICK = Wake("decide"), Wake("follow"), Wake("tick")
 
 
 class Hanging(Exception):
@@ -72,11 +65,7 @@ class Worker:
             ready=self._ready,
             fenced=lambda: None if self.steps.fenced is None else str(self.steps.fenced),
         )
-        self._wanted: set[Wake] = set()
-        self._wanting, self._calm = asyncio.Event(), asyncio.Event()
-        self._calm.set()
-        self._sends, self._fenced = asyncio.Event(), asyncio.Event()
-        self._sends.set()
+        self.bell, self.gate = Bell(self.connector, lambda error: self._failed("queue", error)), Gate()
         self._failures: Counter[Wake] = Counter()
         self._left = 0
         self._is_ending = False
@@ -97,19 +86,27 @@ class Worker:
         except BaseException:
             await self.post.close()
             raise
-        queues = self._queues()
-        listening = self.connector.listen(
-            [f"procrastinate_queue_v1#{queue}" for some, _ in queues for queue in some],
-            self._hear,
-            lambda error: self._failed("line", error),
+        taker = Taker(
+            self.connector,
+            self._job,
+            lambda error: self._failed("queue", error),
+            self.gate,
+            gateways=self.steps.gateways,
+            shops=self.steps.shops,
+            every=self.every,
+            concurrency=self.concurrency,
         )
-        house = [self.post.keep(lambda error: self._failed("post", error)), listening, self._wake(), self._keep_notes()]
-        house.append(self._ask_again())
-        plain, keeping = self._app(), self._app(keeps_time=True)
-        work = [self._work(keeping if FOLLOW.queue in some else plain, some, count) for some, count in queues]
-        work += [self._hold(name) for name in self.steps.listening]
+        channels = [f"procrastinate_queue_v1#{queue}" for queue in taker.queues]
+        house = [
+            self.post.keep(lambda error: self._failed("post", error)),
+            self.connector.listen(channels, self._hear, lambda error: self._failed("line", error)),
+            self.bell.keep(),
+            self._keep_notes(),
+            self._ask_again(),
+        ]
+        work = [*taker.work(), *(self._hold(name) for name in self.steps.listening)]
         try:
-            async with plain.open_async():
+            async with taker.app.open_async():
                 await self._run(stop, house, work)
         finally:
             await self.post.close()
@@ -129,7 +126,7 @@ class Worker:
             try:
                 await self.steps.note(at_once=True)
                 async with asyncio.timeout(FIRST_PAUSE):
-                    await self._calm.wait()
+                    await self.bell.calm()
             except Exception as error:
                 self._failed("end", error)
             hanging |= await _end([stopped, *keeping], GRACE / 4)
@@ -147,9 +144,7 @@ class Worker:
 
     def wake(self, wake: Wake) -> None:
         """Have this done, by whichever worker has time."""
-        self._wanted.add(wake)
-        self._wanting.set()
-        self._calm.clear()
+        self.bell.ring(wake)
 
     def _hear(self, said: str | None) -> None:
         """There is work; None: there may be some of any kind."""
@@ -158,82 +153,6 @@ class Worker:
             return
         for one in (DECIDE, FOLLOW, *(Wake("deliver", name) for name in self.steps.gateways)):
             self.wake(one)
-
-    async def _wake(self) -> None:
-        while True:
-            await self._wanting.wait()
-            self._wanting.clear()
-            some = set(self._wanted)
-            try:
-                await jobs.defer(self.connector.pool, some)
-                self._wanted -= some
-                if not self._wanted:
-                    self._calm.set()
-            except Exception as error:
-                self._failed("queue", error)
-                self._wanting.set()
-                await asyncio.sleep(FIRST_PAUSE)
-            await asyncio.sleep(GATHER)
-
-    # taking jobs
-
-    def _queues(self) -> list[tuple[list[str], int]]:
-        """Which queues share a taker, and how many jobs each takes at once."""
-        gateways = [Wake("deliver", name).queue for name in self.steps.gateways]
-        return [
-            ([FOLLOW.queue], 1),
-            ([TICK.queue], 2),  # one of them may let old things go, which takes its time
-            ([DECIDE.queue], 1),
-            *(([queue], 1) for queue in gateways),
-            ([Wake("sync", "any").queue], self.concurrency),
-        ]
-
-    def _app(self, *, keeps_time: bool = False) -> App:
-        app = App(connector=self.connector)
-        tasks = {
-            name: app.task(name=name, queue=name)(self._job) for name in ("decide", "follow", "tick", "deliver", "sync")
-        }
-        if keeps_time:
-            app.periodic(cron="* * * * *", queueing_lock=str(TICK), task_kwargs={"wake": str(TICK)})(tasks["tick"])
-            for name in self.steps.shops:
-                wake = Wake("sync", name)
-                app.periodic(
-                    cron=cron_of(self.every),
-                    periodic_id=name[:100],
-                    queueing_lock=str(wake),
-                    task_kwargs={"wake": str(wake)},
-                )(tasks["sync"])
-        return app
-
-    async def _work(self, app: App, queues: list[str], count: int) -> None:
-        pause = FIRST_PAUSE
-        sends = not {FOLLOW.queue, Wake("sync", "any").queue} & set(queues)
-        while True:
-            if sends:
-                await self._sends.wait()
-            began = asyncio.get_running_loop().time()
-            try:
-                taking = app.run_worker_async(
-                    queues=queues,
-                    name=", ".join(queues),
-                    concurrency=count,
-                    fetch_job_polling_interval=POLL,
-                    abort_job_polling_interval=POLL,
-                    shutdown_graceful_timeout=0.0,
-                    delete_jobs="successful",
-                    install_signal_handlers=False,
-                    update_heartbeat_interval=LOST / 3,
-                    stalled_worker_timeout=LOST,
-                )
-                await (run_until(self._fenced, [taking]) if sends else taking)
-            except Exception as error:
-                self._failed("queue", error)
-            if sends and self._fenced.is_set():
-                continue
-            if asyncio.get_running_loop().time() - began > LOST:
-                pause = FIRST_PAUSE
-            await asyncio.sleep(pause)
-            pause = min(2 * pause, LOST)
 
     async def _job(self, timestamp: int = 0, wake: str = "") -> None:
         """A job: it never fails, since what it was to wake is not lost with it.
@@ -249,7 +168,7 @@ class Worker:
             await self._take(what)
             self._failures.pop(what, None)
             if self.steps.fenced is not None and what.task in ("decide", "deliver", "tick"):
-                self._stop_sending()
+                self.gate.close()
                 self.wake(what)  # whoever may send takes it
         except asyncio.CancelledError:
             self.wake(what)  # what is left of it is another worker's
@@ -258,7 +177,7 @@ class Worker:
             self._failed(wake, error)
             self._failures[what] += 1
             pause = min(FIRST_PAUSE * 2 ** min(self._failures[what] - 1, 12), LONGEST_PAUSE)
-            asyncio.get_running_loop().call_later(pause, self.wake, what)
+            self.bell.ring_soon(pause, what)
         finally:
             self.doing -= Counter([wake])
 
@@ -268,7 +187,7 @@ class Worker:
                 await self._decide()
             case "deliver":
                 if await self.steps.deliver(wake.name, lambda: self.wake(wake)):
-                    asyncio.get_running_loop().call_later(SOON, self.wake, wake)
+                    self.bell.ring_soon(SOON, wake)
             case "follow":
                 await self.steps.follow()
             case "sync":
@@ -282,7 +201,7 @@ class Worker:
         self._left = self._left + 1 if is_left else 0
         if is_left:
             pause = min(FIRST_PAUSE / 10 * 2 ** min(self._left - 1, 12), LONGEST_PAUSE)
-            asyncio.get_running_loop().call_later(pause, self.wake, DECIDE)
+            self.bell.ring_soon(pause, DECIDE)
 
     async def _tick(self) -> None:
         due = await self.steps.tick()
@@ -312,21 +231,16 @@ class Worker:
                 self._failed(name, error)
             await asyncio.sleep(ASKED)
 
-    def _stop_sending(self) -> None:
-        self._sends.clear()
-        self._fenced.set()
-
     async def _ask_again(self) -> None:
         """Whoever is fenced asks with each beat whether it may send now; meanwhile it reads, which harms nobody."""
         while True:
-            await self._fenced.wait()
+            await self.gate.shut.wait()
             await asyncio.sleep(BEAT)
             try:
                 await self.post.stand()
                 self.wake(FOLLOW)
                 if not await self.steps.is_fenced():
-                    self._fenced.clear()
-                    self._sends.set()
+                    self.gate.open()
                     self._hear(None)
             except Exception as error:
                 self._failed("fence", error)
@@ -352,18 +266,3 @@ async def _end(tasks: Sequence[asyncio.Task[Any]], within: float) -> set[asyncio
         return set()
     _, hanging = await asyncio.wait(tasks, timeout=within)
     return hanging
-
-
-def cron_of(every: timedelta) -> str:
-    """A span of time as a schedule that is the same on every machine.
-
-    Raises:
-        ValueError: it does not divide an hour or a day into whole minutes.
-    """
-    minutes, rest = divmod(int(every.total_seconds()), 60)
-    if not rest and minutes and 60 % minutes == 0:
-        return "* * * * *" if minutes == 1 else f"*/{minutes} * * * *" if minutes < 60 else "0 * * * *"
-    hours, rest_minutes = divmod(minutes, 60)
-    if not rest and not rest_minutes and hours and 24 % hours == 0:
-        return f"0 */{hours} * * *" if hours < 24 else "0 0 * * *"
-    raise ValueError("say 1m, 2m, 3m, 5m, 10m, 15m, 20m, 30m, 1h, 2h, 6h, 12h or 1d: what divides an hour or a day")

@@ -18,7 +18,7 @@ from crmkit_cluster import jobs, schema
 from crmkit_cluster.address import SCHEMA, conninfo, settings
 from crmkit_cluster.jobs import Wake
 from crmkit_cluster.line import Connector
-from crmkit_cluster.worker import cron_of
+from crmkit_cluster.schedule import cron_of
 
 
 def connect(url: str, **more: Any) -> psycopg.Connection[Any]:

@@ -28,7 +28,7 @@ from typing import Any
 import crmkit.engine.service
 import crmkit.engine.steps
 import crmkit_cluster.post
-import crmkit_cluster.worker
+import crmkit_cluster.taker
 from crashkit.gateways import POINTS, PlainGateway
 from crashkit.nursery import flow_on, lease
 from crashkit.points import Points
@@ -100,7 +100,7 @@ def work(order: dict[str, Any], note: mmap.mmap) -> None:
     clock = crmkit.engine.local.datetime
     crmkit.engine.steps.datetime = crmkit.engine.service.datetime = clock  # type: ignore[attr-defined]
     crmkit_cluster.post.BEAT, crmkit_cluster.post.LOST = 0.5, order["lease"]
-    crmkit_cluster.worker.POLL = 1.0
+    crmkit_cluster.taker.POLL = 1.0
     PlainGateway.look_up_after = timedelta(seconds=order["lease"])
     host = Host.open(Path(order["folder"]) / "crmkit.toml", plugins=Plugins(Catalogue(POINTS)))
     store = host.store()
