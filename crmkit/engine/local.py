@@ -171,7 +171,7 @@ class Local(Inward):
     ) -> None:
         """Decide and deliver what is due by this clock, until neither finds anything."""
         while True:
-            await self._decide(setup, result, clock, progress)
+            await self.decide(setup, result, clock, progress)
             if not await self.hand_over(setup, gateways, result, clock, progress):
                 return
 
@@ -186,7 +186,8 @@ class Local(Inward):
     ) -> int:
         """Deliver what is due over each gateway; of these messages, where that is said. Returns how many moved."""
         due = await self.store.run(gateways_due, setup, clock(), only)
-        lanes = [asyncio.create_task(self._lane(name, setup, gateways, result, clock, progress, only)) for name in due]
+        handing = (self.deliver_over(name, setup, gateways, result, clock, progress, only) for name in due)
+        lanes = [asyncio.create_task(one) for one in handing]
         try:
             return sum(await asyncio.gather(*lanes))
         except BaseException:  # each lane ends in its own time: what is in flight is recorded
@@ -196,7 +197,7 @@ class Local(Inward):
                 await asyncio.wait(lanes)
             raise
 
-    async def _decide(
+    async def decide(
         self,
         setup: Setup,
         result: DispatchRun,
@@ -215,7 +216,7 @@ class Local(Inward):
                 return
             pace.note(time.monotonic() - began)
 
-    async def _lane(
+    async def deliver_over(
         self,
         name: str,
         setup: Setup,
@@ -225,7 +226,7 @@ class Local(Inward):
         progress: DispatchProgress | None,
         only: Collection[int] | None = None,
     ) -> int:
-        """Deliver over one gateway. Returns how many messages moved."""
+        """Deliver what is due over one gateway. Returns how many messages moved: none once nothing is left."""
         done = Delivered()
         try:
             away = await self.store.run(turned_away, setup, name, clock(), only)

@@ -24,10 +24,11 @@ from crmkit.flow import schedule, silence
 from crmkit.flow.claim import sweep
 from crmkit.flow.deliver import CLAIM
 from crmkit.flow.setup import Setup
-from crmkit.store import accounts, contacts, inbox, log, outbox
-from crmkit.store.presence import NUMBER as PRESENCE
+from crmkit.store import accounts, contacts, inbox, log, outbox, presence
 from crmkit.store.standing import Standing, standing
 
+#: The number of the lock that all who are at work hold together, and whoever upgrades the database holds alone.
+PRESENCE = presence.NUMBER
 #: One of several is woken where a step has as much to do as this before it.
 SHARED = 100
 #: What was decided is noted as a run so often, in seconds: a row for each wake-up would be many.
@@ -139,7 +140,7 @@ class Steps:
             before = decided
 
         try:
-            await self.local._decide(setup, result, self.clock, progress)
+            await self.local.decide(setup, result, self.clock, progress)
         finally:
             self._note(result)
         left: bool = await self.local.store.run(_is_due, setup, self.clock() + timedelta(seconds=SOON))
@@ -165,7 +166,7 @@ class Steps:
         try:
             async with AsyncExitStack() as closing:
                 closing.push_async_callback(gateways.close, result.delivered)
-                while await self.local._lane(gateway, setup, gateways, result, self.clock, None):
+                while await self.local.deliver_over(gateway, setup, gateways, result, self.clock, None):
                     pass
         finally:
             self._note(result)
@@ -266,6 +267,3 @@ def _due(tx: Connection, setup: Setup, now: datetime, lapsed: tuple[int, int]) -
         gateways=tuple(gateways_due(tx, setup, now)),
         lapsed=lapsed,
     )
-
-
-__all__ = ["PRESENCE", "Due", "Steps"]
