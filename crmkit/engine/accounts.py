@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from sqlalchemy.engine import Connection
 
 from crmkit.adapters.adapter import Adapter
-from crmkit.adapters.memory import Memory
+from crmkit.adapters.memory import Keep, Memory
 from crmkit.adapters.source import Source
 from crmkit.adapters.stream import BEGINNING
 from crmkit.core.account import Shop
@@ -122,24 +122,27 @@ class Accounts:
             number = row["id"] if row is not None else None
         name = owner.name
         locked = await run(inbox.remembered, number) if number is not None else {}
-        values = self.vault.unlock(name, locked) if locked else {}
+        adapter.memory = Memory(self.vault.unlock(name, locked) if locked else {}, self._keep(owner))
+        if not adapter.origin:  # the same however often it recalls what it remembers
+            adapter.origin = _origin(await run(accounts.installation, datetime.now(UTC)), entry.name)
+
+    def reminded(self, adapter: Adapter, name: str, tx: Connection) -> None:
+        """Give an adapter what it remembers, without meeting the account."""
+        owner = self.connected_as(self.named()[name])
+        row = accounts.find(tx, owner.name)
+        locked = inbox.remembered(tx, row["id"]) if row is not None else {}
+        adapter.memory = Memory(self.vault.unlock(owner.name, locked) if locked else {}, self._keep(owner))
+
+    def _keep(self, owner: ShopEntry | Entry) -> Keep:
+        """How an account keeps what its adapter is to remember."""
 
         async def keep(news: Mapping[str, Any]) -> None:
             # For good, also where the rest is a plan: what a vendor exchanged a token for is not exchanged twice.
             at = datetime.now(UTC)
             kept, _ = await self.meet(owner, None, self.store.run, at)
-            await self.store.run(inbox.remember, kept, self.vault.lock(name, news), at)
+            await self.store.run(inbox.remember, kept, self.vault.lock(owner.name, news), at)
 
-        adapter.memory = Memory(values, keep)
-        if not adapter.origin:  # the same however often it recalls what it remembers
-            adapter.origin = _origin(await run(accounts.installation, datetime.now(UTC)), entry.name)
-
-    def reminded(self, adapter: Adapter, name: str, tx: Connection) -> None:
-        """Give an adapter what it remembers, to look at only."""
-        name = self.connected_as(self.named()[name]).name
-        row = accounts.find(tx, name)
-        locked = inbox.remembered(tx, row["id"]) if row is not None else {}
-        adapter.memory = Memory(self.vault.unlock(name, locked) if locked else {})
+        return keep
 
     def shop(self, entry: ShopEntry | Entry, number: int, announce_from: datetime) -> Shop:
         """An account as ingest takes it."""

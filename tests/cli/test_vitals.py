@@ -14,10 +14,13 @@ from pydantic import SecretStr
 
 from crmkit.cli import enquiry
 from crmkit.core.quota import Quota
+from crmkit.engine.accounts import Accounts
+from crmkit.host.host import Host
 from crmkit.host.vault import Vault
 from crmkit.store import accounts, bulk, inbox, log, quotas, silences
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
+from crmkit_marketplace.taobao.source import TaobaoSource
 from tests.cli.conftest import Place
 
 #: What the clock of these tests shows; the last run was two hours before.
@@ -203,6 +206,31 @@ def test_a_token_that_ends_within_a_week_is_named(
         assert "run `crmkit connect tmall`" in text
         ends = next(one["facts"]["ends_at"] for one in found if "ends_at" in one.get("facts", {}))
         assert datetime.fromisoformat(ends) == kept["expires_at"]
+
+
+async def test_what_a_token_is_exchanged_for_while_the_doctor_asks_is_kept(
+    worked: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A vendor takes what a token is renewed with once: an exchange that nobody keeps shuts the account out."""
+    monkeypatch.setenv("CRMKIT_KEY", "a key that is long enough for tests of it")
+    worked.config.write_text(worked.config.read_text() + TAOBAO)
+
+    async def check(self: TaobaoSource) -> list[str]:
+        await self.memory.keep(session="new", refresh_token="next")
+        return []
+
+    monkeypatch.setattr(TaobaoSource, "check", check)
+    host = Host.open(worked.config)
+    found = await enquiry.asked(host, has_database=True)
+    assert [one.level for one in found if one.part == "shop tmall"] == ["ok"]
+    store = store_of(worked)
+    own = Accounts(host, store)
+    adapter = own.made(own.named()["tmall"])
+    with store.read() as tx:
+        own.reminded(adapter, "tmall", tx)
+    store.close()
+    assert dict(adapter.memory) == {"session": "new", "refresh_token": "next"}
+    await adapter.http.aclose()
 
 
 TWILIO = """
