@@ -1,5 +1,6 @@
 """The database is full or read-only in the middle of work: what it refuses then is nobody's fault, and done later."""
 
+import logging
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -154,3 +155,10 @@ def test_on_a_full_disk_nothing_is_decided_by_halves(play: Play) -> None:
     assert (play.count(t.message), play.count(t.pending, parked_at=None)) == (before, 200), "no handler is blamed"
     play.decide()
     assert (play.count(t.message), play.count(t.pending)) == (before + 200, 0)
+
+
+def test_the_error_is_told_and_not_what_follows_from_it(caplog: pytest.LogCaptureFixture) -> None:
+    logger = logging.getLogger("psycopg")
+    logger.warning("error ignored terminating %r: %s", "a pipeline", "it was aborted")
+    logger.warning("something else")
+    assert caplog.messages == ["something else"]
