@@ -44,9 +44,12 @@ def watch(engine: sa.Engine, where: str) -> None:
     @event.listens_for(engine, "handle_error", retval=True)
     def _name(context: Any) -> BaseException | None:
         error, original = context.sqlalchemy_exception, context.original_exception
-        if error is None or context.connection is None:
+        if error is None:
             return None
         error.place, error.remedy = where, remedy(original)
+        if context.connection is None:  # there was none to be had, and a driver may not say why
+            error.remedy = error.remedy or _REMEDIES["08"]
+            return None
         known = context.connection.info
         if _sqlite(original).startswith(_ROLLED_BACK):
             known[_KEY] = error

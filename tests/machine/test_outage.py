@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from crmkit.flow.claim import sweep
+from crmkit.store import outage
 from crmkit.store import tables as t
 from crmkit.store.engine import Store, is_out_of_order
 from tests.play import HOUR, NOON, Play, entry, order
@@ -155,6 +157,20 @@ def test_on_a_full_disk_nothing_is_decided_by_halves(play: Play) -> None:
     assert (play.count(t.message), play.count(t.pending, parked_at=None)) == (before, 200), "no handler is blamed"
     play.decide()
     assert (play.count(t.message), play.count(t.pending)) == (before + 200, 0)
+
+
+def test_a_server_that_lets_nobody_in_is_named(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"postgresql+psycopg://me@/shop?host={tmp_path}")
+    outage.watch(engine, "the shop's database")
+    with pytest.raises(DBAPIError) as caught:
+        engine.connect()
+    error: Any = caught.value
+    assert (error.place, error.remedy) == ("the shop's database", outage.remedy(_Stated("08006")))
+
+
+class _Stated(Exception):
+    def __init__(self, sqlstate: str) -> None:
+        self.sqlstate = sqlstate
 
 
 def test_the_error_is_told_and_not_what_follows_from_it(caplog: pytest.LogCaptureFixture) -> None:
