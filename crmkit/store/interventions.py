@@ -74,6 +74,12 @@ def counted(tx: Connection, meant: Meant) -> list[Row]:
     return sorted(bulk.rows(tx, statement), key=lambda row: (-row["count"], row["state"], row["reason"] or ""))
 
 
+def names(tx: Connection, kind: str) -> set[str]:
+    """Every `template`, or `gateway`, that a message has."""
+    column = _m[kind]
+    return set(tx.execute(sa.select(column).where(column.is_not(None)).distinct()).scalars())
+
+
 def take(tx: Connection, meant: Meant, after: int, limit: int) -> list[Row]:
     """The next messages that are meant, from this number on, locked; what a run has in hand is left out."""
     statement = sa.select(t.message).where(_m.id > after, *meant.where(tx)).order_by(_m.id).limit(limit)

@@ -103,6 +103,29 @@ def test_nothing_is_done_to_messages_nobody_named(worked: Place) -> None:
     assert worked.run("messages", "cancel", "--state", "delivered").exit_code == 2
 
 
+@pytest.mark.parametrize("action", ["retry", "release", "settle --lost", "cancel"])
+@pytest.mark.parametrize(
+    ("option", "nearest"), [("template order-shiped", "order-shipped"), ("gateway foldr", "folder")]
+)
+def test_a_name_that_is_misspelt_is_not_taken_for_nothing_to_do(
+    worked: Place, action: str, option: str, nearest: str
+) -> None:
+    kind, name = option.split()
+    said = worked.run("messages", *action.split(), f"--{kind}", name, "--yes")
+    told = f'error: --{kind}: there is no {kind} {name!r}; did you mean "{nearest}"?\n'
+    assert (said.exit_code, said.output) == (2, told)
+    # one that is there, and has nothing, is no mistake
+    assert worked.ok("messages", "cancel", f"--{kind}", nearest, "--yes") == "no message is meant\n"
+
+
+def test_what_only_the_outbox_knows_any_more_can_be_named(worked: Place) -> None:
+    change(worked, "UPDATE message SET template = 'gone', gateway = 'left', state = 'queued' WHERE state = 'sent'")
+    for option in (("--template", "gone"), ("--gateway", "left")):
+        assert worked.ok("messages", "cancel", *option, "--plan").startswith("2 messages meant\n")
+    said = worked.run("messages", "cancel", "--template", "gona")
+    assert (said.exit_code, 'did you mean "gone"?' in said.output) == (2, True), said.output
+
+
 def test_many_are_asked_about_first(worked: Place) -> None:
     many(worked, "queued")
     said = worked.run("messages", "cancel", "--template", "order-shipped")
