@@ -21,7 +21,7 @@ def inbox() -> None:
 @inbox.command("list")
 @click.option("--state", type=click.Choice(_STATES), help="Only those in this state.")
 @click.option("--account", metavar="NAME", help="Only those of this shop, source or gateway.")
-@click.option("--limit", default=50, show_default=True, help="The newest so many.")
+@output.limit_option()
 @output.json_option
 @with_call
 def list_(call: Call, state: str | None, account: str | None, limit: int, as_json: bool) -> None:
@@ -34,7 +34,7 @@ def list_(call: Call, state: str | None, account: str | None, limit: int, as_jso
         wanted = [number for number, name in names.items() if account in {None, name}]
         if not wanted and account is not None:
             raise ConfigError(f"there is no account {account!r}", who="inbox", do="see `crmkit shops list`")
-        rows = stored.listed(tx, wanted, state, limit)
+        rows = output.last(lambda most: stored.listed(tx, wanted, state, most), limit)
     if as_json:
         output.lines({**row, "account": names.get(row["account_id"])} for row in rows)
         return

@@ -1,6 +1,7 @@
 """`crmkit interactions`: what happened, and what plugins failed at decided again."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import click
@@ -27,7 +28,7 @@ def _what(row: Mapping[str, Any]) -> str:
 @click.option("--shop", metavar="NAME", help="At this shop.")
 @click.option("--order", metavar="ID", help="About this order.")
 @click.option("--since", metavar="TIME", help="At or after this time.")
-@click.option("--limit", default=50, show_default=True, help="The last so many.")
+@output.limit_option()
 @output.json_option
 @with_call
 def list_(
@@ -53,15 +54,16 @@ def list_(
         if customer is not None:
             family = customer_meant(tx, customer)
             members = profiles.members(tx, [family])[family]
-        rows = report.interactions(
+        fitting = partial(
+            report.interactions,
             tx,
             profiles=members,
             types=wanted,
             shop=account_of(names, shop),
             order=order,
             since=None if since is None else read_time(since, "--since", call.zone),
-            limit=limit,
         )
+        rows = output.last(lambda most: fitting(limit=most), limit)
     if as_json:
         output.lines({**row, "shop": names.get(row["shop_id"])} for row in rows)
         return

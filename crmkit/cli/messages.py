@@ -1,6 +1,7 @@
 """`crmkit messages`: list messages, show one, try a template; what a person does to them is `intervention`'s."""
 
 import asyncio
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +32,7 @@ for _command in (retry, release, settle, cancel):
 @click.option("--template", metavar="NAME", help="From this template.")
 @click.option("--shop", metavar="NAME", help="For this shop.")
 @click.option("--order", metavar="ID", help="About this order.")
-@click.option("--limit", default=50, show_default=True, help="The last so many.")
+@output.limit_option()
 @output.json_option
 @with_call
 def list_(
@@ -59,7 +60,8 @@ def list_(
         if customer is not None:
             family = customer_meant(tx, customer)
             members = profiles.members(tx, [family])[family]
-        rows = report.messages(
+        fitting = partial(
+            report.messages,
             tx,
             profiles=members,
             states=split(states),
@@ -67,8 +69,8 @@ def list_(
             template=template,
             shop=account_of(names, shop),
             order=order,
-            limit=limit,
         )
+        rows = output.last(lambda most: fitting(limit=most), limit)
     if as_json:
         output.lines({**row, "shop": names.get(row["shop_id"])} for row in rows)
         return

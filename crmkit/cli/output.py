@@ -1,16 +1,19 @@
 """Tables for people, JSON for programs. Data goes to stdout; what is said about it to stderr."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zoneinfo import ZoneInfo
 
 import click
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_R = TypeVar("_R")
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 #: A table that is not printed on a terminal is as wide as its content.
@@ -31,6 +34,32 @@ def lines(rows: Iterable[Any]) -> None:
 def line(row: Any) -> str:
     """One row as one line of JSON."""
     return _json(row)
+
+
+def limit_option(default: int = 50) -> Callable[[_F], _F]:
+    """`--limit N` of a list that ends with the newest: `last` keeps to it."""
+    return click.option(
+        "--limit",
+        type=click.IntRange(min=0),
+        default=default,
+        show_default=True,
+        metavar="N",
+        help="The last so many; 0: all.",
+    )
+
+
+def last(read: Callable[[int | None], Sequence[_R]], limit: int) -> Sequence[_R]:
+    """The last `limit` rows (0: all). Where there are more, it is said so.
+
+    Args:
+        read: gives the last so many (None: all), oldest first.
+    """
+    if not limit:
+        return read(None)
+    rows = read(limit + 1)
+    if len(rows) > limit:
+        warn(f"only the last {limit:,} shown; `--limit 0` shows all")
+    return rows[-limit:]
 
 
 def _json(value: Any, indent: int | None = None) -> str:

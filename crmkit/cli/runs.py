@@ -19,7 +19,7 @@ def runs() -> None:
 
 
 @runs.command("list")
-@click.option("--limit", default=20, show_default=True, help="The last so many.")
+@output.limit_option(20)
 @output.json_option
 @with_call
 def list_(call: Call, limit: int, as_json: bool) -> None:
@@ -27,7 +27,7 @@ def list_(call: Call, limit: int, as_json: bool) -> None:
     from crmkit.store import undo
 
     with call.reading() as tx:
-        rows = undo.runs(tx, limit)
+        rows = output.last(lambda most: undo.runs(tx, most), limit)
     if as_json:
         output.lines(rows)
         return

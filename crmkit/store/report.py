@@ -61,9 +61,9 @@ def interactions(
     shop: int | None = None,
     order: str | None = None,
     since: datetime | None = None,
-    limit: int = 50,
+    limit: int | None = 50,
 ) -> list[Row]:
-    """The last interactions that fit, oldest first, each with the number its order is known by."""
+    """The last interactions that fit (None: all), oldest first, each with the number its order is known by."""
     i, o = t.interaction.c, t.orders.c
     statement = sa.select(t.interaction, o.external_id.label("order")).select_from(
         t.interaction.outerjoin(t.orders, o.id == i.order_id)
@@ -118,9 +118,9 @@ def messages(
     template: str | None = None,
     shop: int | None = None,
     order: str | None = None,
-    limit: int = 50,
+    limit: int | None = 50,
 ) -> list[Row]:
-    """The last messages that fit, oldest first, each with the number its order is known by."""
+    """The last messages that fit (None: all), oldest first, each with the number its order is known by."""
     m, o = t.message.c, t.orders.c
     statement = sa.select(t.message, sa.func.coalesce(o.number, o.external_id).label("order")).select_from(
         t.message.outerjoin(t.orders, o.id == m.order_id)

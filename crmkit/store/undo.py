@@ -44,8 +44,8 @@ class Written:
         )
 
 
-def runs(tx: Connection, limit: int) -> list[Row]:
-    """The last runs, oldest first."""
+def runs(tx: Connection, limit: int | None) -> list[Row]:
+    """The last runs (None: all), oldest first."""
     return bulk.rows(tx, sa.select(t.run).order_by(t.run.c.id.desc()).limit(limit))[::-1]
 
 
