@@ -97,16 +97,17 @@ def release(call: Call, /, **given: Any) -> None:
 
 @click.command()
 @_filters
-@click.option("--arrived/--lost", "arrived", default=None, help="What became of them.")
+@click.option("--arrived", is_flag=True, help="They arrived.")
+@click.option("--lost", is_flag=True, help="They did not, and may be retried.")
 @output.json_option
 @with_call
-def settle(call: Call, /, arrived: bool | None, **given: Any) -> None:
+def settle(call: Call, /, arrived: bool, lost: bool, **given: Any) -> None:
     """Say what became of messages in doubt: they arrived, or are lost and may be retried."""
     from crmkit.flow import intervention
 
-    if arrived is None:
-        raise click.UsageError("say what became of them: --arrived or --lost")
-    step = _Step(call, "settle", given)
+    if arrived == lost:
+        raise click.UsageError("say what became of them: --arrived or --lost" + (", not both" if lost else ""))
+    step = _Step(call, "settle", given, "delivered" if arrived else "failed")
     step.run(lambda tx, setup, meant, by, after: intervention.settle(tx, setup, meant, by, after, arrived=arrived))
 
 
@@ -127,11 +128,12 @@ def cancel(call: Call, /, **given: Any) -> None:
 class _Step:
     """One such command: who is meant, whether it is wanted, batch after batch, and what it came to."""
 
-    def __init__(self, call: Call, action: str, given: Mapping[str, Any]) -> None:
+    def __init__(self, call: Call, action: str, given: Mapping[str, Any], becomes: str | None = None) -> None:
         from crmkit.cli.whom import typist
         from crmkit.flow.intervention import STATES, By
 
-        self.call, self.action, self.given = call, action, given
+        self.call, self.action, self.given, self.becomes = call, action, given, becomes
+        self.as_what = f" as {becomes}" if becomes else ""
         self.known = [str(state) for state in STATES[action]]
         self.by: By = By(typist(), call.now, given["because"])
 
@@ -250,12 +252,15 @@ class _Step:
         as_json, plan = self.given["as_json"], self.given["plan"]
         if as_json and plan:
             kinds = ("state", "reason", "gateway", "count")
-            output.document({"meant": total, "kinds": [{kind: row[kind] for kind in kinds} for row in rows]})
+            found = {"meant": total, "kinds": [{kind: row[kind] for kind in kinds} for row in rows]}
+            output.document({**found, "becomes": self.becomes} if self.becomes else found)
         elif not as_json:
             output.say(f"{plural(total, 'message')} meant" if total else "no message is meant")
             for row in rows:
                 because = f" ({row['reason']})" if row["reason"] else ""
                 output.say(f"  {row['count']:,} {row['state']}{because} by {row['gateway'] or 'no gateway'}")
+            if plan and total and self.becomes:
+                output.say(f"  they would be settled{self.as_what}")
             if plan:
                 output.say("a plan: nothing was done")
         if plan:
@@ -263,9 +268,9 @@ class _Step:
         if total <= _MANY or self.given["yes"]:
             return True
         if not sys.stdin.isatty():
-            what = f"{plural(total, 'message')} would be {_DID[self.action]}, and nobody can be asked here"
+            what = f"{plural(total, 'message')} would be {_DID[self.action]}{self.as_what}, and nobody can be asked here"
             raise ConfigError(what, who="messages", operation=self.action, do="add --yes")
-        return click.confirm(f"{self.action} {total:,}?", err=True)
+        return click.confirm(f"{self.action} {total:,}{self.as_what}?", err=True)
 
     async def _take_back(self, store: "Store", meant: "Meant") -> "Done":
         """Ask vendors to take messages back that they have."""

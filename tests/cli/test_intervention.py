@@ -88,6 +88,25 @@ def test_what_is_in_doubt_needs_a_word(worked: Place) -> None:
     assert json.loads(worked.ok("messages", "retry", str(second), "--json", now=NOW))["states"] == {"queued": 1}
 
 
+def test_of_two_verdicts_none_is_taken(worked: Place) -> None:
+    change(worked, "UPDATE message SET state = 'in-doubt', reason = 'no-verdict' WHERE state = 'sent'")
+    for verdicts in (("--arrived", "--lost"), ("--lost", "--arrived")):
+        said = worked.run("messages", "settle", "--all", *verdicts)
+        assert (said.exit_code, "--arrived or --lost" in said.output) == (2, True), said.output
+    assert len(listed(worked, "--state", "in-doubt")) == 2
+
+
+@pytest.mark.parametrize(("verdict", "state"), [("--arrived", "delivered"), ("--lost", "failed")])
+def test_a_plan_to_settle_says_which_verdict(worked: Place, verdict: str, state: str) -> None:
+    many(worked, "in-doubt")
+    change(worked, "UPDATE message SET state = 'in-doubt', reason = 'no-verdict' WHERE state = 'sent'")
+    said = worked.ok("messages", "settle", "--all", verdict, "--plan")
+    assert said.endswith(f"  they would be settled as {state}\na plan: nothing was done\n")
+    assert json.loads(worked.ok("messages", "settle", "--all", verdict, "--plan", "--json"))["becomes"] == state
+    asked = worked.run("messages", "settle", "--all", verdict)
+    assert (asked.exit_code, f"14 messages would be settled as {state}" in asked.output) == (2, True), asked.output
+
+
 def test_a_message_that_is_in_another_state_is_named(worked: Place) -> None:
     number = str(listed(worked, "--state", "sent")[0]["id"])
     said = worked.run("messages", "retry", number)
