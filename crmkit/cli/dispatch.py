@@ -213,6 +213,8 @@ def _plan(call: Call, file: Path | None, only: tuple[str, ...], limit: int | Non
     from crmkit.engine import plan_file
     from crmkit.engine.local import Local
 
+    if file is not None:
+        shown.must_be_free(call, file)
     with call.rehearsing() as store:
         local = Local(call.host, store)
         choice = _chosen(call, store, only, limit)

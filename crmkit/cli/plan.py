@@ -108,6 +108,21 @@ def must_be_known(call: Call, choice: "Choice") -> None:
 # --- made -------------------------------------------------------------------------------------------------------------
 
 
+def must_be_free(call: Call, file: Path) -> None:
+    """Refuse a file that a plan would take the place of, before it is made: all but another plan.
+
+    Raises:
+        ConfigError: it would.
+    """
+    from crmkit.engine import plan_file
+    from crmkit.store.backup import belongs_to
+
+    with call.open_store() as store:
+        if store.file is not None and belongs_to(file, store.file):
+            raise ConfigError("belongs to the database", who=str(file), do="name another file")
+    plan_file.must_be_free(file)
+
+
 def keep(local: "Local", store: "Store", plan: "Plan", file: Path) -> None:
     """Write a plan to its file, and note where: what is in it may have to be forgotten.
 
@@ -116,14 +131,15 @@ def keep(local: "Local", store: "Store", plan: "Plan", file: Path) -> None:
     """
     from crmkit.engine import plan_file
     from crmkit.engine.apply import facts
-    from crmkit.store import plans
+    from crmkit.store import instance, plans
 
     wall = datetime.now(UTC)
     reach(store, None, before=wall - RETENTION)
     with store.begin() as tx:
-        instance, schema = facts(tx, local, wall)
+        database, schema = facts(tx, local, wall)
+        name = instance.name(tx)
         plans.note(tx, str(file.absolute()), socket.gethostname(), wall)
-    plan_file.write(file, plan, plan_file.Made(instance, schema, plan.now, wall), output.line)
+    plan_file.write(file, plan, plan_file.Made(name, database, schema, plan.now, wall), output.line)
 
 
 def reach(store: "Store", profiles: Collection[int] | None, *, before: datetime | None = None) -> list[str]:

@@ -112,8 +112,8 @@ async def apply(
     local.prepare()
     done = Applied(slices=len(file.slices))
     clock = _clock(now)
-    instance, schema = await local.store.run(facts, local, clock())
-    file.must_fit(instance, schema, clock(), datetime.now(UTC))
+    database, schema = await local.store.run(facts, local, clock())
+    file.must_fit(database, schema, clock(), datetime.now(UTC))
     async with _running(local, done.run, clock) as running:
         if running is None:
             return done
@@ -149,7 +149,7 @@ async def apply(
 
 
 def facts(tx: Connection, local: Local, now: datetime) -> tuple[str, dict[str, str]]:
-    """What a plan is bound to: what tells this installation from others, and the versions of its database."""
+    """What a plan is bound to: what tells this database from others, and its versions."""
     found = {one.history: one.current or "" for one in migrate.versions(tx, local.host.migrations)}
     return accounts.installation(tx, now), found
 

@@ -8,6 +8,7 @@ import contextlib
 import hashlib
 import json
 import os
+import stat
 import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -17,13 +18,28 @@ from pathlib import Path
 from typing import Any
 
 from crmkit.core.errors import ConfigError
-from crmkit.engine.plan import Plan, staying, totals
+from crmkit.engine.plan import PRINT, Plan, staying, totals
 from crmkit.store.plans import Named
 
 #: The version of the format.
 VERSION = 1
+#: A first line is no longer than this, in characters: its totals are by gateway, and by template and reason.
+_LONG = 1 << 24
 #: A plan that is older is refused, and one that is made by a clock farther ahead.
 LIFETIME, AHEAD = timedelta(hours=1), timedelta(minutes=5)
+#: What the first line says, in this order.
+HEADER = (
+    "plan",
+    "instance",
+    "database",
+    "schema",
+    "now",
+    "made_at",
+    "slices",
+    "beyond",
+    "leaving",
+    "staying",
+)
 #: What a line says of a message, in this order.
 COLUMNS = (
     "slice",
@@ -60,6 +76,9 @@ COLUMNS = (
     "origin",
     "fingerprint",
 )
+#: How it shows that what is read is not what a plan says.
+_MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
+_NOT_WHOLE = "it is no whole plan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +86,15 @@ class Made:
     """Where and when a plan was made.
 
     Attributes:
-        instance: what tells its installation from others.
+        instance: what its database is called; None if nothing was to leave it yet.
+        database: what tells it from others.
         schema: the version of each history of its database.
         now: its clock.
         made_at: by the wall clock.
     """
 
-    instance: str
+    instance: str | None
+    database: str
     schema: Mapping[str, str]
     now: datetime
     made_at: datetime
@@ -93,13 +114,13 @@ class PlanFile:
     slices: list[list[int] | None] = field(default_factory=list)
     messages: dict[int | None, dict[str, dict[str, Any]]] = field(default_factory=lambda: defaultdict(dict))
 
-    def must_fit(self, instance: str, schema: Mapping[str, str], now: datetime, wall: datetime) -> None:
+    def must_fit(self, database: str, schema: Mapping[str, str], now: datetime, wall: datetime) -> None:
         """Refuse a plan of another database, or that is too old.
 
         Raises:
             ConfigError: it does not fit.
         """
-        if self.made.instance != instance:
+        if self.made.database != database:
             raise _refused(self.path, "it is of another database", "make it where it is applied")
         if dict(self.made.schema) != dict(schema):
             raise _refused(self.path, "the database was of another version when it was made")
@@ -160,19 +181,21 @@ def forget(paths: Sequence[Path], named: Named | None) -> tuple[list[Path], list
 
 def _names(path: Path, named: Named | None) -> bool:
     """Whether a file is a plan that is about somebody. What is no plan any more is not ours to remove."""
+    if not _is_plan(path):
+        return False
+    if named is None:
+        return True
     nobodys = set[int]()
     with path.open(encoding="utf-8", errors="replace") as stream:
-        for number, text in enumerate(stream):
-            try:
-                told = json.loads(text)
-            except ValueError:
-                return number > 0  # a plan that was damaged may name anybody
-            if number == 0 and not (isinstance(told, dict) and "plan" in told):
-                return False
-            if "customers" in told and told["customers"] is None:
-                nobodys.add(told["slice"])
-            if named is None or _is_about(told, named, nobodys):
-                return True
+        stream.readline()
+        try:
+            for told in map(json.loads, stream):
+                if "customers" in told and told["customers"] is None:
+                    nobodys.add(told["slice"])
+                if _is_about(told, named, nobodys):
+                    return True
+        except _MALFORMED:
+            return True  # a plan that was damaged may name anybody
     return False
 
 
@@ -188,6 +211,41 @@ def _is_about(told: Mapping[str, Any], named: Named, nobodys: Collection[int]) -
     return told["staff"] is not None and told["slice"] in nobodys
 
 
+# --- what is there already --------------------------------------------------------------------------------------------
+
+
+def must_be_free(path: Path) -> None:
+    """Refuse a place where there is anything but a plan: nobody asked for that to go.
+
+    Raises:
+        ConfigError: there is, or nobody can tell.
+    """
+    try:
+        is_free = not path.is_symlink() and _is_plan(path)
+    except FileNotFoundError:
+        is_free = True
+    except OSError as error:
+        raise ConfigError(f"cannot be looked at ({error.strerror})", who=str(path), do="name another file") from error
+    if not is_free:
+        raise ConfigError("is there already, and is no plan", who=str(path), do="name another file")
+
+
+def _is_plan(path: Path) -> bool:
+    """Whether a file begins as a plan does, whatever became of the rest of it.
+
+    Raises:
+        OSError: it is not there, or cannot be read.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):  # who reads from a pipe may wait for ever
+        return False
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        try:
+            told = json.loads(stream.readline(_LONG))
+        except ValueError:
+            return False
+    return isinstance(told, dict) and told.keys() >= set(HEADER)
+
+
 # --- writing ----------------------------------------------------------------------------------------------------------
 
 
@@ -198,11 +256,12 @@ def write(path: Path, plan: Plan, made: Made, line: Callable[[Any], str]) -> Non
         line: writes a value as one line of JSON.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: it cannot be written, or something else is there.
     """
     header = {
         "plan": VERSION,
         "instance": made.instance,
+        "database": made.database,
         "schema": made.schema,
         "now": made.now,
         "made_at": made.made_at,
@@ -233,6 +292,7 @@ def write(path: Path, plan: Plan, made: Made, line: Callable[[Any], str]) -> Non
             for told in message_lines(rows[None]):
                 put(told)
             stream.write(line({"sha256": digest.hexdigest()}) + "\n")
+        must_be_free(path)  # making the plan took a while
         new.replace(path)
     except OSError as error:
         raise ConfigError(f"cannot be written ({error.strerror})", who=str(path), do="name another file") from error
@@ -258,23 +318,39 @@ def read(path: Path) -> PlanFile:
     try:
         header, end = json.loads(body.partition(b"\n")[0]), json.loads(last)
         version, checksum = header["plan"], end["sha256"]
-    except (ValueError, KeyError, TypeError):
-        raise _refused(path, "it is no whole plan") from None
+    except _MALFORMED:
+        raise _refused(path, _NOT_WHOLE) from None
     if version != VERSION:
         raise _refused(path, f"it is of the format {version!r}, and this program knows {VERSION}")
     if checksum != hashlib.sha256(body + b"\n").hexdigest():
         raise _refused(path, "it is not as it was written")
-    made = Made(header["instance"], header["schema"], _time(header["now"]), _time(header["made_at"]))
+    try:
+        return _read(path, header, body.split(b"\n")[1:])
+    except _MALFORMED:
+        raise _refused(path, _NOT_WHOLE) from None
+
+
+def _read(path: Path, header: Mapping[str, Any], lines: Sequence[bytes]) -> PlanFile:
+    schema = {str(history): str(version) for history, version in header["schema"].items()}
+    made = Made(header["instance"], header["database"], schema, _time(header["now"]), _time(header["made_at"]))
     found = PlanFile(path, made)
-    for text in body.split(b"\n")[1:]:
-        told = json.loads(text)
+    for told in map(json.loads, lines):
         if "key" in told:
-            print_ = told["fingerprint"]
-            if print_ is not None:
-                told["fingerprint"] = {**print_, "not_before": _time(print_["not_before"])}
+            if missing := set(COLUMNS) - told.keys():
+                raise KeyError(*missing)
+            if told["slice"] not in (None, len(found.slices) - 1):
+                raise ValueError(told["slice"])
+            if (print_ := told["fingerprint"]) is not None:
+                values = {name: print_[name] for name in PRINT}
+                told["fingerprint"] = {**values, "not_before": _time(print_["not_before"])}
             found.messages[told["slice"]][told["key"]] = told
         else:
-            found.slices.append(told["customers"])
+            customers = told["customers"]
+            if told["slice"] != len(found.slices):
+                raise ValueError(told["slice"])
+            found.slices.append(None if customers is None else [int(number) for number in customers])
+    if header["slices"] != len(found.slices):
+        raise ValueError(header["slices"])
     return found
 
 

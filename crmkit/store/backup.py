@@ -26,6 +26,17 @@ class Kept:
     sequence: int
 
 
+def belongs_to(file: Path, database: Path) -> bool:
+    """Whether a file is the database, by whatever name, or one of those that SQLite keeps beside it."""
+    try:
+        real = database.resolve()
+        if file.resolve() in [real.with_name(real.name + suffix) for suffix in ("", "-wal", "-shm", "-journal")]:
+            return True
+        return file.samefile(database)
+    except (OSError, RuntimeError):  # one is not there, or a link that goes round
+        return False
+
+
 def backup(source: Path, target: Path, *, force: bool = False, progress: Progress = lambda done, total: None) -> Kept:
     """Copy a database as it is at this moment into a file of its own; others go on writing meanwhile.
 

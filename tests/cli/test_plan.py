@@ -1,12 +1,15 @@
 """A plan from the command line: made, applied, refused, of a part; and who was forgotten is in none."""
 
 import json
+import os
 import stat
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from crmkit.cli import plan as shown
 from crmkit.engine.gateways import Gateways
 
 from .conftest import NOW, Place
@@ -162,6 +165,68 @@ def test_whoever_is_forgotten_is_in_no_plan(synced: Place) -> None:
     synced.ok("customers", "forget", "ada@buyers.example", "--yes", now=NOW)
     assert (plan.exists(), other.exists(), strange.exists()) == (False, True, True)
     assert "ada@" not in other.read_text()
+
+
+# --- what is there already --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["crm.db", "crm.db-wal", "link", "mine.json", "empty", "pipe", ".", "crmkit.toml"])
+def test_a_plan_replaces_nothing_that_is_no_plan(synced: Place, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    from crmkit.engine.local import Local
+
+    def planned(*given: Any, **named: Any) -> Any:
+        raise AssertionError("it is refused before anything is planned")
+
+    monkeypatch.setattr(Local, "plan", planned)
+    file = synced.folder / name
+    (synced.folder / "link").symlink_to("crm.db")
+    (synced.folder / "mine.json").write_text('{"plan": "a summer"}\n')
+    (synced.folder / "empty").touch()
+    os.mkfifo(synced.folder / "pipe")
+    before = {one.name: one.lstat().st_ino for one in synced.folder.iterdir()}
+    refused = synced.run("dispatch", "--plan", str(file), now=NOW)
+    assert refused.exit_code == 2, refused.output
+    assert "name another file" in refused.stderr
+    after = {one.name: one.lstat().st_ino for one in synced.folder.iterdir()}
+    assert {name: after[name] for name in before} == before
+    assert synced.run("db", "status", now=NOW).exit_code == 0
+
+
+def test_a_plan_is_not_put_where_the_database_will_be(place: Place) -> None:
+    refused = place.run("dispatch", "--plan", str(place.folder / "crm.db"), now=NOW)
+    assert (refused.exit_code, "name another file" in refused.stderr) == (2, True), refused.output
+    assert not (place.folder / "crm.db").exists()
+
+
+def test_a_plan_may_be_replaced_by_a_plan(synced: Place) -> None:
+    file = synced.folder / "plan.jsonl"
+    synced.ok("dispatch", "--plan", str(file), now=NOW)
+    file.write_text(file.read_text() + "and a line of somebody's\n")  # damaged, and a plan still
+    synced.ok("dispatch", "--plan", str(file), now=NOW)
+    synced.ok("dispatch", "--apply", str(file), now=NOW)
+
+
+def test_a_file_of_the_users_where_a_plan_was_is_not_cleared_away(
+    synced: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, old = synced.folder / "mine.json", synced.folder / "old.jsonl"
+    for file in (mine, old):
+        synced.ok("dispatch", "--plan", str(file), now=NOW)
+    mine.write_text('{"plan": "a summer", "slices": 8}\n{"customers": [1]}\n')
+    monkeypatch.setattr(shown, "RETENTION", timedelta(0))
+    synced.ok("dispatch", "--plan", str(synced.folder / "new.jsonl"), now=NOW)
+    synced.ok("customers", "forget", "ada@buyers.example", "--yes", now=NOW)
+    assert (mine.exists(), old.exists()) == (True, False)
+
+
+def test_a_plan_says_of_what_instance_it_is(synced: Place) -> None:
+    file = synced.folder / "plan.jsonl"
+    synced.ok("dispatch", now=NOW)
+    synced.ok("dispatch", "--plan", str(file), now=NOW)
+    header = json.loads(file.read_text().splitlines()[0])
+    known = json.loads(synced.ok("db", "status", "--json"))["instance"]
+    assert header["instance"] == known["name"]
+    assert len(header["database"]) == 32
 
 
 # --- staging ----------------------------------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """A plan in slices is applied as it is, or what has changed since is named; nothing else leaves."""
 
 import asyncio
+import hashlib
+import json
 import os
 from collections import Counter
 from collections.abc import Iterator
@@ -48,8 +50,8 @@ def drawn(stage: Stage, file: Path, now: datetime = NOON, choice: Choice = ALL) 
     """A plan, and its file."""
     plan = stage.local.plan(now=now, in_slices=True, choice=choice)
     with stage.play.store.begin() as tx:
-        instance, schema = applying.facts(tx, stage.local, now)
-    plan_file.write(file, plan, Made(instance, schema, now, datetime.now(UTC)), output.line)
+        database, schema = applying.facts(tx, stage.local, now)
+    plan_file.write(file, plan, Made(None, database, schema, now, datetime.now(UTC)), output.line)
     return plan
 
 
@@ -417,7 +419,7 @@ def test_a_plan_is_refused_that_is_old_or_of_another_database_or_was_changed(sta
     file.write_bytes(whole)
     read = plan_file.read(file)
     for other, why in (
-        ({"instance": "0"}, "another database"),
+        ({"database": "0"}, "another database"),
         ({"schema": {"core": "0"}}, "another version"),
         ({"made_at": datetime.now(UTC) - 2 * HOUR}, "more than an hour ago"),
     ):
@@ -426,6 +428,38 @@ def test_a_plan_is_refused_that_is_old_or_of_another_database_or_was_changed(sta
     assert stage.asked == []
     assert stage.play.count(t.message) == 0
     assert len(applied(stage, file).run.delivered.states) == 1
+
+
+def test_a_plan_that_was_altered_with_its_checksum_is_no_whole_plan(stage: Stage, file: Path) -> None:
+    two(stage)
+    drawn(stage, file)
+    header, slice_, message, *_ = [json.loads(text) for text in file.read_text().splitlines()]
+
+    def written(*lines: Any) -> None:
+        body = "".join(json.dumps(line) + "\n" for line in lines)
+        file.write_text(body + json.dumps({"sha256": hashlib.sha256(body.encode()).hexdigest()}) + "\n")
+
+    written(header, slice_, message)
+    assert len(plan_file.read(file).messages[0]) == 1
+    print_ = message["fingerprint"]
+    for lines in (
+        *([header, slice_, {k: v for k, v in message.items() if k != name}] for name in message),
+        *([{k: v for k, v in header.items() if k != name}, slice_, message] for name in ("database", "schema", "now")),
+        *([header, slice_, {**message, "fingerprint": {**print_, name: 1}}] for name in ("not_before",)),
+        *([header, slice_, {**message, "fingerprint": {k: print_[k] for k in print_ if k != name}}] for name in print_),
+        [header, slice_, {**message, "fingerprint": 3}],
+        [header, slice_, {**message, "slice": 1}],
+        [header, slice_, {**message, "slice": "0"}],
+        [header, slice_, 3],
+        [header, {}],
+        [header, {"slice": 0, "customers": "all"}, message],
+        [{**header, "slices": 2}, slice_, message],
+        [{**header, "schema": None}, slice_, message],
+        [{**header, "now": 3}, slice_, message],
+    ):
+        written(*lines)
+        with pytest.raises(ConfigError, match="no whole plan"):
+            plan_file.read(file)
 
 
 # --- forgetting -------------------------------------------------------------------------------------------------------
@@ -481,7 +515,7 @@ def test_what_a_plan_that_was_cut_off_left_beside_it_goes(stage: Stage, file: Pa
     def broken(value: Any) -> str:
         raise RuntimeError
 
-    plan, made = stage.local.plan(now=NOON), Made("x", {}, NOON, NOON)
+    plan, made = stage.local.plan(now=NOON), Made("x", "y", {}, NOON, NOON)
     with pytest.raises(RuntimeError):
         plan_file.write(file, plan, made, broken)
     assert list(file.parent.glob(".plan*")) == []
