@@ -8,24 +8,31 @@ from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 _LONGEST = timedelta(days=36_500)
-_WRITTEN = re.compile(r"([0-9]{1,6}) ?([smhdw])\Z")
+_DIGITS = len(str(_LONGEST // timedelta(seconds=1)))
+_WRITTEN = re.compile(r"([0-9]+) ?([smhdw])\Z")
 
 
 def parse_duration(written: Any) -> timedelta:
     """The duration `written` as a number and a unit: s, m, h, d or w.
 
     Raises:
-        ValueError: it is not written so.
+        ValueError: it is not written so, or longer than a century.
     """
     if isinstance(written, timedelta):
         return written
     found = _WRITTEN.match(written.strip()) if isinstance(written, str) else None
     if found is None:
-        raise ValueError(f"{written!r} is no duration; write it like 30m, 36h or 7d")
-    duration = timedelta(**{_UNITS[found[2]]: int(found[1])})
-    if duration > _LONGEST:
-        raise ValueError(f"{written!r} is longer than {_LONGEST.days}d")
-    return duration
+        raise ValueError(f"{written!r} is no duration; write it like 30m, 36h or 7d, in s, m, h, d or w")
+    unit = timedelta(**{_UNITS[found[2]]: 1})
+    # so many digits are no number of seconds that fits, and Python refuses to read thousands of them
+    digits = found[1].lstrip("0") or "0"
+    if len(digits) > _DIGITS or int(digits) > _LONGEST // unit:
+        raise ValueError(f"{_short(written)} is too long: {_LONGEST.days}d is the most, in s, m, h, d or w")
+    return int(digits) * unit
+
+
+def _short(written: str) -> str:
+    return repr(written if len(written) <= 40 else f"{written[:37]}...")
 
 
 def write_duration(duration: timedelta) -> str:
@@ -42,7 +49,7 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     PlainSerializer(write_duration, return_type=str, when_used="json"),
-    WithJsonSchema({"type": "string", "pattern": "^[0-9]{1,6} ?[smhdw]$", "examples": ["30m", "36h", "7d"]}),
+    WithJsonSchema({"type": "string", "pattern": "^[0-9]+ ?[smhdw]$", "examples": ["30m", "36h", "7d"]}),
 ]
 
 

@@ -73,7 +73,10 @@ def _kept(written: Any) -> timedelta | None:
     """How long something is kept; None: for ever."""
     if written is None or written == "ever":
         return None
-    found = parse_duration(written)
+    try:
+        found = parse_duration(written)
+    except ValueError as error:
+        raise ValueError(f'{error}, or "ever"') from None
     if found < timedelta(days=1):
         raise ValueError('should be a day at least, like "400d", or "ever"')
     return found
@@ -149,7 +152,7 @@ Network = Annotated[str, AfterValidator(_network)]
 Kept = Annotated[
     timedelta | None,
     BeforeValidator(_kept),
-    WithJsonSchema({"type": "string", "pattern": "^([0-9]{1,6} ?[dw]|ever)$", "examples": ["400d", "ever"]}),
+    WithJsonSchema({"type": "string", "pattern": "^([0-9]+ ?[smhdw]|ever)$", "examples": ["400d", "ever"]}),
 ]
 Currency = Annotated[str, Field(pattern=r"^[A-Z]{3}$", examples=["CNY"])]
 Region = Annotated[str, Field(pattern=r"^[A-Z]{2}$", examples=["CN"])]

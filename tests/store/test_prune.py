@@ -211,6 +211,9 @@ def test_how_long_things_are_kept_is_written_in_days_or_for_ever(tmp_path: Path)
     (tmp_path / "crmkit.toml").write_text('[retention]\ntexts = "30d"\nruns = "ever"\n')
     kept = load(tmp_path / "crmkit.toml").retention
     assert (kept.texts, kept.runs, kept.attempts) == (timedelta(days=30), None, timedelta(days=400))
+    (tmp_path / "crmkit.toml").write_text('[retention]\nattempts = "99999999d"\n')
+    told = str(load(tmp_path / "crmkit.toml").problems[0])
+    assert "'99999999d' is too long: 36500d is the most, in s, m, h, d or w, or \"ever\"" in told
     (tmp_path / "crmkit.toml").write_text('[retention]\ntexts = "3h"\n')
     assert "a day at least" in str(load(tmp_path / "crmkit.toml").problems[0])
 
