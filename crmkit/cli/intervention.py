@@ -268,7 +268,8 @@ class _Step:
         if total <= _MANY or self.given["yes"]:
             return True
         if not sys.stdin.isatty():
-            what = f"{plural(total, 'message')} would be {_DID[self.action]}{self.as_what}, and nobody can be asked here"
+            would = f"would be {_DID[self.action]}{self.as_what}"
+            what = f"{plural(total, 'message')} {would}, and nobody can be asked here"
             raise ConfigError(what, who="messages", operation=self.action, do="add --yes")
         return click.confirm(f"{self.action} {total:,}{self.as_what}?", err=True)
 
