@@ -69,7 +69,7 @@ def engine() -> Engine:
     default="1m",
     show_default=True,
     callback=duration,
-    help="How often each shop is read, by whichever worker.",
+    help="How often each shop is read, by whichever worker: 1m, 2m, 3m, 5m, 10m, 15m, 20m, 30m, 1h, 2h, 6h, 12h or 1d.",
 )
 @output.json_option
 @with_log
