@@ -32,6 +32,11 @@ def pause(call: Call, scope: str, name: str | None, reason: str | None, as_json:
     messages wait with the rest. A gateway's messages go by the next gateway of their channel, if there is one.
     """
     if scope == "list":
+        if name is not None:
+            raise ConfigError("list shows all that is paused", who="pause", do=f"leave out {name!r}")
+        if reason is not None:
+            do = "leave out --reason, or name what is to be paused"
+            raise ConfigError("list pauses nothing", who="pause", do=do)
         _list(call, as_json)
         return
     # As little as possible is loaded before it stands: no plugin, no adapter, and nothing that may be broken of them.
@@ -112,13 +117,14 @@ def resume(call: Call, scope: str, name: str | None, plan: bool, as_json: bool) 
     from crmkit.store import pauses
 
     count: int | None = None
+    _check_all("resume", scope, name)
     with call.reading() if plan else call.writing() as tx:
         setup = call.setup(tx)
         standing = {(row["scope"], row["name"]) for row in pauses.standing(tx)}
+        shown = ", ".join(_shown(*pair) for pair in sorted(standing)) or "nothing"
         if scope != "all" and name is None:
-            raise ConfigError(f"which {scope}?", who="resume", do="; ".join(_shown(*pair) for pair in sorted(standing)))
+            raise ConfigError(f"no {scope} is named", who="resume", do=f"paused is: {shown}")
         if (scope, name or "") not in standing:
-            shown = ", ".join(_shown(*pair) for pair in sorted(standing)) or "nothing"
             raise ConfigError(f"{_shown(scope, name or '')} is not paused", who="resume", do=f"paused is: {shown}")
         rows = pausing.leaving(tx, scope, name or "", call.now)
         if not plan:
@@ -212,20 +218,27 @@ def _named(call: Call, scope: str, name: str | None, channels: "Mapping[str, str
     from crmkit.host.document import nearest
 
     if scope == "all":
-        if name is not None:
-            raise ConfigError(
-                "all is all", who="pause", do=f"leave out {name!r}, or name a channel, template or gateway"
-            )
+        _check_all("pause", scope, name)
         return ""
     if scope == "template":
         known = sorted(call.host.templates.names())
     else:
         known = sorted(channels if scope == "gateway" else set(channels.values()))
     if name is None:
-        raise ConfigError(f"which {scope}?", who="pause", do=f"known are: {', '.join(known) or 'none'}")
+        raise ConfigError(f"no {scope} is named", who="pause", do=f"known are: {', '.join(known) or 'none'}")
     if name not in known:
         raise ConfigError(f"there is no {scope} {name!r}", who="pause", do=nearest(name, known))
     return name
+
+
+def _check_all(command: str, scope: str, name: str | None) -> None:
+    """All has no name.
+
+    Raises:
+        ConfigError: it is given one.
+    """
+    if scope == "all" and name is not None:
+        raise ConfigError("all is all", who=command, do=f"leave out {name!r}, or name a channel, template or gateway")
 
 
 def _shown(scope: str, name: str) -> str:

@@ -51,6 +51,24 @@ def test_what_is_not_there_is_not_paused(place: Place, what: str) -> None:
     assert (said.exit_code, said.output.startswith("error: pause: ")) == (2, True), said.output
 
 
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("pause list x", "pause: list shows all that is paused; leave out 'x'"),
+        ("pause list --reason x", "pause: list pauses nothing; leave out --reason, or name what is to be paused"),
+        ("pause channel", "pause: no channel is named; known are: email"),
+        ("resume channel", "resume: no channel is named; paused is: all"),
+        ("resume all x", "resume: all is all; leave out 'x', or name a channel, template or gateway"),
+    ],
+)
+def test_what_is_asked_for_too_little_or_too_much_is_said(place: Place, what: str, told: str) -> None:
+    place.run("sync", now=NOW)
+    place.ok("pause", "all")
+    said = place.run(*what.split())
+    assert (said.exit_code, said.output) == (2, f"error: {told}\n")
+    assert "all" in place.ok("pause", "list")
+
+
 def test_what_is_not_paused_is_not_resumed(place: Place) -> None:
     place.run("sync", now=NOW)
     said = place.run("resume", "all")
