@@ -52,7 +52,7 @@ def undo(tx: Connection, number: int, now: datetime, *, by: str) -> Undone:
     came = stored.came_of(tx, written)
     if came:
         told = ", ".join(f"{count:,} {name}" for name, count in came.items())
-        do = "what went out cannot be taken back; correct the records at their source, and sync again"
+        do = f"{_why(came, *stored.went_out(tx, written))}; correct the records at their source, and sync again"
         raise ConfigError(f"run {number} cannot be undone: {told} came of it", who="runs", operation="undo", do=do)
     hidden = forgotten.unreached(tx)
     if hidden:
@@ -73,6 +73,21 @@ def undo(tx: Connection, number: int, now: datetime, *, by: str) -> Undone:
     stored.mark(tx, number, now, by)
     stays = {"orders": kept, "profiles": len(written.profiles) - len(profiles)}
     return Undone(counts, {name: count for name, count in stays.items() if count})
+
+
+def _why(came: Mapping[str, int], left: int, waiting: int) -> str:
+    """Why what came of a run keeps it from being undone.
+
+    Args:
+        left: messages that left, or may have.
+        waiting: messages that have not, and still may.
+    """
+    if left:
+        return f"{left:,} of the messages left, or may have, and cannot be taken back"
+    if waiting:
+        keep = "`crmkit messages cancel` keeps them here"
+        return f"no message of it has left, and {waiting:,} wait: {keep}"
+    return "no message of it has left" if "messages" in came else "what came of it would stay without its cause"
 
 
 def _undoable(row: Mapping[str, Any] | None, number: int) -> None:

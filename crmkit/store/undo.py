@@ -8,11 +8,14 @@ import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
 from crmkit.core.customer import Identity
+from crmkit.core.message import State
 from crmkit.store import bulk, forgotten
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
 _o, _p, _i, _m, _c = t.orders.c, t.profile.c, t.interaction.c, t.message.c, t.consent.c
+#: States of messages that left, or may have.
+_LEFT = (State.SENDING, State.SENT, State.DELIVERED, State.BOUNCED, State.IN_DOUBT)
 #: What belongs to an order.
 CHILDREN: Mapping[str, sa.Table] = {
     "parcels": t.parcel,
@@ -54,19 +57,34 @@ def run(tx: Connection, number: int) -> Row | None:
     return next(iter(bulk.rows(tx, sa.select(t.run).where(t.run.c.id == number))), None)
 
 
+def _about(tx: Connection, table: sa.Table, written: Written) -> sa.ColumnElement[bool]:
+    of_profiles = bulk.one_of(tx, table.c.profile_id, written.profiles)
+    return sa.or_(of_profiles, bulk.one_of(tx, table.c.order_id, written.orders))
+
+
+def _told(tx: Connection, written: Written) -> sa.ColumnElement[bool]:
+    """The messages that came of it."""
+    return sa.or_(_about(tx, t.message, written), bulk.one_of(tx, _m.interaction_id, written.interactions))
+
+
+def went_out(tx: Connection, written: Written) -> tuple[int, int]:
+    """Of the messages that came of it: how many left, or may have; how many wait."""
+    left = sa.or_(_m.state.in_(sorted(_LEFT)), _m.sent_at.is_not(None), _m.doubted_at.is_not(None))
+    waits = sa.and_(_m.state.in_((State.QUEUED, State.HELD)), sa.not_(left))
+    found = sa.select(*(sa.func.coalesce(sa.func.sum(sa.case((one, 1), else_=0)), 0) for one in (left, waits)))
+    row = tx.execute(found.select_from(t.message).where(_told(tx, written))).one()
+    return int(row[0]), int(row[1])
+
+
 def came_of(tx: Connection, written: Written) -> dict[str, int]:
     """What came of it already, by what it is called: messages, and what plugins wrote."""
-    orders, profiles, interactions = written.orders, written.profiles, written.interactions
-
-    def about(table: sa.Table) -> sa.ColumnElement[bool]:
-        mine = (bulk.one_of(tx, table.c.profile_id, profiles), bulk.one_of(tx, table.c.order_id, orders))
-        return sa.or_(*mine)
+    profiles, interactions = written.profiles, written.interactions
 
     def number(table: sa.Table, *where: sa.ColumnElement[bool]) -> int:
         return int(tx.execute(sa.select(sa.func.count()).select_from(table).where(*where)).scalar_one())
 
-    told = sa.or_(about(t.message), bulk.one_of(tx, _m.interaction_id, interactions))
-    by_plugins = sa.or_(about(t.interaction), bulk.one_of(tx, _i.cause_id, interactions))
+    told = _told(tx, written)
+    by_plugins = sa.or_(_about(tx, t.interaction, written), bulk.one_of(tx, _i.cause_id, interactions))
     found = {
         "messages": number(t.message, told),
         "interactions of plugins": number(t.interaction, by_plugins, _i.actor.startswith("plugin:")),

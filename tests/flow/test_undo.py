@@ -105,6 +105,35 @@ def test_it_is_refused_once_something_came_of_it(play: Play, action: Any, told: 
     assert held(play.store) == before
 
 
+@pytest.mark.parametrize(
+    ("state", "told"),
+    [
+        ("queued", "no message of it has left, and 3 wait: `crmkit messages cancel` keeps them here; correct"),
+        ("held", "no message of it has left, and 3 wait: `crmkit messages cancel` keeps them here; correct"),
+        ("cancelled", "no message of it has left; correct"),
+        ("sending", "3 of the messages left, or may have, and cannot be taken back; correct"),
+        ("in-doubt", "3 of the messages left, or may have, and cannot be taken back; correct"),
+        ("delivered", "3 of the messages left, or may have, and cannot be taken back; correct"),
+    ],
+)
+def test_it_says_whether_any_message_left(play: Play, state: str, told: str) -> None:
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Send("news", via=("email",))]))
+    number = run(play, *NEW)
+    play.decide()
+    play.write(lambda tx: tx.execute(sa.update(t.message).values(state=state)))
+    with pytest.raises(ConfigError) as refused:
+        undone(play, number)
+    assert str(refused.value).partition("came of it; ")[2].startswith(told)
+
+
+def test_what_only_plugins_made_did_not_go_out(play: Play) -> None:
+    play.plugin("one", on(OrderPlaced)(lambda event, crm: [Emit(Noted(text="hello"))]))
+    number = run(play, *NEW)
+    play.decide()
+    with pytest.raises(ConfigError, match="came of it; what came of it would stay without its cause; correct"):
+        undone(play, number)
+
+
 def test_timers_that_were_set_go_with_it(play: Play) -> None:
     play.plugin("one", on(OrderPlaced)(lambda event, crm: [Later(Noted(text="late"), at=NOON + HOUR)]))
     number = run(play, *NEW)
