@@ -29,6 +29,7 @@
 - `intervention`: messages tried again, released, settled and cancelled by hand
 - `links`: addresses of customers' own pages
 - `family`: customers merged, and taken apart, by hand
+- `export`: everything that is kept of a customer, as JSON
 - `forget`: a customer forgotten for good
 - `explain`, `doctor`: why something is as it is, and what is not as it should be
 - `finding`, `vitals`, `enquiry`: what the doctor finds; how each shop and gateway is, and what each says of itself
@@ -61,7 +62,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "serve": ("crmkit.cli.serve:serve", "Take in webhooks and show customers their pages."),
     "worker": ("crmkit.cli.worker:worker", "Sync and dispatch beside other workers, on PostgreSQL."),
     "cluster": ("crmkit.cli.worker:cluster", "Set a database up for workers, and say how they stand."),
-    "customers": ("crmkit.cli.customers:customers", "Find, show, merge and forget customers."),
+    "customers": ("crmkit.cli.customers:customers", "Find, show, merge, export and forget customers."),
     "interactions": ("crmkit.cli.interactions:interactions", "List what happened; decide again what was parked."),
     "messages": ("crmkit.cli.messages:messages", "List messages, show one, try a template; retry, release, cancel."),
     "inbox": ("crmkit.cli.inbox:inbox", "List webhooks that were kept, show one, read them again."),

@@ -6,6 +6,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, with_call
+from crmkit.cli.export import export
 from crmkit.cli.family import apart, merge, review, unmerge
 from crmkit.cli.forget import forget
 from crmkit.cli.whom import customer_meant
@@ -128,5 +129,5 @@ def reach(call: Call, as_json: bool) -> None:
     output.table(rows, ("reached by", *PURPOSES), numbers=PURPOSES)
 
 
-for _command in (review, merge, unmerge, apart, forget):
+for _command in (review, merge, unmerge, apart, export, forget):
     customers.add_command(_command)

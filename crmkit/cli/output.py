@@ -22,7 +22,12 @@ _WIDE = 10_000
 
 def document(value: Any) -> None:
     """Print one JSON document."""
-    click.echo(_json(value, indent=2))
+    click.echo(written(value))
+
+
+def written(value: Any) -> str:
+    """One JSON document, as it is printed."""
+    return _json(value, indent=2)
 
 
 def lines(rows: Iterable[Any]) -> None:
@@ -63,8 +68,8 @@ def last(read: Callable[[int | None], Sequence[_R]], limit: int) -> Sequence[_R]
 
 
 def _json(value: Any, indent: int | None = None) -> str:
-    written = json.dumps(value, ensure_ascii=False, indent=indent, default=plain)
-    return written.translate({code: f"\\u{code:04x}" for code in range(127, 160)})
+    text = json.dumps(value, ensure_ascii=False, indent=indent, default=plain)
+    return text.translate({code: f"\\u{code:04x}" for code in range(127, 160)})
 
 
 #: How text begins that a spreadsheet takes for a formula.

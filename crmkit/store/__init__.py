@@ -14,6 +14,7 @@
 - `contacts`: addresses that were left on a page, and are not proven yet
 - `customers`: profiles, identities, addresses, families, consent
 - `forgotten`: every place where something of a person is kept, and how it is erased
+- `export`: everything that is kept of one customer
 - `bodies`: raw bodies that were kept, and which of them are about somebody
 - `orders`: orders and what belongs to them
 - `statement`: what a customer's account with a shop is made of

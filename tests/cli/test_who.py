@@ -18,6 +18,23 @@ def with_a_twin(place: Place) -> None:
     sync(place)
 
 
+def test_a_customer_is_exported_into_a_file_that_only_its_owner_reads(worked: Place) -> None:
+    file = worked.folder / "ada.json"
+    said = worked.ok("customers", "export", "ada@buyers.example", str(file))
+    printed = json.loads(worked.ok("customers", "export", "ada@buyers.example"))
+    written = json.loads(file.read_text("utf-8"))
+    count = sum(len(rows) for rows in written["rows"].values())
+    assert said == f"{count} rows of customer #{written['customer']} written to {file}\n"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert printed["rows"] == written["rows"]
+    assert [row["external_id"] for row in written["rows"]["orders"]] == ["T1", "T2"]
+    assert "bo@buyers.example" not in file.read_text("utf-8")
+    again = worked.run("customers", "export", "ada@buyers.example", str(file))
+    assert (again.exit_code, "is there already" in again.output) == (2, True), again.output
+    nowhere = worked.run("customers", "export", "ada@buyers.example", str(worked.folder / "no" / "x.json"))
+    assert (nowhere.exit_code, "cannot be written" in nowhere.output) == (2, True), nowhere.output
+
+
 def test_customers_are_merged_after_a_look_at_what_is_joined(worked: Place) -> None:
     asked = worked.run("customers", "merge", "c1", "c2", input="n\n")
     assert asked.exit_code == 130

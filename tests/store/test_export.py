@@ -1,0 +1,74 @@
+"""Everything that is kept of a customer is exported, and nothing of others."""
+
+import json
+
+import sqlalchemy as sa
+
+from crmkit.core.actions import Later, Note, Send, staff
+from crmkit.core.events import Noted, OrderPlaced
+from crmkit.core.hooks import on
+from crmkit.core.records import Address, Buyer, ConsentRecord, ParcelRecord
+from crmkit.flow.setup import StaffMember
+from crmkit.store import export
+from crmkit.store import tables as t
+from crmkit.testing.dump import everything
+from tests.play import HOUR, NOON, Play, buyer, order
+
+ANN = Buyer(external_id="b-ann", name="Ann Hushedson", email="ann@hushed.example", phone="+1 202 555 0123")
+BO = buyer("bo")
+#: Tables of which nothing is a customer's, or nothing that names them by number: why.
+ELSEWHERE = {
+    **dict.fromkeys(("account", "cursor", "run", "stranger", "memory", "instance", "secret"), "the installation's"),
+    **dict.fromkeys(("quiet", "template", "quota", "pause", "token", "rhythm"), "the installation's"),
+    **dict.fromkeys(("inbox", "hint", "quarantine"), "as it came in: what was read of it is exported"),
+    "forgotten": "hashes of whoever is nobody any more",
+    "plan_file": "where plans are",
+}
+
+
+def test_every_table_is_exported_or_said_not_to_be() -> None:
+    exported = {table.name for table in (*export.BY_PROFILE, *export.BY_ORDER, *export.BY_MESSAGE)}
+    exported |= {"profile", "consent", "suppression", "order_line"}
+    assert {table.name for table in t.CORE} == exported | set(ELSEWHERE)
+
+
+def test_all_that_is_kept_of_a_customer_is_there_and_nothing_of_others(play: Play) -> None:
+    play.more["staff"] = [StaffMember("Chen", frozenset({"care"}), {"email": "chen@shop.example"})]
+    play.template("alert.en.email", 'purpose = "transactional"\nsubject = "S"\n---\nhello')
+    play.plugin(
+        "one",
+        on(OrderPlaced)(
+            lambda event, crm: [
+                Send("news", via=("email",)),
+                Send("alert", via=("email",), to=staff("care")),
+                Note("a word"),
+                Later(Noted(text="late"), at=NOON + HOUR),
+            ]
+        ),
+    )
+    said = Address(kind="email", value="ann@hushed.example")
+    play.take(
+        order("1", ANN),
+        order("2", BO),
+        *(ParcelRecord(order_external_id=number, ordinal=1, shipped_at=NOON) for number in "12"),
+        ConsentRecord(external_id="c", address=said, state="granted", said_at=NOON),
+    )
+    play.shop(2)
+    play.take(order("1", BO), shop=2)  # another shop's order of the same number
+    play.decide()
+    with play.store.read() as tx:
+        owner = {row["name"]: row["family_id"] for row in tx.execute(sa.select(t.profile)).mappings()}
+        found = export.everything(tx, owner["Ann Hushedson"])
+        whole = everything(tx)
+    told = json.dumps(found, default=str).lower()
+    for name, rows in whole.items():
+        theirs = [row for row in rows if "hushed" in row.lower() or "2025550123" in row]
+        assert len(theirs) <= len(found.get(name, [])) or name in ELSEWHERE, name
+    assert {"profile", "identity", "address", "orders", "interaction", "message", "timer", "parcel", "consent"} <= set(
+        found
+    )
+    assert [row["external_id"] for row in found["orders"]] == ["1"]
+    assert [(row["shop_id"], row["order_external_id"]) for row in found["parcel"]] == [(1, "1")]
+    assert "bo@" not in told
+    assert "chen" not in told
+    assert "alert" in [row["template"] for row in found["message"]]
