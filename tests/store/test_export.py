@@ -3,6 +3,7 @@
 import json
 
 import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
 
 from crmkit.core.actions import Later, Note, Send, staff
 from crmkit.core.events import Noted, OrderPlaced
@@ -16,6 +17,19 @@ from tests.play import HOUR, NOON, Play, buyer, order
 
 ANN = Buyer(external_id="b-ann", name="Ann Hushedson", email="ann@hushed.example", phone="+1 202 555 0123")
 BO = buyer("bo")
+
+
+class Shelf(SQLModel, table=True):
+    """A plugin's rows about customers."""
+
+    __tablename__ = "export_shelf"
+    __customer__ = "owner"
+
+    id: int = Field(primary_key=True)
+    owner: int
+    book: str
+
+
 #: Tables of which nothing is a customer's, or nothing that names them by number: why.
 ELSEWHERE = {
     **dict.fromkeys(("account", "cursor", "run", "stranger", "memory", "instance", "secret"), "the installation's"),
@@ -72,3 +86,21 @@ def test_all_that_is_kept_of_a_customer_is_there_and_nothing_of_others(play: Pla
     assert "bo@" not in told
     assert "chen" not in told
     assert "alert" in [row["template"] for row in found["message"]]
+
+
+def test_what_plugins_keep_of_them_is_there_by_whichever_profile(play: Play) -> None:
+    shelf = t.table_of(Shelf)
+    play.write(shelf.create)
+    twin = Buyer(external_id="b-ann-2", email="ann@hushed.example")
+    play.take(order("1", ANN), order("2", twin), order("3", BO))
+    profiles = {row["key"]: row for row in play.rows(t.profile)}
+    hers = [row["id"] for row in profiles.values() if "b-ann" in row["key"]]
+    assert len(hers) == 2
+    rows = [{"id": number, "owner": row["id"], "book": row["key"]} for number, row in enumerate(profiles.values(), 1)]
+    play.write(lambda tx: tx.execute(sa.insert(shelf), rows))
+    play.write(lambda tx: tx.execute(sa.update(t.profile).where(t.profile.c.id.in_(hers)).values(family_id=hers[0])))
+    with play.store.read() as tx:
+        found = export.everything(tx, hers[0])
+    assert sorted(row["owner"] for row in found["export_shelf"]) == sorted(hers)
+    assert [row["external_id"] for row in found["orders"]] == ["1", "2"]
+    play.write(shelf.drop)
