@@ -45,12 +45,15 @@ def backup(source: Path, target: Path, *, force: bool = False, progress: Progres
         force: replace a file that is there.
 
     Raises:
-        ConfigError: there is a file already, or it cannot be written.
+        ConfigError: there is a file already, it belongs to the database itself, or it cannot be written.
         DatabaseError: the copy is not sound.
     """
+    part = target.with_name(target.name + ".part")
+    for file in (target, part):
+        if belongs_to(file, source):
+            raise ConfigError("belongs to the database itself", who=str(file), do="name another file")
     if target.exists() and not force:
         raise ConfigError("is there already", who=str(target), do="name another file, or use --force")
-    part = target.with_name(target.name + ".part")
     try:
         kept = _copy(source, part, progress)
         _last(part)
@@ -123,12 +126,17 @@ def restore(
         Where that is; None if there was none.
 
     Raises:
-        ConfigError: there is no such backup, or it cannot be copied.
+        ConfigError: there is no such backup, it is the database itself, or it cannot be copied.
         DatabaseError: the backup is not sound, or a process uses the database.
     """
+    if belongs_to(source, place):
+        do = "name a file that `db backup` wrote"
+        raise ConfigError("belongs to the database itself", who=str(source), do=do)
     if not source.is_file():
         raise ConfigError("does not exist", who=str(source), do="name a file that `db backup` wrote")
     part = place.with_name(place.name + ".restored")
+    if belongs_to(source, part):
+        raise ConfigError("is where its copy is put first", who=str(source), do="call it something else")
     try:
         _copy(source, part, progress)
         check(part)

@@ -194,6 +194,39 @@ def test_a_database_in_use_is_not_restored(place: Place) -> None:
     assert database.stat().st_ino != before
 
 
+@pytest.mark.parametrize(
+    "name", ["crm.db", "./crm.db", "link", "hard", "crm.db-wal", "crm.db-shm", "round", "link-wal"]
+)
+def test_the_database_is_no_place_for_its_backup_and_no_backup_of_itself(place: Place, name: str) -> None:
+    database = place.folder / "crm.db"
+    (place.folder / "link").symlink_to("crm.db")
+    (place.folder / "link-wal").symlink_to("crm.db-wal")
+    (place.folder / "round").symlink_to(".")
+    (place.folder / "hard").hardlink_to(database)
+    file = f"{place.folder}/{name}" + ("/crm.db" if name == "round" else "")
+    before = database.stat().st_ino
+    for command in (("backup", "--force"), ("restore",)):
+        refused = place.run("db", *command, file)
+        assert refused.exit_code == 2, refused.output
+        assert f"{Path(file)}: belongs to the database itself; name " in refused.stderr
+    assert database.stat().st_ino == before
+    assert not [one for one in place.folder.iterdir() if one.name.endswith((".part", ".restored"))]
+    place.ok("db", "status")
+
+
+def test_what_is_written_beside_a_place_is_not_the_database_or_the_backup(place: Place) -> None:
+    database = place.folder / "crm.db"
+    kept = place.folder / "crm.db.restored"
+    place.ok("db", "backup", str(kept))
+    assert place.run("db", "restore", str(kept)).exit_code == 2
+    assert kept.exists()
+    part = place.folder / "other.part"
+    place.config.write_text(place.config.read_text().replace("crm.db", part.name))
+    database.rename(part)
+    assert place.run("db", "backup", str(place.folder / "other")).exit_code == 2
+    place.ok("db", "status")
+
+
 def test_a_database_that_cannot_be_read_is_put_aside_for_its_backup(place: Place) -> None:
     kept, database = place.folder / "kept.db", place.folder / "crm.db"
     place.ok("db", "backup", str(kept))
