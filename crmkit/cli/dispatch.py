@@ -60,7 +60,7 @@ def dispatch(
     with a FILE, and what is chosen by --only and --limit, is one pass at that time.
 
     Exit code 1 if a decision failed, a gateway stopped, a message failed, will be tried again, is in doubt or is held,
-    or what a plan says is not so any more.
+    or what a plan says is not so any more, waits still, or is in the hands of another process.
     """
     if plan is not None and applying is not None:
         raise click.UsageError("--plan makes a plan and --apply sends one: give one of them")
@@ -123,7 +123,7 @@ def _apply(call: Call, file: Path, only: tuple[str, ...], limit: int | None, as_
         _print(done.run)
         if done.run.fenced is None:
             shown.show_applied(call, done, file)
-    _end(call, done.run, kept, is_bad=bool(done.differences or done.waiting))
+    _end(call, done.run, kept, is_bad=bool(done.differences or done.waiting or done.in_hand))
 
 
 def _end(call: Call, run: "DispatchRun", kept: list[str], *, is_bad: bool = False) -> None:

@@ -1,6 +1,6 @@
 """`crmkit interactions`: what happened, and what plugins failed at decided again."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
@@ -49,7 +49,8 @@ def list_(
     wanted = split(types)
     with call.reading() as tx:
         _check_types(wanted)
-        names = {row["id"]: row["name"] for row in accounts.every(tx)}
+        known = accounts.every(tx)
+        names = {row["id"]: row["name"] for row in known}
         members = None
         if customer is not None:
             family = customer_meant(tx, customer)
@@ -59,7 +60,7 @@ def list_(
             tx,
             profiles=members,
             types=wanted,
-            shop=account_of(names, shop),
+            shop=account_of(known, shop),
             order=order,
             since=None if since is None else read_time(since, "--since", call.zone),
         )
@@ -126,20 +127,22 @@ def split(written: str | None) -> list[str]:
     return [part.strip() for part in (written or "").split(",") if part.strip()]
 
 
-def account_of(names: dict[int, str], name: str | None) -> int | None:
-    """The number of a shop that was synced.
+def account_of(accounts: Iterable[Mapping[str, Any]], name: str | None, option: str = "--shop") -> int | None:
+    """The number of a shop that was synced; gateways have accounts too, and are none.
+
+    Args:
+        option: by which it was named.
 
     Raises:
         ConfigError: none of this name was.
     """
     if name is None:
         return None
-    for number, known in names.items():
-        if known == name:
-            return number
-    raise ConfigError(
-        f"no shop {name!r} was ever synced", who="--shop", do=f"known are: {', '.join(names.values()) or 'none'}"
-    )
+    shops: dict[str, int] = {row["name"]: row["id"] for row in accounts if row["kind"] != "gateway"}
+    if name in shops:
+        return shops[name]
+    known = ", ".join(shops) or "none"
+    raise ConfigError(f"no shop {name!r} was ever synced", who=option, do=f"known are: {known}")
 
 
 def _check_types(types: list[str]) -> None:

@@ -192,14 +192,13 @@ class _Step:
         if given["customer"] is not None:
             family = customer_meant(tx, given["customer"])
             members = profiles.members(tx, [family])[family]
-        accounts_named = {row["id"]: row["name"] for row in accounts.every(tx)}
         return Meant(
             ids=given["ids"] or None,
             states=states or self.known,
             reasons=reasons,
             template=given["template"],
             gateway=given["gateway"],
-            shop=account_of(accounts_named, given["shop"]),
+            shop=account_of(accounts.every(tx), given["shop"]),
             profiles=members,
             order=given["order"],
             since=None if given["since"] is None else read_time(given["since"], "--since", self.call.zone),

@@ -55,7 +55,8 @@ def list_(
     check(split(states), [str(state) for state in State], "--state", "state")
     check(split(reasons), [str(reason) for reason in Reason], "--reason", "reason")
     with call.reading() as tx:
-        names = {row["id"]: row["name"] for row in accounts.every(tx)}
+        known = accounts.every(tx)
+        names = {row["id"]: row["name"] for row in known}
         members = None
         if customer is not None:
             family = customer_meant(tx, customer)
@@ -67,7 +68,7 @@ def list_(
             states=split(states),
             reasons=split(reasons),
             template=template,
-            shop=account_of(names, shop),
+            shop=account_of(known, shop),
             order=order,
         )
         rows = output.last(lambda most: fitting(limit=most), limit)

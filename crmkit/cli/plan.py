@@ -64,8 +64,8 @@ def choice_of(tx: "Connection", only: Iterable[str], limit: int | None) -> "Choi
     families = {customer_meant(tx, name) for name in named["customer"]}
     members = customers.members(tx, families)
     orders = [row for name in named["order"] for row in _orders(report.orders_called(tx, name), name)]
-    known = {row["id"]: row["name"] for row in accounts.every(tx)}
-    shops = [account_of(known, name) for name in named["shop"]]
+    known = accounts.every(tx) if named["shop"] else []
+    shops = [account_of(known, name, "--only") for name in named["shop"]]
     of = customers.family_of(tx, [row["profile_id"] for row in orders if row["profile_id"] is not None])
     return Choice(
         templates=frozenset(named["template"]),
@@ -235,6 +235,9 @@ def applied_facts(done: "Applied") -> dict[str, Any]:
         "differences": done.differences,
         "kept": dict(sorted(done.kept.items())),
         "waiting": done.waiting,
+        "in_hand": done.in_hand,
+        "in_hand_until": done.in_hand_until,
+        "unchosen": done.unchosen,
     }
 
 
@@ -246,6 +249,15 @@ def show_applied(call: Call, done: "Applied", file: Path) -> None:
         output.say(f"{plural(count, 'message')} of the plan before: {words.state(state)}")
     if done.waiting:
         output.warn(f"{plural(done.waiting, 'message')} of the plan still to leave: apply it again, or dispatch")
+    if done.in_hand:
+        are = "is" if done.in_hand == 1 else "are"
+        until = f" until {output.moment(done.in_hand_until, call.zone)}" if done.in_hand_until else ""
+        output.warn(
+            f"{plural(done.in_hand, 'message')} of the plan {are} in the hands of another process{until}: "
+            "apply it again then"
+        )
+    if done.unchosen:
+        output.say(f"{plural(done.unchosen, 'message')} not chosen, in the outbox: the next dispatch sends what is due")
     if done.differences:
         output.heading("not as planned: these slices were left as they are")
         cells = [

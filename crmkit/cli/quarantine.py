@@ -27,8 +27,9 @@ def list_(call: Call, shop: str | None, limit: int, as_json: bool) -> None:
     from crmkit.store import accounts
 
     with call.reading() as tx:
-        names = {row["id"]: row["name"] for row in accounts.every(tx)}
-        rows = accounts.open_quarantine(tx, account_of(names, shop))
+        known = accounts.every(tx)
+        names = {row["id"]: row["name"] for row in known}
+        rows = accounts.open_quarantine(tx, account_of(known, shop))
     if as_json:
         output.lines({**row, "shop": names.get(row["account_id"])} for row in rows[:limit])
         return
@@ -53,7 +54,8 @@ def show(call: Call, number: int, as_json: bool) -> None:
     from crmkit.store import accounts, report
 
     with call.reading() as tx:
-        names = {row["id"]: row["name"] for row in accounts.every(tx)}
+        known = accounts.every(tx)
+        names = {row["id"]: row["name"] for row in known}
         rows = report.quarantine_rows(tx, [number])
     if not rows:
         raise _unknown(number)
@@ -92,8 +94,9 @@ def retry(call: Call, numbers: tuple[int, ...], everything: bool, shop: str | No
     if not (numbers or everything or shop):
         raise click.UsageError("name refusals by number, or give --shop NAME or --all")
     with call.reading() as tx:
-        names = {row["id"]: row["name"] for row in accounts.every(tx)}
-        rows = report.quarantine_rows(tx, numbers) if numbers else accounts.open_quarantine(tx, account_of(names, shop))
+        known = accounts.every(tx)
+        names = {row["id"]: row["name"] for row in known}
+        rows = report.quarantine_rows(tx, numbers) if numbers else accounts.open_quarantine(tx, account_of(known, shop))
     for missing in set(numbers) - {row["id"] for row in rows}:
         raise _unknown(missing)
     rows = [row for row in rows if row["resolved_at"] is None]

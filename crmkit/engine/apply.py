@@ -62,7 +62,10 @@ class Applied:
         slices: how many it has; `again`: those that were applied before: what they decide was decided already.
         differences: what has changed in the slices that were rolled back, whose numbers are `refused`.
         kept: planned messages that are in the outbox and left by another run, or will not: by state.
-        waiting: planned messages that have not left, and still may: a limit or a gateway that is down keeps them.
+        waiting: planned messages that have not left, and still may: a gateway that is down keeps them, or a pause.
+        in_hand: planned messages that another process has taken, which may be dead; `in_hand_until`: when the last of
+            them is due again, at the latest.
+        unchosen: messages the plan decided or named that a choice, the plan's or this one's, leaves to a dispatch.
     """
 
     run: DispatchRun = field(default_factory=DispatchRun)
@@ -72,6 +75,9 @@ class Applied:
     refused: set[int] = field(default_factory=set)
     kept: Counter[str] = field(default_factory=Counter)
     waiting: int = 0
+    in_hand: int = 0
+    in_hand_until: datetime | None = None
+    unchosen: int = 0
 
 
 class _Differs(Exception):
@@ -118,7 +124,7 @@ async def apply(
         if running is None:
             return done
         setup, gateways = running
-        ids: list[int] = []
+        ids, others, unchosen = list[int](), list[int](), list[int]()
         for number, families in enumerate(file.slices):
             lines = file.messages[number]
             planned = {key: line for key, line in lines.items() if line["fingerprint"] is not None}
@@ -134,17 +140,16 @@ async def apply(
             done.run.tell(progress)
             for key, line in planned.items():
                 message, state = found.messages[key]
-                if line["leaves_at"] is None or not choice.takes(line):
-                    continue
-                if state == State.QUEUED:
-                    ids.append(message)
-                else:
-                    done.kept[state] += 1
+                if not line["is_chosen"] or (line["leaves_at"] is not None and not choice.takes(line)):
+                    unchosen.append(message)
+                elif line["leaves_at"] is not None:
+                    (ids if state == State.QUEUED else others).append(message)
         # after the slices: what it tells is in no plan
         await local.store.run(silence.look, setup, clock())
-        ids = ids if choice.limit is None else ids[: choice.limit]
+        if choice.limit is not None:
+            ids, unchosen = ids[: choice.limit], unchosen + ids[choice.limit :]
         await _hand_over(local, setup, gateways, done.run, clock, progress, ids)
-        done.waiting = await local.store.run(_waiting, ids)
+        await local.store.run(_settle, done, ids, others, unchosen)
     return done
 
 
@@ -208,9 +213,24 @@ def _difference(number: int, row: Mapping[str, Any], what: str, was: Any = None,
     return Difference(number, row["key"], row["template"], to, what, was, now)
 
 
-def _waiting(tx: Connection, ids: Sequence[int]) -> int:
-    rows = outbox.held(tx, ids, ("id", "state"))
-    return sum(row["state"] in {State.QUEUED, State.SENDING} for row in rows.values())
+def _settle(tx: Connection, done: Applied, ids: Sequence[int], others: Sequence[int], unchosen: Sequence[int]) -> None:
+    """See what became of a plan's messages.
+
+    Args:
+        ids: those that were to be handed over.
+        others: those that were not queued any more.
+        unchosen: those that were to stay.
+    """
+    rows = outbox.held(tx, [*ids, *others, *unchosen], ("id", "state", "lease_until"))
+    mine = Counter(str(rows[number]["state"]) for number in ids if number in rows)
+    theirs = Counter(str(rows[number]["state"]) for number in others if number in rows)
+    done.in_hand = mine[State.SENDING] + theirs.pop(State.SENDING, 0)
+    done.waiting = mine[State.QUEUED] + theirs.pop(State.QUEUED, 0)
+    done.kept = theirs
+    done.unchosen = sum(rows[number]["state"] == State.QUEUED for number in unchosen if number in rows)
+    held = [rows[number] for number in (*ids, *others) if number in rows]
+    leases = [row["lease_until"] for row in held if row["state"] == State.SENDING and row["lease_until"] is not None]
+    done.in_hand_until = max(leases, default=None)
 
 
 # --- chosen messages --------------------------------------------------------------------------------------------------

@@ -2,7 +2,9 @@
 
 import json
 import os
+import sqlite3
 import stat
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -145,7 +147,8 @@ def listed(place: Place) -> list[dict[str, Any]]:
         (("--only", "gateway=foldr"), "folder"),
         (("--only", "customer=nobody@nowhere.example"), "nobody is known"),
         (("--only", "order=X"), "there is no order"),
-        (("--only", "shop=X"), "no shop"),
+        (("--only", "shop=X"), "--only: no shop 'X' was ever synced; known are: tea\n"),
+        (("--only", "shop=folder"), "--only: no shop 'folder' was ever synced; known are: tea\n"),
         (("--limit", "0"), "--limit"),
         (("--plan", "a", "--apply", "b"), "give one of them"),
     ],
@@ -165,6 +168,34 @@ def test_whoever_is_forgotten_is_in_no_plan(synced: Place) -> None:
     synced.ok("customers", "forget", "ada@buyers.example", "--yes", now=NOW)
     assert (plan.exists(), other.exists(), strange.exists()) == (False, True, True)
     assert "ada@" not in other.read_text()
+
+
+def test_what_a_limit_or_a_choice_leaves_of_a_plan_is_told_and_leaves_with_the_next_dispatch(synced: Place) -> None:
+    file = str(synced.folder / "plan.jsonl")
+    synced.ok("dispatch", "--plan", file, now=NOW)
+    shown = synced.ok("dispatch", "--apply", file, "--only", "order=T2", now=NOW)
+    assert "1 message not chosen, in the outbox" in shown
+    again = json.loads(synced.ok("dispatch", "--apply", file, "--limit", "1", "--only", "order=T2", "--json", now=NOW))
+    assert (again["plan"]["unchosen"], again["plan"]["kept"]) == (1, {"sent": 1})
+    assert "handed over: 1 sent" in synced.ok("dispatch", now=NOW)
+
+
+def test_what_another_process_has_in_hand_is_told_with_exit_code_1(synced: Place) -> None:
+    file = str(synced.folder / "plan.jsonl")
+    synced.ok("dispatch", "--plan", file, now=NOW)
+    synced.ok("dispatch", "--apply", file, "--only", "order=T2", now=NOW)
+    with closing(sqlite3.connect(synced.folder / "crm.db")) as database:  # as a process leaves it that is killed
+        lease = "claim_id = 'gone', claimed_at = not_before, lease_until = '2026-05-08 18:04:00.000000'"
+        database.execute(f"UPDATE message SET state = 'sending', {lease} WHERE state = 'queued'")
+        database.commit()
+    done = synced.run("dispatch", "--apply", file, now=NOW)
+    assert done.exit_code == 1, done.output
+    said = "1 message of the plan is in the hands of another process until 2026-05-08 20:04 CEST: apply it again then"
+    assert said in done.stderr
+    assert "is on its way" not in done.output
+    told = json.loads(synced.run("dispatch", "--apply", file, "--json", now=NOW).stdout)["plan"]
+    assert (told["in_hand"], told["in_hand_until"], told["kept"]) == (1, "2026-05-08T18:04:00+00:00", {"sent": 1})
+    assert "handed over: 1 sent" in synced.ok("dispatch", "--apply", file, now="2026-05-08T20:06+02:00")
 
 
 # --- what is there already --------------------------------------------------------------------------------------------
