@@ -158,6 +158,13 @@ def test_what_chooses_nothing_is_refused(synced: Place, options: tuple[str, ...]
     assert (refused.exit_code, why in refused.stderr) == (2, True), refused.stderr
 
 
+@pytest.mark.parametrize("listed", ["messages", "interactions", "quarantine"])
+def test_a_gateway_is_no_shop(worked: Place, listed: str) -> None:
+    refused = worked.run(listed, "list", "--shop", "folder")
+    said = "--shop: no shop 'folder' was ever synced; known are: tea\n"
+    assert (refused.exit_code, said in refused.stderr) == (2, True), refused.output
+
+
 def test_whoever_is_forgotten_is_in_no_plan(synced: Place) -> None:
     # SEMANTICS 12
     plan, other, strange = (synced.folder / name for name in ("plan.jsonl", "other.jsonl", "strange.jsonl"))
