@@ -1,6 +1,7 @@
 """Distributions that are broken, each in its way, beside ones that are not: these go on, and the broken is named."""
 
 import json
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -287,5 +288,9 @@ def test_everybody_else_goes_on_and_the_broken_one_is_named(
 def test_whoever_interrupts_an_import_interrupts_the_run(place: Place, install: Callable[[str, Case], None]) -> None:
     install("crmkit-broken", Case("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(5)", {}))
     place.config.write_text(CONFIG.replace('use = ["care"]', 'use = ["broken", "care"]'))
-    result = place.run("config", "check")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a test run in the background ignores it
+    try:
+        result = place.run("config", "check")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert (result.exit_code, "interrupted" in result.output) == (130, True)
