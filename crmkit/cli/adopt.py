@@ -41,8 +41,8 @@ def adopt(call: Call, resend: bool, hold: bool, until: str | None, yes: bool, as
     with call.open_store() as store:
         local = Local(call.host, store)
         local.prepare()
+        standing = local.fence.standing()
         with store.read() as tx:
-            standing = local.fence.look(tx)
             found = _found(
                 local.fence,
                 standing,
@@ -136,13 +136,13 @@ def standing(host: "Host", tx: "Connection") -> dict[str, Any]:
     store = host.store()
     try:
         fence = Fence(host, store)
-        found = fence.look(tx)
+        found = fence.standing()
     finally:
         store.close()
     own, note = found.instance, found.note
     return {
         "name": None if own is None else own.name,
-        "sequence": instance.sequence(tx),
+        "sequence": instance.sequence(tx) if own is None else own.sequence,
         "note": None if found.place is None else str(found.place),
         "noted": None if note is None else note.sequence,
         "noted_at": None if note is None else note.at,

@@ -163,7 +163,7 @@ class Sample:
         row = row or next((one for one in paused.rows if (one["scope"], one["name"]) == ("gateway", entry.name)), None)
         if row is not None:
             raise ConfigError(kept_by(row), who="messages", operation="test")
-        why = local.fence.look(tx).fenced
+        why = local.fence.standing().fenced
         own = {address for person in self.setup.staff for address in person.addresses.values()}
         if why is not None and meant not in own:
             what, do = f"{meant} is nobody of the staff, and {why}", "or try it to one of [[staff]]"

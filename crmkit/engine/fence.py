@@ -99,11 +99,30 @@ class Fence:
 
     # looking
 
+    def standing(self) -> Standing:
+        """How things stand, to who only looks. Changes nothing.
+
+        Others go on and note that. On SQLite a transaction that reads sees what there was when it began, so it begins
+        after the note was read: what is noted is committed by then.
+        """
+        while True:
+            with self.store.read() as tx:
+                name = instance.name(tx)
+            note = self._noted(name)
+            with self.store.read() as tx:
+                found = self._stands(tx, note)
+            if found.instance is None or found.instance.name == name:
+                return found
+
     def look(self, tx: Connection) -> Standing:
-        """How things stand. Changes nothing."""
-        name = instance.name(tx)
-        # First the note, then how far it has come: others go on and note that, and what they note is committed by then.
-        note = self.notes.read(name) if self.notes is not None and name is not None else None
+        """How things stand, within a transaction that writes: on SQLite nobody else delivers meanwhile."""
+        note = self._noted(instance.name(tx))  # first the note, then how far it has come, as above
+        return self._stands(tx, note)
+
+    def _noted(self, name: str | None) -> Note | None:
+        return self.notes.read(name) if self.notes is not None and name is not None else None
+
+    def _stands(self, tx: Connection, note: Note | None) -> Standing:
         found = instance.read(tx)
         place = self.notes.folder if self.notes is not None else None
         if found is None:

@@ -111,8 +111,7 @@ class Local(Inward):
 
     async def is_fenced(self) -> bool:
         """Whether this database may not send, as things stand."""
-        with self.store.read() as tx:
-            return self.fence.look(tx).fenced is not None
+        return self.fence.standing().fenced is not None
 
     # dispatch
 

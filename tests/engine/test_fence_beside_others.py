@@ -1,6 +1,8 @@
 """The fence where several processes send at once, each noting in the one folder what it delivered."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from crmkit.store import tables as t
 from crmkit.store.engine import Store
 
 #: On SQLite there is one writer at a time: nobody delivers while another enters; and a file is where it is.
-pytestmark = pytest.mark.parametrize("database_kind", ["postgresql"])
+on_a_server = pytest.mark.parametrize("database_kind", ["postgresql"])
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
@@ -33,28 +35,78 @@ def deliver(store: Store, number: int) -> None:
         bulk.insert(tx, t.attempt, [{**try_, "started_at": NOW, "finished_at": NOW}])
 
 
-# SEMANTICS 29
-def test_what_another_delivers_and_notes_while_one_looks_fences_nobody(
-    fence: Fence, migrated_url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def busy(fence: Fence, migrated_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Fence]:
+    """Another process delivers, and notes it, whenever this one is about to read the note."""
     with fence.store.begin() as tx:
         assert fence.enter(tx, NOW) is None
         name = instance.name(tx)
     assert name is not None
     assert fence.notes is not None
-    notes, read, other = fence.notes, fence.notes.read, Store(migrated_url)
+    notes, read, other, numbers = fence.notes, fence.notes.read, Store(migrated_url), count(7)
 
     def meanwhile(named: str) -> Note | None:
-        deliver(other, 7)
-        notes.rise(Note(named, 0, 7, NOW))
+        number = next(numbers)
+        deliver(other, number)
+        notes.rise(Note(named, 0, number, NOW))
         return read(named)
 
     monkeypatch.setattr(notes, "read", meanwhile)
-    with fence.store.read() as tx:
-        assert fence.look(tx).fenced is None
+    yield fence
     other.close()
+    fence.store.close()
 
 
+# SEMANTICS 29
+@on_a_server
+def test_what_another_delivers_and_notes_while_one_enters_fences_nobody(busy: Fence) -> None:
+    with busy.store.begin() as tx:
+        assert busy.enter(tx, NOW) is None
+
+
+# SEMANTICS 29
+def test_what_another_delivers_and_notes_while_one_looks_fences_nobody(busy: Fence) -> None:
+    found = busy.standing()
+    assert found.fenced is None
+    assert (found.note and found.note.sequence, found.instance and found.instance.sequence) == (7, 7)
+
+
+# SEMANTICS 29
+def test_a_database_that_is_adopted_under_another_name_while_one_looks_fences_nobody(
+    fence: Fence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with fence.store.begin() as tx:
+        assert fence.enter(tx, NOW) is None
+    assert fence.notes is not None
+    read, names = fence.notes.read, ["another"]
+
+    def meanwhile(named: str) -> Note | None:
+        note = read(named)
+        if names:
+            fence.adopt(names.pop(), None, NOW)
+        return note
+
+    monkeypatch.setattr(fence.notes, "read", meanwhile)
+    found = fence.standing()
+    assert (found.fenced, found.instance and found.instance.name) == (None, "another")
+    fence.store.close()
+
+
+# SEMANTICS 29
+def test_a_database_that_is_behind_is_so_for_who_looks_too(fence: Fence) -> None:
+    with fence.store.begin() as tx:
+        assert fence.enter(tx, NOW) is None
+        name = instance.name(tx)
+    assert fence.notes is not None
+    assert name is not None
+    fence.notes.rise(Note(name, 0, 7, NOW))
+    found = fence.standing().fenced
+    assert found is not None
+    assert found.kind == "behind"
+    fence.store.close()
+
+
+@on_a_server
 def test_a_server_that_does_not_answer_is_not_elsewhere(fence: Fence) -> None:
     with fence.store.begin() as tx:
         assert fence.enter(tx, NOW) is None
