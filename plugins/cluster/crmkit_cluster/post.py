@@ -41,6 +41,7 @@ AND (held.classid::bigint << 32) + held.objid::bigint = hashtextextended(%s, 0)
 AND other.state = 'idle' AND other.state_change < now() - make_interval(secs => %s)
 """
 _ENDS_WITHIN = 2_000
+_LOST = "the place is lost"
 
 
 class _Place:
@@ -76,7 +77,7 @@ class Post:
         self.address, self.settings, self.name = address, settings, name
         self.concurrency, self.doing, self.ready, self.fenced = concurrency, doing, ready, fenced
         self._place: _Place | None = None
-        self._why: Exception = psycopg.OperationalError("the place is lost")
+        self._why: Exception = psycopg.OperationalError(_LOST)
         self._here, self._missed = asyncio.Event(), asyncio.Event()
         self._using = asyncio.Lock()
 
@@ -91,14 +92,14 @@ class Post:
         try:
             await connection.execute("SELECT pg_advisory_lock_shared(%s)", (PRESENCE,))
             self.ready()
+            place = _Place(connection)
+            await self._beat(place)
         except BaseException:
             await connection.close()
             raise
         self._missed.clear()
-        self._place = place = _Place(connection)
-        await self._beat(place)
-        if not place.gone.is_set():
-            self._here.set()
+        self._place = place
+        self._here.set()
 
     async def stand(self) -> None:
         """Wait until the place is held, as the server says: it may have ended the connection unnoticed."""
@@ -150,15 +151,21 @@ class Post:
         """Do something unless another worker does it now; whose place is lost meanwhile stops.
 
         Returns:
-            Whether it was done here.
+            Whether it was done here, and not left to another.
+
+        Raises:
+            psycopg.OperationalError: the place is lost: it was not begun, or was broken off.
         """
         place = self._place
-        if place is None or not await self._take(place, what):
+        if place is None:
+            raise psycopg.OperationalError(_LOST) from self._why
+        if not await self._take(place, what):
             return False
         gone = asyncio.create_task(place.gone.wait())
         working = asyncio.ensure_future(work())
         try:
             await asyncio.wait({gone, working}, return_when=asyncio.FIRST_COMPLETED)
+            is_whole = working.done()
         finally:
             gone.cancel()
             working.cancel()
@@ -166,6 +173,8 @@ class Post:
             await self._give_back(place, what)
         if not working.cancelled():
             working.result()
+        if not is_whole:
+            raise psycopg.OperationalError(_LOST) from self._why
         return True
 
     async def _take(self, place: _Place, what: str) -> bool:
@@ -180,7 +189,7 @@ class Post:
             await self._leave(place, error)  # perhaps it was given
             if isinstance(error, asyncio.CancelledError):
                 raise
-            return False
+            raise psycopg.OperationalError(_LOST) from error
         if not is_ours:
             place.held.discard(what)
         return is_ours

@@ -18,6 +18,10 @@ NAME = "crmkit worker test:1"
 #: A worker that reads a shop, as long as it may.
 READER = """
 import asyncio, sys
+from contextlib import suppress
+
+import psycopg
+
 from crmkit_cluster import post as post_module
 from crmkit_cluster.address import conninfo, settings
 from crmkit_cluster.post import Post
@@ -35,7 +39,8 @@ async def main(url, name):
     post = Post(conninfo(url), settings(name), name=name, concurrency=1, doing=list, ready=lambda: None)
     await post.open()
     keeping = asyncio.create_task(post.keep(lambda error: print(f"failed {type(error).__name__}", flush=True)))
-    await post.alone("sync tea", read)
+    with suppress(psycopg.OperationalError):
+        await post.alone("sync tea", read)
     await post.stand()
     print("at its place", flush=True)
     await keeping
@@ -146,9 +151,36 @@ async def test_what_is_lost_while_it_is_done_stops_and_gives_nothing_of_anothers
         second = asyncio.create_task(post.alone("sync tea", lambda: asyncio.sleep(600)))
         await asyncio.sleep(0.5)
         may_end.set()
-        assert await first
+        with pytest.raises(psycopg.OperationalError, match="the place is lost"):
+            await first  # nobody may take what was broken off for done
         assert not await other.alone("sync tea", nothing), "the second still does it"
         assert not second.done()
         second.cancel()
         await asyncio.wait({second})
     assert failures
+
+
+# SEMANTICS 13
+async def test_what_is_not_begun_since_a_place_is_lost_is_not_called_anothers(url: str) -> None:
+    failures: list[Exception] = []
+    async with asyncio.timeout(60), kept(url, failures) as post:
+        with psycopg.connect(conninfo(url), autocommit=True) as upgrade:
+            cut = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name = %s"
+            upgrade.execute(cut, (NAME,))
+            upgrade.execute("SELECT pg_advisory_lock(%s)", (NUMBER,))
+            for _ in range(2):  # unnoticed as yet, and noticed
+                with pytest.raises(psycopg.OperationalError, match="the place is lost"):
+                    await post.alone("sync tea", nothing)
+        await post.stand()
+        assert await post.alone("sync tea", nothing)
+    assert failures
+
+
+async def test_who_cannot_say_that_it_is_there_keeps_no_upgrade_waiting(url: str) -> None:
+    post = Post(conninfo(url), settings(NAME), name=NAME, concurrency=1, doing=list, ready=lambda: None)
+    with psycopg.connect(conninfo(url), autocommit=True, **settings("upgrade")) as upgrade:
+        upgrade.execute("ALTER TABLE worker RENAME TO elsewhere")
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await post.open()
+        upgrade.execute("SET lock_timeout = '5s'")
+        upgrade.execute("SELECT pg_advisory_lock(%s)", (NUMBER,))
