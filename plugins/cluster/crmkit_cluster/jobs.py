@@ -5,6 +5,7 @@ and not the busy one, is woken when there is more.
 """
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from psycopg_pool import AsyncConnectionPool
@@ -19,16 +20,26 @@ FROM unnest(%s::varchar[], %s::varchar[], %s::text[]) AS job (queue, task, wake)
 ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 """
 
-#: What became of jobs is of no use but to be looked at: who was lost, and what Procrastinate broke off.
+#: What became of jobs is of no use but to be looked at: who was lost, and what Procrastinate broke off. Of what the
+#: lost were doing, some is put back.
 _FORGET = """\
-DELETE FROM procrastinate_jobs AS job WHERE job.id IN (
-    SELECT one.id FROM procrastinate_jobs AS one LEFT JOIN procrastinate_workers AS by ON by.id = one.worker_id
-    WHERE one.status = 'doing' AND (by.id IS NULL OR by.last_heartbeat < now() - make_interval(secs => %s))
-    OR one.status IN ('failed', 'aborted', 'cancelled', 'succeeded') AND NOT EXISTS (
-        SELECT 1 FROM procrastinate_events AS said
-        WHERE said.job_id = one.id AND said.at > now() - make_interval(secs => %s)
+WITH gone AS (
+    DELETE FROM procrastinate_jobs AS job WHERE job.id IN (
+        SELECT one.id FROM procrastinate_jobs AS one LEFT JOIN procrastinate_workers AS by ON by.id = one.worker_id
+        WHERE one.status = 'doing' AND (by.id IS NULL OR by.last_heartbeat < now() - make_interval(secs => %s))
+        OR one.status IN ('failed', 'aborted', 'cancelled', 'succeeded') AND NOT EXISTS (
+            SELECT 1 FROM procrastinate_events AS said
+            WHERE said.job_id = one.id AND said.at > now() - make_interval(secs => %s)
+        )
     )
+    RETURNING job.status, job.queue_name, job.task_name, job.args ->> 'wake' AS wake
+), again AS (
+    INSERT INTO procrastinate_jobs (queue_name, task_name, queueing_lock, args)
+    SELECT queue_name, task_name, wake, jsonb_build_object('wake', wake)
+    FROM gone WHERE status = 'doing' AND wake = ANY (%s::text[]) ORDER BY wake
+    ON CONFLICT (queueing_lock) WHERE status = 'todo' DO NOTHING
 )
+SELECT count(*) FROM gone
 """
 
 
@@ -67,7 +78,17 @@ async def defer(pool: AsyncConnectionPool, wakes: set[Wake]) -> None:
         await connection.execute(_DEFER, (queues, tasks, [str(one) for one in some]))
 
 
-async def forget(pool: AsyncConnectionPool, lost: float, kept: float) -> int:
-    """Delete jobs of workers that were not heard of for `lost` seconds, and what ended `kept` seconds ago."""
+async def forget(pool: AsyncConnectionPool, lost: float, kept: float, again: Collection[Wake] = ()) -> int:
+    """Delete jobs of workers that were not heard of for `lost` seconds, and what ended `kept` seconds ago.
+
+    Args:
+        again: what of the former is put back, unless it waits already.
+
+    Returns:
+        How many are gone.
+    """
     async with pool.connection() as connection:
-        return (await connection.execute(_FORGET, (lost, kept))).rowcount
+        found = await connection.execute(_FORGET, (lost, kept, [str(one) for one in again]))
+        row = await found.fetchone()
+    assert row is not None
+    return int(row[0])

@@ -215,7 +215,8 @@ class Worker:
                 self.wake(Wake("deliver", name))
             else:  # it is configured no more: its messages are sent on their way
                 await self.steps.deliver(name, lambda: None)
-        await jobs.forget(self.connector.pool, 2 * LOST, KEPT)
+        syncs = [Wake("sync", name) for name in self.steps.shops]  # the clock may not wake those again for a day
+        await jobs.forget(self.connector.pool, 2 * LOST, KEPT, again=syncs)
         if self.steps.fenced is None:  # what is to be adopted keeps what it has
             await self.steps.prune()
 
@@ -226,6 +227,7 @@ class Worker:
         entry = self.local.accounts.named()[name]
         while True:
             try:
+                await self.post.stand()
                 await self.post.alone(f"listen {name}", lambda: self.service.listen(entry))
             except Exception as error:
                 self._failed(name, error)

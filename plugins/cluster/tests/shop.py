@@ -74,9 +74,9 @@ class Shop:
         return found
 
     @contextmanager
-    def worker(self, first: str = "") -> Iterator[subprocess.Popen[str]]:
-        """A worker, once it is at its place; `first`: what its process does before."""
-        command = self.command("worker", "--log", "text", first=first)
+    def worker(self, first: str = "", *words: str) -> Iterator[subprocess.Popen[str]]:
+        """A worker, once it is at its place; `first`: what its process does before, `words`: its options."""
+        command = self.command("worker", "--log", "text", *words, first=first)
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             name = f"%:{process.pid}"
             try:

@@ -150,6 +150,31 @@ async def test_wake_ups_do_not_pile_up(url: str) -> None:
         await connector.close_async()
 
 
+# SEMANTICS 13
+async def test_what_a_lost_worker_was_reading_is_read_by_another_unless_that_waits_already(url: str) -> None:
+    connector = Connector(conninfo(url), settings("test"), 2)
+    await connector.open_async()
+    known = [Wake("sync", name) for name in ("tea", "coffee", "cake")]
+    try:
+        await jobs.defer(connector.pool, {*known, Wake("sync", "closed"), Wake("decide")})
+        with connect(url) as connection:
+            lost = "UPDATE procrastinate_jobs SET status = 'doing', args = args || '{\"timestamp\": 1}'"
+            connection.execute(lost)
+            await jobs.defer(connector.pool, {Wake("sync", "coffee")})
+            at_work = connection.execute("INSERT INTO procrastinate_workers DEFAULT VALUES RETURNING id").fetchone()
+            mine = "UPDATE procrastinate_jobs SET worker_id = %s WHERE queueing_lock = 'sync cake'"
+            connection.execute(mine, at_work)
+            assert await jobs.forget(connector.pool, 60.0, 60.0, again=known) == 4
+            found = "SELECT queueing_lock, queue_name, task_name, args, status FROM procrastinate_jobs ORDER BY 1"
+            assert connection.execute(found).fetchall() == [
+                ("sync cake", "sync", "sync", {"wake": "sync cake", "timestamp": 1}, "doing"),
+                ("sync coffee", "sync", "sync", {"wake": "sync coffee"}, "todo"),
+                ("sync tea", "sync", "sync", {"wake": "sync tea"}, "todo"),
+            ]
+    finally:
+        await connector.close_async()
+
+
 def test_a_queue_of_any_gateway_can_be_listened_to() -> None:
     for name in ("mail", "x" * 100, "邮件"):
         queue = Wake("deliver", name).queue

@@ -118,6 +118,32 @@ def test_a_worker_begins_nothing_while_its_place_is_lost(shop: Shop) -> None:
 
 
 # SEMANTICS 13
+def test_a_shop_whose_reader_lost_its_place_is_read_again_and_not_a_day_later(shop: Shop) -> None:
+    alone = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1 AND granted"
+    with psycopg.connect(conninfo(shop.url), autocommit=True) as connection, shop.worker("", "--every", "1d") as worker:
+        shop.paid("T1")
+        with connection.transaction():
+            connection.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")  # a sync gets no further
+            with psycopg.connect(conninfo(shop.url), autocommit=True) as other:
+
+                def is_reading() -> bool:
+                    other.execute("NOTIFY crmkit_work, 'sync tea'")
+                    time.sleep(0.5)
+                    return shop.count(alone) == 1
+
+                until(is_reading, 30)
+                time.sleep(1)  # nothing waits beside it
+                places = "pg_locks WHERE locktype = 'advisory' AND mode = 'ShareLock' AND objid = %s"
+                objid = NUMBER & 0xFFFFFFFF
+                other.execute(f"SELECT pg_terminate_backend(pid, 5000) FROM {places}".encode(), (objid,))
+            time.sleep(1)  # it is noticed
+        until(lambda: shop.sent == 1, 60)
+        worker.send_signal(signal.SIGTERM)
+        _, said = worker.communicate(timeout=60)
+        assert worker.returncode == 0, said
+
+
+# SEMANTICS 13
 def test_a_shop_a_frozen_worker_was_reading_is_read_by_another(shop: Shop) -> None:
     sooner = "import crmkit_cluster.post as post; post.BEAT, post.LOST = 0.5, 4.0"
     alone = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1 AND granted"
