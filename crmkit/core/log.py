@@ -79,6 +79,12 @@ PAGE_TAKEN = _line(
     "a page of a stream, or a batch of webhooks, is stored",
     "account stream records news refused interactions correlation",
 )
+CURSOR_STAYS = _line(
+    "sync",
+    "cursor-stays",
+    "a stream was read by another process meanwhile: what this one read is stored, and the cursor stays where that is",
+    "account stream",
+)
 SYNC_STOPPED = _line(
     "sync",
     "sync-stopped",

@@ -140,7 +140,7 @@ class Service:
     async def _take(self, shop: Shop, page: Page) -> Tally:
         listened = self.local.accounts.listened()
         tally: Tally = await self.local.store.run(
-            ingest, shop, page, stream="listen", listened=listened, now=self.clock(), live=False
+            ingest, shop, page, stream="listen", listened=listened, now=self.clock(), stood=None
         )
         self._news.set()
         return tally

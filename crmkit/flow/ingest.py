@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.stream import Page, Refused
 from crmkit.core.account import Shop
-from crmkit.core.log import INTERACTION, PAGE_TAKEN
+from crmkit.core.log import CURSOR_STAYS, INTERACTION, PAGE_TAKEN
 from crmkit.core.order import RANK, milestones_of, parcel_milestones
 from crmkit.core.records import (
     RECORDS,
@@ -92,8 +92,7 @@ def ingest(
     stream: str,
     listened: Collection[str],
     now: datetime,
-    live: bool = True,
-    left: accounts.Left | None = None,
+    stood: accounts.Stood | None = accounts.ANYWHERE,
     correlations: Sequence[str | None] = (),
 ) -> Tally:
     """Store a page: its records, what was refused of it, what it hints at, and its cursor.
@@ -105,8 +104,8 @@ def ingest(
         stream: the stream's name.
         listened: wire names of the events somebody handles; only these become pending work.
         now: the run's clock.
-        live: whether the cursor moves (a backfill or a re-read by id moves none).
-        left: where this reading left the cursor; it moves from there alone.
+        stood: where this reading knows the cursor to stand; it moves from there alone. None moves none: a backfill, a
+            re-read by id.
         correlations: what each record of the page, then each of its hints, came of, in logs; nobody's where empty.
 
     Returns:
@@ -126,8 +125,12 @@ def ingest(
         came_of = correlations[len(page.records) :] or [None] * len(page.hints)
         refs = [(hint.kind, hint.external_id) for hint in page.hints]
         inbox.hint(tx, shop.id, refs, now, dict(zip(refs, came_of, strict=True)))
-    if live and page.cursor is not None:
-        accounts.move_cursor(tx, shop.id, stream, page.cursor, now, left=left)
+    if (
+        stood is not None
+        and page.cursor is not None
+        and not accounts.move_cursor(tx, shop.id, stream, page.cursor, now, stood=stood)
+    ):
+        lines.later(tx, CURSOR_STAYS, account=shop.name, stream=stream)
     if tally.total:
         lines.later(
             tx,

@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, TypeVar
@@ -17,11 +17,11 @@ from crmkit.adapters.stream import Page, Ref, Refused, Start
 from crmkit.core.account import Shop
 from crmkit.core.correlation import correlation
 from crmkit.core.errors import AuthError, CrmkitError, PluginError, RetryableError
-from crmkit.core.log import place_of
+from crmkit.core.log import CURSOR_STAYS, place_of
 from crmkit.core.records import Record
 from crmkit.flow.ingest import Tally, ingest
-from crmkit.store import accounts, inbox, orders
-from crmkit.store.accounts import Left
+from crmkit.store import accounts, inbox, lines, orders
+from crmkit.store.accounts import Stood
 
 T = TypeVar("T")
 
@@ -130,10 +130,10 @@ class _Reading:
         method, spans = getattr(self.adapter, name), self.adapter.window(name)
         cursor = None if self.since is not None else await self.run(accounts.cursor, self.shop.id, name)
         now = min(self.now, self.latest or self.now)
-        left = Left(cursor)
+        stood = Stood(cursor)
         if spans is None:
-            where = Start(cursor=cursor, since=self.since, now=now)
-            await self._store(method(where), name, left=left if self.since is None else None)
+            where = Start(cursor=None if cursor is None else _kept(cursor), since=self.since, now=now)
+            await self._store(method(where), name, stood=stood if self.since is None else None)
             return
         until = None if cursor is None else datetime.fromisoformat(cursor["until"])
         for start, end in spans.spans(until, now, self.since):
@@ -142,8 +142,13 @@ class _Reading:
             if self.since is None:  # the watermark moves once the span is exhausted
                 moved = {"until": self._until(end, spans.end_lag, now).isoformat()}
                 is_news = self.tally.news > before
-                await self.run(accounts.move_cursor, self.shop.id, name, moved, self.now, is_news=is_news, left=left)
-                left = Left(moved)
+                await self.run(self._move, name, moved, stood, is_news=is_news)
+                stood = Stood(moved)
+
+    def _move(self, tx: Connection, stream: str, moved: Mapping[str, Any], stood: Stood, *, is_news: bool) -> None:
+        """Move a cursor on from where it stood; elsewhere by now, it stays."""
+        if not accounts.move_cursor(tx, self.shop.id, stream, moved, self.now, is_news=is_news, stood=stood):
+            lines.later(tx, CURSOR_STAYS, account=self.shop.name, stream=stream)
 
     def _until(self, end: datetime, lag: timedelta, now: datetime) -> datetime:
         """How far a span was read: not past the moment at which its vendor, by its own clock, began to answer."""
@@ -159,11 +164,11 @@ class _Reading:
             some = {Ref(row["kind"], row["external_id"]): row for row in hints[first : first + REREAD]}
             self.hints = {ref: row["correlation_id"] for ref, row in some.items()}
             failed = await self._each(list(some))
-            left = [ref for ref in failed if some[ref]["tries"] + 1 < HINT_TRIES]
-            given_up = [ref for ref in failed if ref not in left]
+            remain = [ref for ref in failed if some[ref]["tries"] + 1 < HINT_TRIES]
+            given_up = [ref for ref in failed if ref not in remain]
             await self.run(self._refuse, {ref: failed[ref] for ref in given_up})
-            await self.run(inbox.tried_hints, [some[ref] for ref in left])
-            await self.run(inbox.drop_hints, [row for ref, row in some.items() if ref not in left])
+            await self.run(inbox.tried_hints, [some[ref] for ref in remain])
+            await self.run(inbox.drop_hints, [row for ref, row in some.items() if ref not in remain])
         self.hints = {}
 
     def _refuse(self, tx: Connection, failed: Mapping[Ref, CrmkitError]) -> None:
@@ -174,18 +179,17 @@ class _Reading:
             refused.append(Refused(ref.kind, place, str(error), place, ref.external_id))
         if refused:
             page = Page(refused=refused)
-            ingest(tx, self.shop, page, stream="hint", listened=self.listened, now=self.now, live=False)
+            ingest(tx, self.shop, page, stream="hint", listened=self.listened, now=self.now, stood=None)
 
     async def rescan(self, back: timedelta) -> None:
         """Read some of the open orders again, the next ones each time, round and round."""
-        left = Left(await self.run(accounts.cursor, self.shop.id, RESCAN))
-        cursor = left.at or {"after": 0}
+        stood = Stood(await self.run(accounts.cursor, self.shop.id, RESCAN))
+        cursor = stood.at or {"after": 0}
         rows = await self.run(orders.open_after, self.shop.id, cursor["after"], self.now - back, REREAD)
         if rows:
             await self._each([Ref("order", row["external_id"]) for row in rows])
         after = rows[-1]["id"] if len(rows) == REREAD else 0
-        moved = {"after": after}
-        await self.run(accounts.move_cursor, self.shop.id, RESCAN, moved, self.now, is_news=False, left=left)
+        await self.run(self._move, RESCAN, {"after": after}, stood, is_news=False)
 
     async def _each(self, refs: Sequence[Ref]) -> dict[Ref, CrmkitError]:
         """Read these records by id; if that fails, one by one, so that who cannot be read keeps no other from it.
@@ -219,7 +223,7 @@ class _Reading:
         if isinstance(self.adapter, Source):
             await self._store(self.adapter.read(refs), "read")
 
-    async def _store(self, pages: AsyncIterator[Page], stream: str, *, left: Left | None = None) -> None:
+    async def _store(self, pages: AsyncIterator[Page], stream: str, *, stood: Stood | None = None) -> None:
         """Store pages as they come; the next is fetched while one is stored. None: no cursor moves with them."""
         done = 0
         async with aclosing(pages) as reading:  # type: ignore[type-var]
@@ -227,11 +231,11 @@ class _Reading:
             try:
                 while (page := await coming) is not None:
                     coming = asyncio.ensure_future(_next(reading, self.shop, stream))
-                    stored = {"stream": stream, "listened": self.listened, "now": self.now, "live": left is not None}
+                    stored = {"stream": stream, "listened": self.listened, "now": self.now, "stood": stood}
                     came_of = self._correlations(page)
-                    self.tally.add(await self.run(ingest, self.shop, page, left=left, correlations=came_of, **stored))
-                    if left is not None and page.cursor is not None:
-                        left = Left(json.loads(json.dumps(page.cursor)))  # as it is read back
+                    self.tally.add(await self.run(ingest, self.shop, page, correlations=came_of, **stored))
+                    if stood is not None and page.cursor is not None:
+                        stood = Stood(page.cursor)
                     done += len(page.records) + len(page.refused)
                     if self.progress is not None:
                         self.progress(stream, done, page.total)
@@ -259,15 +263,31 @@ class _Reading:
 
 
 async def _next(pages: AsyncIterator[Page], shop: Shop, stream: str) -> Page | None:
+    """The next page, with a cursor that its adapter has no hand in any more; None after the last.
+
+    Raises:
+        PluginError: the adapter broke, or this is no page.
+    """
     page: object = await guarded(anext(pages, None), who=shop.name, operation=f"read {stream}")
     if page is None:
         return None
     strange = list(_strange(page)) if isinstance(page, Page) else [page]
     if isinstance(page, Page) and not strange:
-        return page
+        try:
+            return page if page.cursor is None else replace(page, cursor=_kept(page.cursor))
+        except (TypeError, ValueError) as error:
+            do = "make it of texts, numbers, lists and dicts"
+            what = "it yields a cursor that cannot be kept as JSON"
+            raise PluginError(what, who=shop.name, operation=f"read {stream}", do=do) from error
     do = f"yield Page(records=[...]) of crmkit's records, and hints=[Reread(...)], from {stream}"
     what = f"it yields {type(strange[0]).__name__}, which is no page of records"
     raise PluginError(what, who=shop.name, operation=f"read {stream}", do=do)
+
+
+def _kept(cursor: Mapping[str, Any]) -> dict[str, Any]:
+    """A cursor as it is read back: a copy, since an adapter may go on with its own."""
+    copy: dict[str, Any] = json.loads(json.dumps(dict(cursor), allow_nan=False))
+    return copy
 
 
 def _strange(page: Page) -> Iterator[object]:

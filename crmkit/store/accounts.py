@@ -161,10 +161,20 @@ def set_synced(tx: Connection, account: int, now: datetime) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class Left:
-    """Where a reading left a stream's cursor, None where it has none yet: what moves it on moves it from there."""
+class Stood:
+    """Where a stream's cursor stood when a reading last knew: that moves it on from there alone.
+
+    Attributes:
+        at: None where it had none yet.
+        is_anywhere: wherever it stands (`ANYWHERE`).
+    """
 
     at: Mapping[str, Any] | None = None
+    is_anywhere: bool = False
+
+
+#: For who moves a cursor from wherever it stands.
+ANYWHERE = Stood(is_anywhere=True)
 
 
 def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:
@@ -183,25 +193,27 @@ def move_cursor(
     now: datetime,
     *,
     is_news: bool = True,
-    left: Left | None = None,
-) -> None:
-    """Note how far a stream was read.
+    stood: Stood = ANYWHERE,
+) -> bool:
+    """Note how far a stream was read. Returns whether it stands there now.
 
     Args:
         is_news: whether it gave anything; else only time has passed, and `moved_at` stays as it is.
-        left: where this reading left it. Where it is elsewhere by now, another reads the account too, and it stays:
-            whoever was frozen meanwhile does not put it back.
+        stood: where this reading knows it to stand. Where it is elsewhere by now, another reads the account too, and it
+            stays: whoever was frozen meanwhile does not put it back.
     """
     c = t.cursor.c
     bulk.lock(tx, f"cursor {account}")
     found = bulk.rows(tx, sa.select(c.value, c.moved_at).where(c.account_id == account, c.stream == stream))
     stands = found[0]["value"] if found else None
-    if left is not None and left.at != stands:
-        return
-    if stands != dict(value):
-        moved_at = now if is_news else found[0]["moved_at"] if found else NEVER
-        row = {"account_id": account, "stream": stream, "value": dict(value), "moved_at": moved_at}
-        bulk.upsert(tx, t.cursor, ("account_id", "stream"), [row])
+    if stands == dict(value):
+        return True
+    if not stood.is_anywhere and stood.at != stands:
+        return False
+    moved_at = now if is_news else found[0]["moved_at"] if found else NEVER
+    row = {"account_id": account, "stream": stream, "value": dict(value), "moved_at": moved_at}
+    bulk.upsert(tx, t.cursor, ("account_id", "stream"), [row])
+    return True
 
 
 # --- quarantine -------------------------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """A stream that breaks stops itself; the others, and the records before it, are in."""
 
 import asyncio
+import logging
 import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime, timedelta
@@ -108,7 +109,11 @@ class Slow(Source):
 
 # SEMANTICS 4
 @pytest.mark.parametrize("place", ["orders", "changes"])
-async def test_who_was_frozen_while_others_read_the_account_puts_no_cursor_back(play: Play, place: str) -> None:
+async def test_who_was_frozen_while_others_read_the_account_puts_no_cursor_back(
+    play: Play, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "crmkit.sync")
+
     def reading(now: datetime, *waits: str) -> tuple[asyncio.Event, "asyncio.Task[Any]"]:
         source = Slow(SourceSettings(), Account("tea", "UTC", None, None, Path()), None)  # type: ignore[arg-type]
         source.gates = {name: asyncio.Event() for name in ("orders", "changes")}
@@ -126,8 +131,52 @@ async def test_who_was_frozen_while_others_read_the_account_puts_no_cursor_back(
     for later in (1, 2):
         _, other = reading(NOON + later * timedelta(hours=1))
         assert (await other)[1] == []
+    assert "cursor-stays" not in caplog.text
     before = stands()
     assert before["changes"] == {"until": (NOON + timedelta(hours=2)).isoformat()}
     gate.set()
     assert (await frozen)[1] == []
     assert stands()[place] == before[place]
+    assert f"cursor-stays account={play.shops[1].name} stream={place}" in caplog.messages
+
+
+class Mutating(Source):
+    """One cursor, which it changes in place: the one it was given, if any."""
+
+    name = "mutating"
+
+    @stream
+    async def orders(self, start: Start) -> AsyncIterator[Page]:
+        cursor: Any = {"at": {"page": 0}} if start.cursor is None else start.cursor
+        for _ in range(3):
+            cursor["at"]["page"] += 1
+            yield Page([order(str(cursor["at"]["page"]))], cursor=cursor)
+
+
+# SEMANTICS 4
+async def test_a_source_that_changes_its_cursor_in_place_gets_on(play: Play) -> None:
+    source = Mutating(SourceSettings(), Account("tea", "UTC", None, None, Path()), None)  # type: ignore[arg-type]
+    for pages in (3, 6):
+        _, errors = await pull(source, play.shops[1], play.store.run, listened=(), now=NOON)
+        assert errors == []
+        with play.store.read() as tx:
+            assert accounts.cursor(tx, 1, "orders") == {"at": {"page": pages}}
+    assert [row["external_id"] for row in play.rows(t.orders)] == list("123456")
+
+
+class Odd(Source):
+    """A cursor that is no JSON."""
+
+    name = "odd"
+
+    @stream
+    async def orders(self, start: Start) -> AsyncIterator[Page]:
+        yield Page([order("1")], cursor={"since": start.now})
+
+
+async def test_a_cursor_that_cannot_be_kept_is_its_authors_to_mend(play: Play) -> None:
+    source = Odd(SourceSettings(), Account("tea", "UTC", None, None, Path()), None)  # type: ignore[arg-type]
+    _, [error] = await pull(source, play.shops[1], play.store.run, listened=(), now=NOON)
+    assert isinstance(error, PluginError)
+    assert "read orders: it yields a cursor that cannot be kept as JSON; make it of" in str(error)
+    assert play.count(t.orders) == 0, "a page and its cursor are stored together"
