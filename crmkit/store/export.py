@@ -3,7 +3,7 @@
 What is kept of nobody by number is not in it: raw bodies and refused records, which go with `[retention]`.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -19,12 +19,19 @@ BY_PROFILE = (t.identity, t.address, t.orders, t.interaction, t.pending, t.timer
 BY_ORDER = (t.parcel, t.payment, t.refund, t.goods_return, t.review)
 #: What belongs to a message.
 BY_MESSAGE = (t.attempt, t.receipt, t.intervention)
+#: What tells, of messages to the staff, to whom of them they went: the key does, and what is said of them may.
+_OF_STAFF: Mapping[str, Sequence[str]] = {
+    "message": ("staff", "address", "key", "once", "detail"),
+    "attempt": ("redirected_to", "detail"),
+    "receipt": ("recipient", "message_key", "detail"),
+}
 
 
 def everything(tx: Connection, family: int) -> dict[str, list[dict[str, Any]]]:
     """The rows of every table that are of this customer, of the core and of loaded plugins, by the table's name.
 
-    Whom of the staff a message about them went to is left out. A table without any is not there.
+    Whom of the staff a message about them went to, and who of them intervened in one, is left out. A table without any
+    is not there.
     """
     members = customers.members(tx, [family]).get(family, [])
     found: dict[str, list[Row]] = {"profile": list(customers.by_id(tx, members).values())}
@@ -50,8 +57,10 @@ def everything(tx: Connection, family: int) -> dict[str, list[dict[str, Any]]]:
     for table, column in forgotten.plugin_tables().items():
         if table.name in there:
             found.setdefault(table.name, bulk.select_in(tx, table, table.c[column], members))
+    to_staff = {row["id"] for row in found["message"] if row["staff"] is not None}
+    by_hand = {row["message_id"] for row in found["intervention"]}
     return {
-        name: [_theirs(name, row) for row in sorted(rows, key=lambda row: row.get("id") or 0)]
+        name: [_theirs(name, row, to_staff, by_hand) for row in sorted(rows, key=lambda row: row.get("id") or 0)]
         for name, rows in sorted(found.items())
         if rows
     }
@@ -68,7 +77,20 @@ def _add(rows: list[Row], more: Iterable[Row]) -> None:
     rows += [row for row in more if row["id"] not in known]
 
 
-def _theirs(table: str, row: Mapping[str, Any]) -> dict[str, Any]:
-    if table == "message" and row["staff"] is not None:
-        return {**row, **dict.fromkeys(("staff", "address", "key"))}  # a key names them, too
-    return dict(row)
+def _theirs(table: str, row: Row, to_staff: Collection[int], by_hand: Collection[int]) -> dict[str, Any]:
+    """A row without the persons of the staff that are in it.
+
+    Args:
+        to_staff: messages that went to them.
+        by_hand: messages that somebody intervened in: what is said of these names who it was.
+    """
+    blank: Sequence[str] = ()
+    if table in ("timer", "interaction") and "staff" in (row["payload"] or {}):  # a burst of news for them
+        return {**row, "key": None, "payload": {**row["payload"], "staff": None}}
+    if table in _OF_STAFF and row["id" if table == "message" else "message_id"] in to_staff:
+        blank = _OF_STAFF[table]
+    elif table == "message" and row["id"] in by_hand:
+        blank = ("detail",)
+    elif table == "intervention":
+        blank = ("actor",)
+    return {**row, **dict.fromkeys(blank)}

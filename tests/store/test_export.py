@@ -10,7 +10,7 @@ from crmkit.core.events import Noted, OrderPlaced
 from crmkit.core.hooks import on
 from crmkit.core.records import Address, Buyer, ConsentRecord, ParcelRecord
 from crmkit.flow.setup import StaffMember
-from crmkit.store import export
+from crmkit.store import bulk, export
 from crmkit.store import tables as t
 from crmkit.testing.dump import everything
 from tests.play import HOUR, NOON, Play, buyer, order
@@ -46,6 +46,21 @@ def test_every_table_is_exported_or_said_not_to_be() -> None:
     assert {table.name for table in t.CORE} == exported | set(ELSEWHERE)
 
 
+def tried(tx: sa.Connection) -> None:
+    """Each message was tried, its vendor wrote of it, and somebody had it tried again."""
+    for row in tx.execute(sa.select(t.message)).mappings().all():
+        number, said = row["id"], f"no {row['address']}"
+        of = {"id": number, "message_id": number}
+        what = {"number": 1, "gateway": "mail", "started_at": NOON, "finished_at": NOON, "outcome": "deferred"}
+        redirected = {"redirected_to": row["address"] if row["staff"] else None}
+        bulk.insert(tx, t.attempt, [{**of, **what, "detail": said, **redirected}])
+        to = {"message_key": row["key"], "recipient": row["address"]}
+        at = {"account": "mail", "external_id": str(number), "occurred_at": NOON, "received_at": NOON}
+        bulk.insert(tx, t.receipt, [{**of, **to, **at, "state": "failed", "detail": said}])
+        bulk.insert(tx, t.intervention, [{**of, "at": NOON, "actor": "mallory", "action": "retry", "was": "failed"}])
+    tx.execute(sa.update(t.message).values(detail="tried again by mallory"))
+
+
 def test_all_that_is_kept_of_a_customer_is_there_and_nothing_of_others(play: Play) -> None:
     play.more["staff"] = [StaffMember("Chen", frozenset({"care"}), {"email": "chen@shop.example"})]
     play.template("alert.en.email", 'purpose = "transactional"\nsubject = "S"\n---\nhello')
@@ -54,7 +69,8 @@ def test_all_that_is_kept_of_a_customer_is_there_and_nothing_of_others(play: Pla
         on(OrderPlaced)(
             lambda event, crm: [
                 Send("news", via=("email",)),
-                Send("alert", via=("email",), to=staff("care")),
+                Send("alert", via=("email",), to=staff("care"), key="own"),
+                Send("alert", via=("email",), to=staff("Chen"), combine=HOUR),
                 Note("a word"),
                 Later(Noted(text="late"), at=NOON + HOUR),
             ]
@@ -70,6 +86,7 @@ def test_all_that_is_kept_of_a_customer_is_there_and_nothing_of_others(play: Pla
     play.shop(2)
     play.take(order("1", BO), shop=2)  # another shop's order of the same number
     play.decide()
+    play.write(tried)
     with play.store.read() as tx:
         owner = {row["name"]: row["family_id"] for row in tx.execute(sa.select(t.profile)).mappings()}
         found = export.everything(tx, owner["Ann Hushedson"])
@@ -85,7 +102,13 @@ def test_all_that_is_kept_of_a_customer_is_there_and_nothing_of_others(play: Pla
     assert [(row["shop_id"], row["order_external_id"]) for row in found["parcel"]] == [(1, "1")]
     assert "bo@" not in told
     assert "chen" not in told
+    assert "mallory" not in told, "who intervened is nobody's but the staff's"
     assert "alert" in [row["template"] for row in found["message"]]
+    assert any(row["payload"].get("template") == "alert" for row in found["timer"])
+    hers = {row["id"] for row in found["message"] if row["template"] == "news"}
+    assert [row["detail"] for row in found["attempt"] if row["message_id"] in hers] == ["no ann@hushed.example"]
+    assert [row["recipient"] for row in found["receipt"] if row["message_id"] in hers] == ["ann@hushed.example"]
+    assert {row["action"] for row in found["intervention"]} == {"retry"}
 
 
 def test_what_plugins_keep_of_them_is_there_by_whichever_profile(play: Play) -> None:
