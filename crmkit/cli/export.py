@@ -43,14 +43,19 @@ def export(call: Call, customer: str, file: Path | None, as_json: bool) -> None:
 
 
 def _write(file: Path, text: str) -> None:
-    """A new file that only its owner may read.
+    """A new file that only its owner may read: all of it, or none.
 
     Raises:
         ConfigError: it is there, or cannot be written.
     """
     try:
-        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write(f"{text}\n")
+        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(number, "w", encoding="utf-8") as stream:
+                stream.write(f"{text}\n")
+        except BaseException:  # an interruption, too
+            file.unlink(missing_ok=True)
+            raise
     except FileExistsError:
         raise ConfigError(f"{file} is there already", who="customers", operation="export", do="name another") from None
     except OSError as error:

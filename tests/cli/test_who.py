@@ -1,6 +1,10 @@
 """Who is who, by hand: merging, reviewing, forgetting; shops by their names."""
 
 import json
+import os
+from typing import Any
+
+import pytest
 
 from .conftest import NOW, ORDERS, Place
 from .test_way_through import rows
@@ -33,6 +37,33 @@ def test_a_customer_is_exported_into_a_file_that_only_its_owner_reads(worked: Pl
     assert (again.exit_code, "is there already" in again.output) == (2, True), again.output
     nowhere = worked.run("customers", "export", "ada@buyers.example", str(worked.folder / "no" / "x.json"))
     assert (nowhere.exit_code, "cannot be written" in nowhere.output) == (2, True), nowhere.output
+
+
+@pytest.mark.parametrize(("breaks", "code"), [(OSError(28, "No space left on device"), 2), (KeyboardInterrupt(), 130)])
+def test_an_export_that_is_cut_off_leaves_no_part(
+    worked: Place, monkeypatch: pytest.MonkeyPatch, breaks: BaseException, code: int
+) -> None:
+    file = worked.folder / "ada.json"
+    fdopen = os.fdopen
+
+    def full(number: int, *args: Any, **kwargs: Any) -> Any:
+        stream = fdopen(number, *args, **kwargs)
+        write = stream.write
+
+        def halfway(text: str) -> None:
+            write(text[: len(text) // 2])
+            stream.flush()
+            raise breaks
+
+        stream.write = halfway
+        return stream
+
+    monkeypatch.setattr(os, "fdopen", full)
+    said = worked.run("customers", "export", "ada@buyers.example", str(file))
+    assert said.exit_code == code, said.output
+    assert not file.exists()
+    monkeypatch.undo()
+    worked.ok("customers", "export", "ada@buyers.example", str(file))
 
 
 def test_customers_are_merged_after_a_look_at_what_is_joined(worked: Place) -> None:
