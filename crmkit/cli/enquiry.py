@@ -64,8 +64,8 @@ async def _of(part: str, make: Callable[[], Any], entry: "Entry | None") -> list
         return [Finding(part, "bad", str(error))]
     try:
         is_in_use = getattr(adapter, "exclusive", False)  # perhaps by another process
-        found = await _checked(part, adapter, opens=not is_in_use)
-        if entry is not None and not is_in_use:
+        found, has_answered = await _checked(part, adapter, opens=not is_in_use)
+        if entry is not None and not is_in_use and has_answered:
             found += await _left(part, adapter, entry.balance_low)
         await _closed(adapter)
     finally:
@@ -73,19 +73,20 @@ async def _of(part: str, make: Callable[[], Any], entry: "Entry | None") -> list
     return found
 
 
-async def _checked(part: str, adapter: "Adapter", *, opens: bool) -> list[Finding]:
+async def _checked(part: str, adapter: "Adapter", *, opens: bool) -> tuple[list[Finding], bool]:
+    """What its own check says, and whether it came to say anything: it is open, and its vendor there."""
     try:
         async with asyncio.timeout(PATIENCE):
             if opens:
                 await adapter.open()
             found = [Finding(part, "bad", text) for text in await adapter.check()]
     except TimeoutError:
-        found = [Finding(part, "bad", f"gave no answer within {PATIENCE:g} seconds")]
+        return [Finding(part, "bad", f"gave no answer within {PATIENCE:g} seconds")], False
     except CrmkitError as error:
-        found = [Finding(part, "bad", str(error))]
+        return [Finding(part, "bad", str(error))], False
     except Exception as error:  # an adapter's own code
-        found = [Finding(part, "bad", f"its check raised {type(error).__name__}: {error}")]
-    return found or [Finding(part, "ok", "answers")]
+        return [Finding(part, "bad", f"its check raised {type(error).__name__}: {error}")], False
+    return found or [Finding(part, "ok", "answers")], True
 
 
 async def _left(part: str, adapter: Any, low: Balance | None) -> list[Finding]:

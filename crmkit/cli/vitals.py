@@ -23,9 +23,11 @@ if TYPE_CHECKING:
 ENDING = timedelta(days=7)
 #: Of a budget, less than this share is little.
 LITTLE = Decimal("0.2")
-#: Work that is due waits no longer than this where somebody works, and who works begins a run this often.
-LATE, IDLE = timedelta(minutes=15), timedelta(hours=1)
-#: What is told of each account, where it is known.
+#: Work that is due waits no longer than this where somebody works.
+LATE = timedelta(minutes=15)
+#: Who works begins a run this often.
+IDLE = timedelta(hours=1)
+#: What one of each kind is called.
 _ONE = {"orders": "order", "webhooks": "webhook", "receipts": "receipt"}
 
 

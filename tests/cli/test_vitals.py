@@ -1,5 +1,6 @@
 """The doctor says of each shop and gateway what came last, what is silent, what ends and what runs out."""
 
+import asyncio
 import json
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from pydantic import SecretStr
 
 from crmkit.cli import enquiry
+from crmkit.core.errors import AuthError, RetryableError
 from crmkit.core.quota import Quota
 from crmkit.engine.accounts import Accounts
 from crmkit.host.host import Host
@@ -21,6 +23,7 @@ from crmkit.store import accounts, bulk, inbox, log, quotas, silences
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
 from crmkit_marketplace.taobao.source import TaobaoSource
+from crmkit_sms.twilio import TwilioGateway
 from tests.cli.conftest import Place
 
 #: What the clock of these tests shows; the last run was two hours before.
@@ -319,6 +322,44 @@ def test_that_a_vendor_could_not_be_asked_is_said_and_fails_nothing(
     _, [one] = asked(worked)
     assert one["level"] == "note"
     assert one["text"].startswith(says)
+
+
+@pytest.mark.parametrize("fails", ["opens", "does not open", "has no answer", "breaks", "is refused", "is slow"])
+def test_who_did_not_open_and_answer_is_not_asked_what_is_left(
+    worked: Place, vendor: str, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    errors = {"has no answer": RetryableError("no route"), "breaks": KeyError("sid"), "is refused": AuthError("no")}
+    monkeypatch.setattr(enquiry, "PATIENCE", 2.0)
+
+    async def broken(self: TwilioGateway) -> None:
+        raise RetryableError("no route")
+
+    async def check(self: TwilioGateway) -> list[str]:
+        if fails == "is slow":
+            await asyncio.sleep(60)
+        if fails in errors:
+            raise errors[fails]
+        return []
+
+    if fails == "does not open":
+        monkeypatch.setattr(TwilioGateway, "open", broken)
+    monkeypatch.setattr(TwilioGateway, "check", check)
+    worked.config.write_text(worked.config.read_text() + TWILIO.format(url=vendor, more=""))
+    assert len(asked(worked)[1]) == (fails == "opens")
+
+
+def test_an_adapter_that_cannot_be_made_is_a_finding_among_others(
+    worked: Place, vendor: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: TwilioGateway, *_: Any) -> None:
+        raise KeyError("sid")
+
+    worked.config.write_text(worked.config.read_text() + TWILIO.format(url=vendor, more=""))
+    host = Host.open(worked.config)
+    monkeypatch.setattr(TwilioGateway, "__init__", broken)
+    found = {one.part: one for one in asyncio.run(enquiry.asked(host, has_database=True))}
+    assert (found["gateway twilio"].level, found["gateway folder"].level) == ("bad", "ok")
+    assert "cannot be set up: KeyError: 'sid'" in found["gateway twilio"].text
 
 
 def test_who_tells_no_balance_has_none_that_could_be_low(worked: Place) -> None:
