@@ -41,6 +41,7 @@ def pause(call: Call, scope: str, name: str | None, reason: str | None, as_json:
         return
     # As little as possible is loaded before it stands: no plugin, no adapter, and nothing that may be broken of them.
     from crmkit.cli.whom import typist
+    from crmkit.flow.spread import spread
     from crmkit.host.config import load
     from crmkit.store import pauses
     from crmkit.store.engine import Store
@@ -66,7 +67,8 @@ def pause(call: Call, scope: str, name: str | None, reason: str | None, as_json:
                 f" queued {counts['queued']:,}, sent today {counts['sent_today']:,}"
             )
         try:
-            _spread(call, store, row)
+            with store.begin() as tx:
+                spread(tx, lambda: call.setup(tx), row, call.now, waits=False)
         except CrmkitError as error:  # what is broken keeps nobody from pausing
             output.warn(f"it stands, though something else is wrong: {error}")
     finally:
@@ -88,21 +90,6 @@ def _begun(call: Call, store: "Store", asked: "Mapping[str, Any]") -> "Mapping[s
         Local(call.host, store).prepare()
     with store.begin() as tx:
         return pauses.begin(tx, now=call.now, **asked)
-
-
-def _spread(call: Call, store: "Store", row: "Mapping[str, Any]") -> None:
-    """What waits says so; where others are at it, or there is more, a run goes on."""
-    from crmkit.store import bulk, pauses
-
-    with store.begin() as tx:
-        if not bulk.take_free(tx, [pauses.LOCK]):
-            return
-        if row["scope"] != "gateway":
-            pauses.label(tx, [row], most=pauses.SLICE)
-            return
-        from crmkit.flow import pause as pausing  # what a gateway leaves, the next of its chain takes
-
-        pausing.spread(tx, call.setup(tx), row, call.now)
 
 
 @click.command()

@@ -34,6 +34,7 @@
 - `chain`: who is next when a gateway is down, paused or configured no more
 - `tell`: what a plugin's page says happened
 - `opt_outs`: marketing waits until it is known who wanted none before
+- `spread`: a pause is told to what is queued
 - `pause`: what does not leave until it is resumed
 - `staging`: whom an installation for trying out reaches, and where what is for others goes
 - `last_look`: what may have changed since a message was decided, just before it leaves

@@ -17,8 +17,6 @@ from crmkit.core.quota import Quota
 from crmkit.flow.setup import Setup
 from crmkit.store import bulk, chains, pauses, quotas
 
-LOCK, SLICE = pauses.LOCK, pauses.SLICE
-
 
 @dataclass(frozen=True, slots=True)
 class Standing:
@@ -82,7 +80,7 @@ def move_on(
     now: datetime,
     *,
     only_label: bool = False,
-    most: int | None = SLICE,
+    most: int | None = chains.SLICE,
     only: Collection[int] | None = None,
 ) -> int:
     """Send what is due over a gateway that cannot take it on its way: to the next of its chain, or to wait.
@@ -95,7 +93,7 @@ def move_on(
     Returns:
         How many messages that is news for.
     """
-    bulk.lock(tx, LOCK)
+    bulk.lock(tx, chains.LOCK)
     standing = Standing.of(tx, setup, now)
     count = 0
     for chain in chains.due(tx, name, now, only):
@@ -121,7 +119,7 @@ def turn_back(tx: Connection, setup: Setup, now: datetime) -> int:
     standing = Standing.of(tx, setup, now)
     if not standing.paused and all(quota.shut_until(now) is None for quota in standing.quotas.values()):
         return 0
-    bulk.lock(tx, LOCK)
+    bulk.lock(tx, chains.LOCK)
     count = 0
     for name, chain in chains.put_off(tx, now):
         free = standing.free(chain)

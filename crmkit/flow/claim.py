@@ -84,8 +84,8 @@ def claim(
     if not outbox.is_due(tx, gateway, now, only):
         return Claimed()
     if only is None and any(row["scope"] != "gateway" for row in paused.rows):
-        bulk.lock(tx, chain.LOCK)
-        moved = pauses.label(tx, paused.rows, gateway=gateway, most=chain.SLICE)
+        bulk.lock(tx, chains.LOCK)
+        moved = pauses.label(tx, paused.rows, gateway=gateway, most=chains.SLICE)
         if moved:
             return Claimed(moved=moved)
     waits = quota.waits_until(now)
@@ -100,7 +100,7 @@ def claim(
         room, why = quota.room(limits, room)
     found = Claimed(is_trial=probes or (limits.budget is not None and quota.unit(limits) is None))
     if limits.budget is not None:
-        bulk.lock(tx, chain.LOCK)  # before messages: the budget may turn out to pay for none of them
+        bulk.lock(tx, chains.LOCK)  # before messages: the budget may turn out to pay for none of them
     if room > 0:
         forgotten.sweep(tx, now)  # what was on the wire then, and came back to be tried again
         rows, unformed = form.ready(tx, entry, outbox.due(tx, gateway, now, room, is_probe=probes, only=only))
@@ -117,9 +117,9 @@ def claim(
     elif room == 0 and why is not None:
         reason, detail = _OVER[why]
         until = quota.again_at(limits, why, now, setup.zone, batch)
-        bulk.lock(tx, chain.LOCK)
+        bulk.lock(tx, chains.LOCK)
         detail = f"gateway {gateway}: {detail}"
-        found.moved = chains.defer(tx, gateway, now, until, reason, detail, most=chain.SLICE, only=only)
+        found.moved = chains.defer(tx, gateway, now, until, reason, detail, most=chains.SLICE, only=only)
     if limits.any:
         quota.take(limits, len(found.rows), sum(found.reserved.values(), Decimal(0)))
     if probes and found.rows:
@@ -209,7 +209,7 @@ def give_back(
         quotas.save(tx, standing)
     paused = Pauses.standing(tx)
     if released and paused.rows:
-        bulk.lock(tx, chain.LOCK)
+        bulk.lock(tx, chains.LOCK)
         pauses.label(tx, paused.rows)
     if standing.shut_until(now) is not None or gateway in paused.gateways:
         chain.move_on(tx, setup, gateway, now)

@@ -18,7 +18,8 @@ from crmkit.core.interaction import CRMKIT
 from crmkit.core.message import Reason, State
 from crmkit.flow import chain, reputation
 from crmkit.flow.setup import Entry, Setup
-from crmkit.store import bulk, outbox, pauses, quotas
+from crmkit.flow.spread import spread
+from crmkit.store import bulk, chains, outbox, pauses, quotas
 
 SCOPES = ("all", "channel", "template", "gateway")
 
@@ -51,23 +52,6 @@ class Pauses:
                 message.update(reason=Reason.PAUSED, detail=pauses.detail(row))
 
 
-def spread(
-    tx: Connection, setup: Setup, row: Mapping[str, Any], now: datetime, *, most: int | None = chain.SLICE
-) -> int:
-    """Queued messages say that they wait for a pause; a gateway's go by the next of their chain, if any.
-
-    Args:
-        most: so many at once; a run goes on with the rest.
-
-    Returns:
-        How many it is news for.
-    """
-    bulk.lock(tx, chain.LOCK)
-    if row["scope"] == "gateway":
-        return chain.move_on(tx, setup, row["name"], now, most=most)
-    return pauses.label(tx, [row], most=most)
-
-
 def pause(
     tx: Connection,
     setup: Setup,
@@ -84,9 +68,9 @@ def pause(
     Returns:
         How many queued messages say so already, or have moved on; a run goes on with the rest.
     """
-    bulk.lock(tx, chain.LOCK)
+    bulk.lock(tx, chains.LOCK)
     row = pauses.begin(tx, scope, name, now, reason=reason, actor=actor, fingerprint=fingerprint)
-    return spread(tx, setup, row, now)
+    return spread(tx, lambda: setup, row, now)
 
 
 def resume(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -> int | None:
@@ -101,7 +85,7 @@ def resume(tx: Connection, setup: Setup, scope: str, name: str, now: datetime) -
         quota = quotas.lock(tx, name)  # accounts before messages, as everywhere
         quota.watched_from = now
         quotas.save(tx, quota)
-    bulk.lock(tx, chain.LOCK)
+    bulk.lock(tx, chains.LOCK)
     if not pauses.lift(tx, scope, name):
         return None
     free = pauses.count_free(tx, scope, name)
@@ -131,7 +115,7 @@ def relabel(tx: Connection, setup: Setup, now: datetime) -> int:
 
 def refuse(tx: Connection, setup: Setup, name: str, error: str, now: datetime) -> None:
     """Pause a gateway whose credentials were refused; what somebody paused by hand stays as it was."""
-    bulk.lock(tx, chain.LOCK)
+    bulk.lock(tx, chains.LOCK)
     standing = [row for row in pauses.standing(tx) if (row["scope"], row["name"]) == ("gateway", name)]
     if any(row["actor"] != CRMKIT for row in standing):
         return

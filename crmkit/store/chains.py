@@ -15,6 +15,10 @@ from crmkit.store import outbox
 from crmkit.store import tables as t
 
 _m = t.message.c
+#: Held by who moves many queued messages at once, so that two of them do not wait crosswise.
+LOCK = "chains"
+#: So many messages move in one transaction: others wait for it.
+SLICE = 5_000
 
 
 def due(tx: Connection, gateway: str, now: datetime, only: Collection[int] | None = None) -> list[list[str]]:

@@ -14,10 +14,6 @@ from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
 _m, _p, _a = t.message.c, t.pause.c, t.attempt.c
-#: Held by who moves many queued messages at once, so that two of them do not wait crosswise.
-LOCK = "chains"
-#: So many messages move in one transaction: others wait for it.
-SLICE = 5_000
 #: The column of a message that a scope names.
 _SCOPES = {"channel": _m.channel, "template": _m.template, "gateway": _m.gateway}
 
@@ -44,7 +40,7 @@ def begin(
 ) -> dict[str, Any]:
     """Let nothing of this leave until it is resumed: one row, which every mark from now on asks for. Returns the row.
 
-    It waits for nobody, and takes as long however much is queued: what waits says so later (`flow.pause.spread`).
+    It waits for nobody, and takes as long however much is queued: what waits says so later (`flow.spread`).
     """
     row = {
         "scope": scope,

@@ -21,7 +21,7 @@ from crmkit.flow.claim import LEASE, claim, give_back, next_due, sweep, trip
 from crmkit.flow.deliver import deliver, message_of
 from crmkit.flow.pause import pause
 from crmkit.flow.record import Result, record
-from crmkit.store import outbox, quotas
+from crmkit.store import chains, outbox, quotas
 from crmkit.store import tables as t
 from crmkit.store.engine import Store
 from tests.play import DAY, HOUR, MINUTE, NOON, Play, entry
@@ -427,7 +427,7 @@ async def test_a_probe_ends_with_the_claim_that_sent_it_and_no_other(play: Play,
 
 
 async def test_a_backlog_moves_in_slices(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chain, "SLICE", 4)
+    monkeypatch.setattr(chains, "SLICE", 4)
     monkeypatch.setitem(chain.move_on.__kwdefaults__, "most", 4)
     limited(play, 11, daily=1)
     with play.store.begin() as tx:
