@@ -37,6 +37,7 @@
 Commands are imported when they are called, so that `crmkit --version` and `--help` cost next to nothing.
 """
 
+import logging
 from collections.abc import Sequence
 from importlib import import_module
 from typing import Any
@@ -164,6 +165,12 @@ def cli(
     ctx: click.Context, config: str, now: str | None, no_plugins: bool, only_plugins: str | None, debug: bool
 ) -> None:
     """Tell buyers what they want to know: orders in, messages out, every step repeatable and explainable."""
+    logging.getLogger("psycopg").addFilter(_is_of_its_own)
+
+
+def _is_of_its_own(record: logging.LogRecord) -> bool:
+    """False for what psycopg warns of when an error follows from the one it raises, which alone is told."""
+    return not str(record.msg).startswith("error ignored")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

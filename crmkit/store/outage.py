@@ -4,7 +4,6 @@ What was committed is there whatever happens to the machine; what was not is don
 machine's, and then to go on.
 """
 
-import logging
 from typing import Any
 
 import sqlalchemy as sa
@@ -61,14 +60,6 @@ def watch(engine: sa.Engine, where: str) -> None:
     @event.listens_for(engine, "begin")
     def _forget(connection: sa.Connection) -> None:
         connection.info.pop(_KEY, None)
-
-
-def _is_of_its_own(record: logging.LogRecord) -> bool:
-    """False for what psycopg warns of when an error follows from the one it raises, which alone is told."""
-    return not str(record.msg).startswith("error ignored")
-
-
-logging.getLogger("psycopg").addFilter(_is_of_its_own)
 
 
 def _sqlite(error: BaseException) -> str:

@@ -1,6 +1,8 @@
 """The database is full or read-only in the middle of work: what it refuses then is nobody's fault, and done later."""
 
 import logging
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,8 +12,10 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from click.testing import CliRunner
 from sqlalchemy.exc import DBAPIError
 
+from crmkit.cli import cli
 from crmkit.flow.claim import sweep
 from crmkit.store import outage
 from crmkit.store import tables as t
@@ -173,8 +177,16 @@ class _Stated(Exception):
         self.sqlstate = sqlstate
 
 
-def test_the_error_is_told_and_not_what_follows_from_it(caplog: pytest.LogCaptureFixture) -> None:
+def test_the_program_tells_the_error_and_not_what_follows_from_it(caplog: pytest.LogCaptureFixture) -> None:
     logger = logging.getLogger("psycopg")
+    for _ in range(2):  # what it filters, it filters once
+        CliRunner().invoke(cli, ["db", "--help"])
+    assert len(logger.filters) == 1
     logger.warning("error ignored terminating %r: %s", "a pipeline", "it was aborted")
     logger.warning("something else")
     assert caplog.messages == ["something else"]
+
+
+def test_who_opens_a_database_without_the_program_hears_all_that_its_driver_says() -> None:
+    code = "import logging, crmkit.store.engine; print(logging.getLogger('psycopg').filters)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
