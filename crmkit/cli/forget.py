@@ -52,5 +52,7 @@ def forget(call: Call, customer: str, yes: bool, as_json: bool) -> None:
         output.document({"forgotten": number, "counts": done, "unreached": found.unreached, "plans": unreached})
     else:
         for file in unreached:
-            output.warn(f"not reached, and may name this customer: the plan {file}; remove it by hand")
+            output.warn(
+                f"not reached, and may name this customer: {file}, where a plan was written; look at it, and remove it"
+            )
         output.say(f"customer #{number} is forgotten; backups and files that gateways wrote are not reached")

@@ -163,13 +163,16 @@ def forget(paths: Sequence[Path], named: Named | None) -> tuple[list[Path], list
         named: who; None: whoever it is.
 
     Returns:
-        The files that are gone, now or before; and those that cannot be looked at or removed.
+        The files that are gone, now or before; and those that cannot be looked at or removed, or that hold anything but
+        a plan as this program writes it: that is not ours to remove, and may name them.
     """
     gone, left = list[Path](), list[Path]()
     for path in paths:
         try:
             beside(path).unlink(missing_ok=True)
-            if _names(path, named):
+            if not _is_plan(path):
+                left.append(path)
+            elif named is None or _names(path, named):
                 path.unlink()
                 gone.append(path)
         except FileNotFoundError:
@@ -179,12 +182,8 @@ def forget(paths: Sequence[Path], named: Named | None) -> tuple[list[Path], list
     return gone, left
 
 
-def _names(path: Path, named: Named | None) -> bool:
-    """Whether a file is a plan that is about somebody. What is no plan any more is not ours to remove."""
-    if not _is_plan(path):
-        return False
-    if named is None:
-        return True
+def _names(path: Path, named: Named) -> bool:
+    """Whether a plan is about somebody."""
     nobodys = set[int]()
     with path.open(encoding="utf-8", errors="replace") as stream:
         stream.readline()

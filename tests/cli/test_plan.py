@@ -172,9 +172,11 @@ def test_whoever_is_forgotten_is_in_no_plan(synced: Place) -> None:
     synced.ok("dispatch", "--plan", str(other), "--only", "customer=bo@buyers.example", now=NOW)
     synced.ok("dispatch", "--plan", str(strange), now=NOW)
     strange.write_text("something else by now\n")
-    synced.ok("customers", "forget", "ada@buyers.example", "--yes", now=NOW)
+    done = synced.run("customers", "forget", "ada@buyers.example", "--yes", now=NOW)
     assert (plan.exists(), other.exists(), strange.exists()) == (False, True, True)
     assert "ada@" not in other.read_text()
+    assert f"not reached, and may name this customer: {strange}, where a plan was written" in done.stderr
+    assert (str(plan) in done.stderr, str(other) in done.stderr) == (False, False)
 
 
 def test_what_a_limit_or_a_choice_leaves_of_a_plan_is_told_and_leaves_with_the_next_dispatch(synced: Place) -> None:

@@ -497,6 +497,21 @@ def test_a_plan_that_tells_the_staff_of_nobody_knows_whom_may_name_anybody(stage
         assert plan_file.forget([file], plans.named(tx, {99})) == ([file], [])
 
 
+@pytest.mark.parametrize("whose", ["somebody", "anybody"])
+def test_a_plan_whose_beginning_says_something_else_is_not_passed_over_in_silence(
+    stage: Stage, file: Path, whose: str
+) -> None:
+    # SEMANTICS 12
+    drawn(stage, file)
+    header, rest = file.read_text().split("\n", 1)
+    old = {name: value for name, value in json.loads(header).items() if name != "instance"}
+    file.write_text(f"{json.dumps(old)}\n{rest}")
+    with stage.play.store.read() as tx:
+        named = plans.named(tx, {1}) if whose == "somebody" else None
+    assert plan_file.forget([file], named) == ([], [file])
+    assert file.exists()
+
+
 def test_what_a_plan_that_was_cut_off_left_beside_it_goes(stage: Stage, file: Path) -> None:
     # SEMANTICS 12
     beside = file.with_name(".plan.jsonl.new")
