@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.engine import Connection
 
 from crmkit.core.message import State
+from crmkit.engine.dry_run import STEP, decided
 from crmkit.engine.gateways import Gateways
 from crmkit.engine.local import DispatchProgress, DispatchRun, Local
 from crmkit.engine.plan import fingerprint
@@ -29,8 +30,8 @@ from crmkit.store.slices import NOBODY, Slice
 
 #: So many messages are handed over together.
 TOGETHER = 1_000
-#: Interactions one decide step takes, and customers of one step where messages are chosen.
-STEP, CUSTOMERS = 500, 200
+#: Customers of one step where messages are chosen.
+CUSTOMERS = 200
 
 Clock = Callable[[], datetime]
 
@@ -174,11 +175,11 @@ def _confirmed(
     """
     one = NOBODY if families is None else Slice.of(tx, families)
     before = slices.with_keys(tx, planned)
-    decided, fresh = Decided(), dict[str, Mapping[str, Any]]()
-    while (step := decide(tx, setup, now, STEP, only=one)).interactions:
+    whole, fresh = Decided(), dict[str, Mapping[str, Any]]()
+    for step in decided(tx, setup, now, one):
         fresh.update({row["key"]: row for row in step.rows if row["state"] == State.QUEUED})
         step.rows = []
-        decided.add(step)
+        whole.add(step)
     found: list[Difference] = []
     messages: dict[str, tuple[int, str]] = {}
     for key, line in planned.items():
@@ -195,7 +196,7 @@ def _confirmed(
     found += [_difference(number, row, "new") for row in fresh.values()]
     if found:
         raise _Differs(found)
-    return _Confirmed(decided, messages)
+    return _Confirmed(whole, messages)
 
 
 def _compared(line: Mapping[str, Any], row: Mapping[str, Any], *, is_known: bool) -> Sequence[str]:
