@@ -1,4 +1,4 @@
-"""Takes jobs out of their queues, with workers of Procrastinate: one for the queues that share a place to be done in.
+"""Takes jobs out of their queues, with workers of Procrastinate: one for each queue.
 
 A worker of Procrastinate ends where it cannot reach the database; it is begun again for as long as that takes. Where
 nothing may be sent, what would be decided or sent is not taken, and left to others.
@@ -78,16 +78,16 @@ class Taker:
     @property
     def queues(self) -> list[str]:
         """All that are taken from."""
-        return [queue for queue, _ in self._shares()]
+        return [queue for queue, _ in self._counts()]
 
     def work(self) -> list[Coroutine[Any, Any, None]]:
         """What takes from each queue, for ever."""
         keeping = self._app(keeps_time=True)
         return [
-            self._take(keeping if queue == FOLLOW.queue else self.app, queue, count) for queue, count in self._shares()
+            self._take(keeping if queue == FOLLOW.queue else self.app, queue, count) for queue, count in self._counts()
         ]
 
-    def _shares(self) -> list[tuple[str, int]]:
+    def _counts(self) -> list[tuple[str, int]]:
         """How many jobs of each queue are done at once."""
         return [
             (FOLLOW.queue, 1),
