@@ -22,7 +22,7 @@ from crmkit.testing.database import PostgresServer
 pytestmark = pytest.mark.crash
 
 #: How long `make test` plays, in seconds, where it does not get through its rounds sooner.
-BUDGET = 30.0
+BUDGET = 20.0
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,7 @@ from crmkit.testing.database import PostgresServer
 pytestmark = pytest.mark.crash
 
 #: How long `make test` plays on each kind of database, in seconds, where it does not get through ten rounds sooner.
-BUDGET = 20.0
+BUDGET = 12.0
 
 
 class Kept:

@@ -398,6 +398,7 @@ def crowd(play: Play) -> None:
 
 
 # SEMANTICS 20
+@pytest.mark.e2e
 def test_twenty_thousand_are_told_once_however_often_it_is_interrupted(play: Play) -> None:
     crowd(play)
     cast(play)

@@ -13,6 +13,8 @@ from tests.machine.test_processes import LATER, Place
 
 ORDERS = 400
 
+pytestmark = pytest.mark.e2e
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[SmallServer]:

@@ -101,6 +101,7 @@ def no_larger(size: int) -> Any:
     return lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
+@pytest.mark.e2e
 @pytest.mark.parametrize("room", [0, 300_000])
 def test_where_no_file_may_grow_the_run_ends_and_the_next_goes_on(shop: Place, room: int) -> None:
     size = (shop.folder / "crm.db").stat().st_size
@@ -134,6 +135,7 @@ ls outbox | wc -l > {out}/files
 """
 
 
+@pytest.mark.e2e
 def test_a_disk_that_is_really_full_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """On a file system of its own that has no room left, where one may be made."""
     place = Place(tmp_path, 200)
@@ -210,6 +212,7 @@ def test_two_dispatchers_that_begin_at_once_share_the_work(tmp_path: Path, migra
     assert sum(json.loads(out)["handed_over"].get("sent", 0) for out, _ in ended) == place.orders
 
 
+@pytest.mark.e2e
 def test_a_sync_and_a_dispatch_at_once_are_as_one_after_the_other(tmp_path: Path, migrated_url: str) -> None:
     place = Place(tmp_path, 60, migrated_url)
     place.ok("sync", "tea")

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import psycopg
+import pytest
 
 from crmkit.store.presence import NUMBER
 from crmkit.testing.database import PostgresServer
@@ -64,6 +65,7 @@ def test_a_fenced_worker_does_not_begin_and_says_why(shop: Shop, tmp_path: Path)
 
 
 # SEMANTICS 13
+@pytest.mark.e2e
 def test_a_worker_that_is_fenced_while_it_runs_leaves_what_would_be_sent_to_others(shop: Shop) -> None:
     def behind(why: str | None) -> None:
         with psycopg.connect(conninfo(shop.url)) as connection:
@@ -87,6 +89,7 @@ def test_a_worker_that_is_fenced_while_it_runs_leaves_what_would_be_sent_to_othe
         until(lambda: [one["state"] for one in shop.status()["workers"]] == ["at work"], 10)
 
 
+@pytest.mark.e2e
 def test_workers_let_old_things_go_once_a_day_however_many_they_are(shop: Shop) -> None:
     shop.run("sync")
     with psycopg.connect(conninfo(shop.url), autocommit=True) as connection:
@@ -145,6 +148,7 @@ def test_a_shop_whose_reader_lost_its_place_is_read_again_and_not_a_day_later(sh
 
 
 # SEMANTICS 13
+@pytest.mark.e2e
 def test_a_shop_a_frozen_worker_was_reading_is_read_by_another(shop: Shop) -> None:
     sooner = "import crmkit_cluster.post as post; post.BEAT, post.LOST = 0.5, 4.0"
     alone = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1 AND granted"
