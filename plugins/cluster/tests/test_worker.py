@@ -122,9 +122,11 @@ def test_a_worker_begins_nothing_while_its_place_is_lost(shop: Shop) -> None:
 
 # SEMANTICS 13
 def test_a_shop_whose_reader_lost_its_place_is_read_again_and_not_a_day_later(shop: Shop) -> None:
+    sooner = "import crmkit_cluster.post as post; post.BEAT = 0.2"
     alone = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1 AND granted"
     alone += " AND (classid::bigint << 32) + objid::bigint = hashtextextended('crmkit sync tea', 0)"
-    with psycopg.connect(conninfo(shop.url), autocommit=True) as connection, shop.worker("", "--every", "1d") as worker:
+    every = (sooner, "--every", "1d")
+    with psycopg.connect(conninfo(shop.url), autocommit=True) as connection, shop.worker(*every) as worker:
         shop.paid("T1")
         with connection.transaction():
             connection.execute("LOCK TABLE run IN ACCESS EXCLUSIVE MODE")  # a sync gets no further
