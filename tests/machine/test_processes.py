@@ -176,7 +176,10 @@ def kept(folder: Path, *, file: int, directory: int) -> Iterator[None]:
         database.chmod(0o644)
 
 
-@pytest.mark.parametrize(("file", "directory"), [(0o444, 0o555), (0o644, 0o555), (0o444, 0o777)])
+@pytest.mark.parametrize(
+    ("file", "directory"),
+    [(0o444, 0o555), *(pytest.param(*modes, marks=pytest.mark.e2e) for modes in ((0o644, 0o555), (0o444, 0o777)))],
+)
 def test_a_database_that_cannot_be_written_is_named_and_nothing_is_sent(
     tmp_path: Path, file: int, directory: int
 ) -> None:

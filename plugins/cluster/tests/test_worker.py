@@ -40,6 +40,7 @@ def test_what_is_stored_by_another_process_is_decided_and_sent_at_once(shop: Sho
         assert len(shop.status()["workers"]) == 1
 
 
+@pytest.mark.e2e
 def test_workers_read_a_shop_by_themselves_and_one_that_dies_is_told_of(shop: Shop) -> None:
     shop.paid("T1")
     with shop.worker() as worker:
@@ -121,6 +122,7 @@ def test_a_worker_begins_nothing_while_its_place_is_lost(shop: Shop) -> None:
 
 
 # SEMANTICS 13
+@pytest.mark.e2e
 def test_a_shop_whose_reader_lost_its_place_is_read_again_and_not_a_day_later(shop: Shop) -> None:
     sooner = "import crmkit_cluster.post as post; post.BEAT = 0.2"
     alone = "pg_locks WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND objsubid = 1 AND granted"
@@ -188,6 +190,7 @@ def test_a_shop_a_frozen_worker_was_reading_is_read_by_another(shop: Shop) -> No
     assert shop.sent == 3
 
 
+@pytest.mark.e2e
 def test_a_restart_of_the_server_ends_no_worker(tmp_path: Path) -> None:
     from crmkit.store import migrate
     from crmkit_cluster import schema
