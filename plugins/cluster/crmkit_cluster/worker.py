@@ -12,6 +12,8 @@ from collections.abc import Coroutine, Sequence
 from datetime import timedelta
 from typing import Any
 
+from sqlalchemy.exc import DBAPIError
+
 from crmkit.engine.local import Local
 from crmkit.engine.service import Service, Told
 from crmkit.engine.steps import NOTED, SOON, Steps
@@ -80,12 +82,12 @@ class Worker:
         for name in ("procrastinate", "psycopg.pool"):
             logging.getLogger(name).setLevel(logging.CRITICAL)  # what they have to say is told by us, once
         self.steps.prepare()
-        await self.post.open()
         try:
-            await self.steps.enter()
-        except BaseException:
-            await self.post.close()
-            raise
+            await self._enter()
+        except DBAPIError as error:  # the server ended its connection: it was frozen, or the server was restarted
+            if not error.connection_invalidated:
+                raise
+            await self._enter()
         taker = Taker(
             self.connector,
             self._job,
@@ -153,6 +155,19 @@ class Worker:
             return
         for one in (DECIDE, FOLLOW, *(Wake("deliver", name) for name in self.steps.gateways)):
             self.wake(one)
+
+    async def _enter(self) -> None:
+        """Take the place; whoever may not send gives it back.
+
+        Raises:
+            DatabaseError: it may not send, or the database is not what it needs.
+        """
+        await self.post.open()
+        try:
+            await self.steps.enter()
+        except BaseException:
+            await self.post.close()
+            raise
 
     async def _job(self, timestamp: int = 0, wake: str = "") -> None:
         """A job: it never fails, since what it was to wake is not lost with it.

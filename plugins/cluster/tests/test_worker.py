@@ -240,3 +240,20 @@ def test_a_file_is_no_database_for_workers(tmp_path: Path) -> None:
 
 def test_a_span_that_is_no_schedule_is_refused(shop: Shop) -> None:
     assert "what divides an hour or a day" in shop.run("worker", "--every", "7m", code=2)
+
+
+def test_a_worker_whose_connection_is_ended_while_it_starts_starts_once_more(shop: Shop) -> None:
+    shop.paid("T1")
+    shop.run("sync")
+    cut = """\
+from crmkit.engine.fence import Fence
+enter, cut = Fence.enter, []
+def cut_once(self, tx, now):
+    if not cut:
+        cut.append(now)
+        tx.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
+    return enter(self, tx, now)
+Fence.enter = cut_once
+"""
+    with shop.worker(cut):
+        until(lambda: shop.sent == 1, 60)
