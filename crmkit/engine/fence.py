@@ -116,8 +116,11 @@ class Fence:
 
     def look(self, tx: Connection) -> Standing:
         """How things stand, within a transaction that writes: on SQLite nobody else delivers meanwhile."""
-        note = self._noted(instance.name(tx))  # first the note, then how far it has come, as above
-        return self._stands(tx, note)
+        while True:
+            name = instance.name(tx)
+            found = self._stands(tx, self._noted(name))  # first the note, then how far it has come, as above
+            if found.instance is None or found.instance.name == name:
+                return found  # else another named it meanwhile
 
     def _noted(self, name: str | None) -> Note | None:
         return self.notes.read(name) if self.notes is not None and name is not None else None

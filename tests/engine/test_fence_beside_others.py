@@ -124,3 +124,23 @@ def test_a_server_that_does_not_answer_is_not_elsewhere(fence: Fence) -> None:
         fence.enter(tx, NOW)
     with fence.store.begin() as tx:
         assert fence.enter(tx, NOW) is None
+
+
+# SEMANTICS 29
+@on_a_server  # on SQLite one enters at a time
+def test_who_begins_while_another_names_the_database_is_not_fenced(
+    fence: Fence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, other = instance.name, Fence(fence.host, Store(fence.host.config.database), fence._env)
+
+    def meanwhile(tx: sa.Connection) -> str | None:
+        monkeypatch.setattr(instance, "name", real)
+        found = real(tx)
+        with other.store.begin() as naming:
+            assert other.enter(naming, NOW) is None
+        return found
+
+    monkeypatch.setattr(instance, "name", meanwhile)
+    with fence.store.begin() as tx:
+        assert fence.enter(tx, NOW) is None
+    other.store.close()
