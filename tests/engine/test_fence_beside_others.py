@@ -138,6 +138,7 @@ def test_who_begins_while_another_names_the_database_is_not_fenced(
         found = real(tx)
         with other.store.begin() as naming:
             assert other.enter(naming, NOW) is None
+        deliver(other.store, 7)
         return found
 
     monkeypatch.setattr(instance, "name", meanwhile)
