@@ -70,7 +70,7 @@ def _take(place: House, engine: Local, orders: int) -> int:
         [known] = setup.shops.values()
     page = shop.page(orders)
     with engine.store.begin() as tx, _counting(engine) as said:
-        ingest(tx, known, page, stream="orders", listened=setup.listened, now=shop.NOW)
+        ingest(tx, known, page, stream="orders", listened=setup.listened, now=shop.NOW, stood=accounts.Stood(None))
     return len(said)
 
 

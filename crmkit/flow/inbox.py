@@ -239,7 +239,6 @@ def _take(tx: Connection, shop: Shop, read: dict[int, _Said], listened: Collecti
         stream=WEBHOOK,
         listened=listened,
         now=now,
-        stood=None,
         correlations=correlations,
     )
     told = {n: [refusal_key(shop, WEBHOOK, "record", one) for one in said.refused] for n, said in known.items()}

@@ -19,7 +19,7 @@ from sqlalchemy.engine import Connection
 
 from crmkit.adapters.stream import Page, Refused
 from crmkit.core.account import Shop
-from crmkit.core.log import CURSOR_STAYS, INTERACTION, PAGE_TAKEN
+from crmkit.core.log import INTERACTION, PAGE_TAKEN
 from crmkit.core.order import RANK, milestones_of, parcel_milestones
 from crmkit.core.records import (
     RECORDS,
@@ -92,7 +92,7 @@ def ingest(
     stream: str,
     listened: Collection[str],
     now: datetime,
-    stood: accounts.Stood | None = accounts.ANYWHERE,
+    stood: accounts.Stood | None = None,
     correlations: Sequence[str | None] = (),
 ) -> Tally:
     """Store a page: its records, what was refused of it, what it hints at, and its cursor.
@@ -125,12 +125,8 @@ def ingest(
         came_of = correlations[len(page.records) :] or [None] * len(page.hints)
         refs = [(hint.kind, hint.external_id) for hint in page.hints]
         inbox.hint(tx, shop.id, refs, now, dict(zip(refs, came_of, strict=True)))
-    if (
-        stood is not None
-        and page.cursor is not None
-        and not accounts.move_cursor(tx, shop.id, stream, page.cursor, now, stood=stood)
-    ):
-        lines.later(tx, CURSOR_STAYS, account=shop.name, stream=stream)
+    if stood is not None and page.cursor is not None:
+        accounts.move_cursor(tx, shop, stream, page.cursor, now, stood=stood)
     if tally.total:
         lines.later(
             tx,

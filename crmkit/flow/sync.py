@@ -17,10 +17,10 @@ from crmkit.adapters.stream import Page, Ref, Refused, Start
 from crmkit.core.account import Shop
 from crmkit.core.correlation import correlation
 from crmkit.core.errors import AuthError, CrmkitError, PluginError, RetryableError
-from crmkit.core.log import CURSOR_STAYS, place_of
+from crmkit.core.log import place_of
 from crmkit.core.records import Record
 from crmkit.flow.ingest import Tally, ingest
-from crmkit.store import accounts, inbox, lines, orders
+from crmkit.store import accounts, inbox, orders
 from crmkit.store.accounts import Stood
 
 T = TypeVar("T")
@@ -142,13 +142,8 @@ class _Reading:
             if self.since is None:  # the watermark moves once the span is exhausted
                 moved = {"until": self._until(end, spans.end_lag, now).isoformat()}
                 is_news = self.tally.news > before
-                await self.run(self._move, name, moved, stood, is_news=is_news)
+                await self.run(accounts.move_cursor, self.shop, name, moved, self.now, stood=stood, is_news=is_news)
                 stood = Stood(moved)
-
-    def _move(self, tx: Connection, stream: str, moved: Mapping[str, Any], stood: Stood, *, is_news: bool) -> None:
-        """Move a cursor on from where it stood; elsewhere by now, it stays."""
-        if not accounts.move_cursor(tx, self.shop.id, stream, moved, self.now, is_news=is_news, stood=stood):
-            lines.later(tx, CURSOR_STAYS, account=self.shop.name, stream=stream)
 
     def _until(self, end: datetime, lag: timedelta, now: datetime) -> datetime:
         """How far a span was read: not past the moment at which its vendor, by its own clock, began to answer."""
@@ -179,7 +174,7 @@ class _Reading:
             refused.append(Refused(ref.kind, place, str(error), place, ref.external_id))
         if refused:
             page = Page(refused=refused)
-            ingest(tx, self.shop, page, stream="hint", listened=self.listened, now=self.now, stood=None)
+            ingest(tx, self.shop, page, stream="hint", listened=self.listened, now=self.now)
 
     async def rescan(self, back: timedelta) -> None:
         """Read some of the open orders again, the next ones each time, round and round."""
@@ -189,7 +184,8 @@ class _Reading:
         if rows:
             await self._each([Ref("order", row["external_id"]) for row in rows])
         after = rows[-1]["id"] if len(rows) == REREAD else 0
-        await self.run(self._move, RESCAN, {"after": after}, stood, is_news=False)
+        moved = {"after": after}
+        await self.run(accounts.move_cursor, self.shop, RESCAN, moved, self.now, stood=stood, is_news=False)
 
     async def _each(self, refs: Sequence[Ref]) -> dict[Ref, CrmkitError]:
         """Read these records by id; if that fails, one by one, so that who cannot be read keeps no other from it.

@@ -10,9 +10,11 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.engine import Connection
 
+from crmkit.core.account import Shop
 from crmkit.core.columns import storable
 from crmkit.core.errors import ConfigError
-from crmkit.store import bulk
+from crmkit.core.log import CURSOR_STAYS
+from crmkit.store import bulk, lines
 from crmkit.store import tables as t
 from crmkit.store.bulk import Row
 
@@ -166,15 +168,9 @@ class Stood:
 
     Attributes:
         at: None where it had none yet.
-        is_anywhere: wherever it stands (`ANYWHERE`).
     """
 
-    at: Mapping[str, Any] | None = None
-    is_anywhere: bool = False
-
-
-#: For who moves a cursor from wherever it stands.
-ANYWHERE = Stood(is_anywhere=True)
+    at: Mapping[str, Any] | None
 
 
 def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:
@@ -187,33 +183,33 @@ def cursor(tx: Connection, account: int, stream: str) -> dict[str, Any] | None:
 
 def move_cursor(
     tx: Connection,
-    account: int,
+    shop: Shop,
     stream: str,
     value: Mapping[str, Any],
     now: datetime,
     *,
+    stood: Stood,
     is_news: bool = True,
-    stood: Stood = ANYWHERE,
-) -> bool:
-    """Note how far a stream was read. Returns whether it stands there now.
+) -> None:
+    """Note how far a stream was read.
 
     Args:
-        is_news: whether it gave anything; else only time has passed, and `moved_at` stays as it is.
         stood: where this reading knows it to stand. Where it is elsewhere by now, another reads the account too, and it
-            stays: whoever was frozen meanwhile does not put it back.
+            stays: whoever was frozen meanwhile does not put it back. That is told in the log.
+        is_news: whether it gave anything; else only time has passed, and `moved_at` stays as it is.
     """
     c = t.cursor.c
-    bulk.lock(tx, f"cursor {account}")
-    found = bulk.rows(tx, sa.select(c.value, c.moved_at).where(c.account_id == account, c.stream == stream))
+    bulk.lock(tx, f"cursor {shop.id}")
+    found = bulk.rows(tx, sa.select(c.value, c.moved_at).where(c.account_id == shop.id, c.stream == stream))
     stands = found[0]["value"] if found else None
     if stands == dict(value):
-        return True
-    if not stood.is_anywhere and stood.at != stands:
-        return False
+        return
+    if stood.at != stands:
+        lines.later(tx, CURSOR_STAYS, account=shop.name, stream=stream)
+        return
     moved_at = now if is_news else found[0]["moved_at"] if found else NEVER
-    row = {"account_id": account, "stream": stream, "value": dict(value), "moved_at": moved_at}
+    row = {"account_id": shop.id, "stream": stream, "value": dict(value), "moved_at": moved_at}
     bulk.upsert(tx, t.cursor, ("account_id", "stream"), [row])
-    return True
 
 
 # --- quarantine -------------------------------------------------------------------------------------------------------

@@ -724,7 +724,8 @@ def test_a_watermark_does_not_follow_a_clock_that_runs_ahead(stage: Stage) -> No
 def test_a_watermark_ahead_of_the_clock_is_not_believed(stage: Stage) -> None:
     stage.sync()
     ahead = {"until": (NOON + 30 * DAY).isoformat()}
-    stage.play.write(lambda tx: accounts.move_cursor(tx, 1, "orders", ahead, NOON))
+    stood = accounts.Stood(stage.cursor())
+    stage.play.write(lambda tx: accounts.move_cursor(tx, stage.play.shops[1], "orders", ahead, NOON, stood=stood))
     stage.has("1", NOON + 50 * MINUTE)
     stage.sync(now=NOON + HOUR)
     assert stage.numbers() in ([], ["1"])

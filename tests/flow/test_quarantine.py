@@ -13,6 +13,7 @@ from crmkit.flow.inbox import _Said, _take
 from crmkit.flow.ingest import Tally, ingest
 from crmkit.store import inbox
 from crmkit.store import tables as t
+from crmkit.store.accounts import Stood
 from crmkit.store.engine import refusal
 from tests.play import HOUR, NOON, Play, buyer, order
 
@@ -35,7 +36,7 @@ UNFIT = {
 
 def take(play: Play, page: Page) -> Tally:
     with play.store.begin() as tx:
-        return ingest(tx, play.shops[1], page, stream="orders", listened=(), now=NOON)
+        return ingest(tx, play.shops[1], page, stream="orders", listened=(), now=NOON, stood=Stood(None))
 
 
 def opened(play: Play) -> list[Mapping[str, Any]]:
