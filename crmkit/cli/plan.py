@@ -92,7 +92,7 @@ def must_be_known(call: Call, choice: "Choice") -> None:
     Raises:
         ConfigError: one is not known.
     """
-    from crmkit.host.document import nearest
+    from crmkit.cli.messages import check
 
     channels = call.host.channels
     names = {entry.name for many in channels.values() for entry in many}
@@ -101,8 +101,7 @@ def must_be_known(call: Call, choice: "Choice") -> None:
         ("channel", choice.channels, set(channels)),
         ("gateway", choice.gateways, names),
     ):
-        for name in sorted(given - known):
-            raise ConfigError(f"there is no {kind} {name!r}", who="--only", do=nearest(name, sorted(known)))
+        check(sorted(given), sorted(known), "--only", kind)
 
 
 # --- made -------------------------------------------------------------------------------------------------------------

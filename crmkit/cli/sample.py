@@ -157,10 +157,10 @@ class Sample:
         """
         from crmkit.cli.pause import kept_by
         from crmkit.flow.pause import Pauses
+        from crmkit.store import pauses
 
-        paused = Pauses.standing(tx)
-        row = paused.of({"channel": self.template.channel, "template": self.template.name})
-        row = row or next((one for one in paused.rows if (one["scope"], one["name"]) == ("gateway", entry.name)), None)
+        row = Pauses.standing(tx).of({"channel": self.template.channel, "template": self.template.name})
+        row = row or pauses.of_gateway(tx, entry.name)
         if row is not None:
             raise ConfigError(kept_by(row), who="messages", operation="test")
         why = local.fence.standing().fenced

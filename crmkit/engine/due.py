@@ -19,8 +19,13 @@ def gateways_due(tx: Connection, setup: Setup, now: datetime, only: Collection[i
     return sorted({*outbox.gateways_due(tx, now), *doubted})
 
 
+def decide_next(tx: Connection, setup: Setup) -> datetime | None:
+    """When something is to be decided next."""
+    announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
+    return log.next_due(tx, announcing, setup.away)
+
+
 def due_next(tx: Connection, setup: Setup, gateways: frozenset[str], step: datetime | None) -> datetime | None:
     """When a run whose clock has come to `step` next has something to do."""
-    announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
-    due = (log.next_due(tx, announcing, setup.away), next_due(tx, setup, gateways, step))
+    due = (decide_next(tx, setup), next_due(tx, setup, gateways, step))
     return min((moment for moment in due if moment is not None), default=None)

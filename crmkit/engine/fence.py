@@ -8,7 +8,8 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -105,27 +106,24 @@ class Fence:
         Others go on and note that. On SQLite a transaction that reads sees what there was when it began, so it begins
         after the note was read: what is noted is committed by then.
         """
-        while True:
-            with self.store.read() as tx:
-                name = instance.name(tx)
-            note = self._noted(name)
-            with self.store.read() as tx:
-                found = self._stands(tx, note)
-            if found.instance is None or found.instance.name == name:
-                return found
+        return self._stands(self.store.read)
 
     def look(self, tx: Connection) -> Standing:
         """How things stand, within a transaction that writes: on SQLite nobody else delivers meanwhile."""
+        return self._stands(lambda: contextlib.nullcontext(tx))
+
+    def _stands(self, reading: Callable[[], AbstractContextManager[Connection]]) -> Standing:
+        """First its note is read, then how far it has come; both anew where another named it meanwhile."""
         while True:
-            name = instance.name(tx)
-            found = self._stands(tx, self._noted(name))  # first the note, then how far it has come, as above
+            with reading() as tx:
+                name = instance.name(tx)
+            note = self.notes.read(name) if self.notes is not None and name is not None else None
+            with reading() as tx:
+                found = self._beside(tx, note)
             if found.instance is None or found.instance.name == name:
-                return found  # else another named it meanwhile
+                return found
 
-    def _noted(self, name: str | None) -> Note | None:
-        return self.notes.read(name) if self.notes is not None and name is not None else None
-
-    def _stands(self, tx: Connection, note: Note | None) -> Standing:
+    def _beside(self, tx: Connection, note: Note | None) -> Standing:
         found = instance.read(tx)
         place = self.notes.folder if self.notes is not None else None
         if found is None:

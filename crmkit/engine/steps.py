@@ -16,7 +16,7 @@ from sqlalchemy.engine import Connection
 from crmkit.adapters.adapter import Adapter
 from crmkit.core.errors import CrmkitError, DatabaseError
 from crmkit.core.instance import Fenced
-from crmkit.engine.due import gateways_due
+from crmkit.engine.due import decide_next, gateways_due
 from crmkit.engine.local import DECIDE, DispatchRun, Local, run_counts
 from crmkit.engine.pruning import Pruning
 from crmkit.engine.service import Told
@@ -24,7 +24,7 @@ from crmkit.flow import schedule, silence
 from crmkit.flow.claim import sweep
 from crmkit.flow.deliver import CLAIM
 from crmkit.flow.setup import Setup
-from crmkit.store import accounts, contacts, inbox, log, outbox, presence
+from crmkit.store import accounts, contacts, inbox, outbox, presence
 from crmkit.store.standing import Standing, standing
 
 #: The number of the lock that all who are at work hold together, and whoever upgrades the database holds alone.
@@ -255,8 +255,7 @@ def _is_soon(tx: Connection, gateway: str, now: datetime) -> bool:
 
 
 def _is_due(tx: Connection, setup: Setup, now: datetime) -> bool:
-    announcing = {number: shop.announce_from for number, shop in setup.shops.items()}
-    first = log.next_due(tx, announcing, setup.away)
+    first = decide_next(tx, setup)
     return first is not None and first <= now
 
 

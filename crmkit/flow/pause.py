@@ -116,14 +116,14 @@ def relabel(tx: Connection, setup: Setup, now: datetime) -> int:
 def refuse(tx: Connection, setup: Setup, name: str, error: str, now: datetime) -> None:
     """Pause a gateway whose credentials were refused; what somebody paused by hand stays as it was."""
     bulk.lock(tx, chains.LOCK)
-    standing = [row for row in pauses.standing(tx) if (row["scope"], row["name"]) == ("gateway", name)]
-    if any(row["actor"] != CRMKIT for row in standing):
+    standing = pauses.of_gateway(tx, name)
+    if standing is not None and standing["actor"] != CRMKIT:
         return
     entry = setup.entry(name)
     printed = fingerprint(entry, os.urandom(8)) if entry is not None else None
     reason = f"credentials refused: {error}"
     pause(tx, setup, "gateway", name, now, reason=reason, actor=CRMKIT, fingerprint=printed)
-    if not standing:
+    if standing is None:
         reputation.tell(tx, name, reason, now, listened=setup.listened)
 
 

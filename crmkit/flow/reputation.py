@@ -45,7 +45,7 @@ def judge(
     if why is None:
         return None
     bulk.lock(tx, f"pause of gateway {gateway}")
-    if any((row["scope"], row["name"]) == ("gateway", gateway) for row in pauses.standing(tx)):
+    if pauses.of_gateway(tx, gateway) is not None:
         return None
     row = {"scope": "gateway", "name": gateway, "reason": why, "actor": CRMKIT, "since": now, "fingerprint": None}
     pauses.put(tx, row)
@@ -62,9 +62,8 @@ def tell(tx: Connection, gateway: str, why: str, now: datetime, *, listened: Col
 
 def stopped(tx: Connection, gateway: str) -> AdapterError | None:
     """What stops a gateway that crmkit paused for what it sent; None if it did not."""
-    for row in pauses.standing(tx):
-        is_it = (row["scope"], row["name"], row["actor"]) == ("gateway", gateway, CRMKIT)
-        if is_it and row["fingerprint"] is None:
-            do = f"look into it, then run `crmkit resume gateway {gateway}`"
-            return AdapterError(f"paused: {row['reason']}", who=gateway, operation="deliver", do=do)
-    return None
+    row = pauses.of_gateway(tx, gateway)
+    if row is None or row["actor"] != CRMKIT or row["fingerprint"] is not None:
+        return None
+    do = f"look into it, then run `crmkit resume gateway {gateway}`"
+    return AdapterError(f"paused: {row['reason']}", who=gateway, operation="deliver", do=do)

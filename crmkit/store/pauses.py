@@ -23,6 +23,12 @@ def standing(tx: Connection) -> list[Row]:
     return bulk.rows(tx, sa.select(t.pause).order_by(_p.since, _p.scope, _p.name))
 
 
+def of_gateway(tx: Connection, name: str) -> Row | None:
+    """What pauses a gateway itself; None if nothing does."""
+    found = bulk.rows(tx, sa.select(t.pause).where(_p.scope == "gateway", _p.name == name))
+    return found[0] if found else None
+
+
 def put(tx: Connection, row: Mapping[str, Any]) -> None:
     """Pause something, or say anew why it is paused."""
     bulk.upsert(tx, t.pause, ("scope", "name"), [row])

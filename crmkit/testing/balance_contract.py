@@ -3,13 +3,10 @@
 import pytest
 
 from crmkit.adapters.gateway import Gateway
-from crmkit.core.balance import Balance
-from crmkit.core.errors import AdapterError
-from crmkit.testing.contract import runs
 from crmkit.testing.exchange import Fixture
 from crmkit.testing.fault import FAULTS, Fault, Verdict
 from crmkit.testing.message_contract import MessageContract
-from crmkit.testing.reading import facing
+from crmkit.testing.reading import asked
 
 
 class BalanceContract(MessageContract):
@@ -30,16 +27,7 @@ class BalanceContract(MessageContract):
             pytest.skip(f"{self.adapter.name} tells no balance")
         if fault.verdict is Verdict.TAKEN:
             pytest.skip("it is answered")
-
-        async def run() -> tuple[Balance | None, AdapterError | None]:
-            async with facing(self, sample, fault) as gateway:
-                try:
-                    await gateway.open()
-                    return await gateway.balance(), None  # type: ignore[attr-defined]
-                except AdapterError as error:
-                    return None, error
-
-        left, error = runs(run)
+        left, error = asked(self, sample, fault, lambda gateway: gateway.balance())
         assert error is not None, f"{fault.name} ({fault.told}): asked what is left, it says {left!r}"
         self.names_its_place(error)
 

@@ -17,7 +17,7 @@ from crmkit.testing.exchange import Answer, Exchange, Fixture
 from crmkit.testing.fault import FAULTS, Fault, Verdict
 from crmkit.testing.message_contract import MessageContract, receipts_of
 from crmkit.testing.playback import Playback
-from crmkit.testing.reading import facing
+from crmkit.testing.reading import asked
 
 
 class LookUpContract(MessageContract):
@@ -31,16 +31,8 @@ class LookUpContract(MessageContract):
             pytest.skip(f"{self.adapter.name} cannot be asked what became of a message")
         if fault.verdict is Verdict.TAKEN:
             pytest.skip("it is answered")
-
-        async def run() -> tuple[Receipt | None, AdapterError | None]:
-            async with facing(self, sample, fault) as gateway:
-                try:
-                    await gateway.open()
-                    return await gateway.look_up(self.messages_of(sample)[0]), None  # type: ignore[attr-defined]
-                except AdapterError as error:
-                    return None, error
-
-        receipt, error = runs(run)
+        message = self.messages_of(sample)[0]
+        receipt, error = asked(self, sample, fault, lambda gateway: gateway.look_up(message))
         said = "not there" if receipt is None else receipt.outcome
         assert error is not None, f"{fault.name} ({fault.told}): asked what became of a message, it says {said}"
         self.names_its_place(error)

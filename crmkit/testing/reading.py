@@ -1,11 +1,11 @@
 """What contracts read with: a fixture's stream, and a vendor on this machine that fails."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 
@@ -13,12 +13,14 @@ from crmkit.adapters import http as wire
 from crmkit.adapters.adapter import Adapter
 from crmkit.adapters.http import client
 from crmkit.adapters.stream import Page, Ref, Start
-from crmkit.testing.contract import NOW, AdapterContract, written_all
+from crmkit.core.errors import AdapterError
+from crmkit.testing.contract import NOW, AdapterContract, runs, written_all
 from crmkit.testing.exchange import Fixture
 from crmkit.testing.fault import Fault
 from crmkit.testing.playback import PlaybackVendor
 from crmkit.testing.resolver import NoName, SilentName
 
+T = TypeVar("T")
 #: Seconds a call is given where its vendor says nothing.
 SHORT = 0.3
 #: Faults that only time tells.
@@ -106,4 +108,20 @@ async def facing(contract: AdapterContract, sample: Fixture, fault: Fault | None
             await http.aclose()
 
 
-__all__ = ["SHORT", "facing", "pages_of", "reading_streams"]
+def asked(
+    contract: AdapterContract, sample: Fixture, fault: Fault, question: Callable[[Any], Awaitable[T]]
+) -> tuple[T | None, AdapterError | None]:
+    """What an adapter answers whose vendor fails, and the error it raises instead; one of them is None, or both."""
+
+    async def run() -> tuple[T | None, AdapterError | None]:
+        async with facing(contract, sample, fault) as adapter:
+            try:
+                await adapter.open()
+                return await question(adapter), None
+            except AdapterError as error:
+                return None, error
+
+    return runs(run)
+
+
+__all__ = ["SHORT", "asked", "facing", "pages_of", "reading_streams"]

@@ -1,5 +1,6 @@
 """A PostgreSQL whose disk is really full, or that went down for it: an error says so, nothing is lost or doubled."""
 
+import subprocess
 import time
 import warnings
 from collections.abc import Iterator
@@ -53,12 +54,16 @@ def says_so(code: int | None, said: str, server: SmallServer) -> None:
     assert "No space left on device; free space on the server's disk, and run it again" in line
 
 
-def until_sending(place: Place) -> None:
-    """Wait until messages leave."""
+def full_while_sending(place: Place, server: SmallServer) -> "subprocess.Popen[str]":
+    """A dispatch whose server's disk is full since messages leave."""
+    place.ok("sync")
+    process = place.begin("dispatch")
     outbox, until = place.folder / "outbox", time.monotonic() + 120
     while not outbox.exists() or not any(outbox.iterdir()):
         assert time.monotonic() < until
         time.sleep(0.005)
+    server.ask("fill 0")
+    return process
 
 
 def test_what_is_read_or_decided_while_its_disk_is_full_is_done_later(place: Place, server: SmallServer) -> None:
@@ -76,10 +81,7 @@ def test_what_is_read_or_decided_while_its_disk_is_full_is_done_later(place: Pla
 
 # SEMANTICS 22
 def test_a_disk_that_fills_in_the_middle_of_sending_doubles_nothing(place: Place, server: SmallServer) -> None:
-    place.ok("sync")
-    process = place.begin("dispatch")
-    until_sending(place)
-    server.ask("fill 0")
+    process = full_while_sending(place, server)
     said = process.communicate(timeout=120)[1]
     says_so(process.returncode, said, server)
     assert 0 < len(list((place.folder / "outbox").iterdir())) < ORDERS
@@ -89,10 +91,7 @@ def test_a_disk_that_fills_in_the_middle_of_sending_doubles_nothing(place: Place
 # SEMANTICS 22
 def test_a_server_that_goes_down_for_want_of_room_loses_and_doubles_nothing(place: Place, server: SmallServer) -> None:
     """It cannot write its own log any more."""
-    place.ok("sync")
-    process = place.begin("dispatch")
-    until_sending(place)
-    server.ask("fill 0")
+    process = full_while_sending(place, server)
     with pytest.raises(psycopg.OperationalError), psycopg.connect(server.url.replace("+psycopg", "")) as beside:
         for _ in range(100):
             beside.execute("SELECT pg_logical_emit_message(false, 'test', repeat('x', 100000)), pg_switch_wal()")

@@ -191,8 +191,7 @@ class Worker:
         except Exception as error:  # a plugin's code or data may be the cause, or the database: the worker goes on
             self._failed(wake, error)
             self._failures[what] += 1
-            pause = min(FIRST_PAUSE * 2 ** min(self._failures[what] - 1, 12), LONGEST_PAUSE)
-            self.bell.ring_soon(pause, what)
+            self.bell.ring_soon(_pause(FIRST_PAUSE, self._failures[what]), what)
         finally:
             self.doing -= Counter([wake])
 
@@ -215,8 +214,7 @@ class Worker:
         is_left = await self.steps.decide(lambda: self.wake(DECIDE))
         self._left = self._left + 1 if is_left else 0
         if is_left:
-            pause = min(FIRST_PAUSE / 10 * 2 ** min(self._left - 1, 12), LONGEST_PAUSE)
-            self.bell.ring_soon(pause, DECIDE)
+            self.bell.ring_soon(_pause(FIRST_PAUSE / 10, self._left), DECIDE)
 
     async def _tick(self) -> None:
         due = await self.steps.tick()
@@ -273,6 +271,11 @@ class Worker:
     def _failed(self, what: str, error: Exception) -> None:
         if not self._is_ending:
             self.told.failed(what, error)
+
+
+def _pause(first: float, times: int) -> float:
+    """Seconds to wait after so many times in a row, twice as long each time."""
+    return min(first * 2.0 ** min(times - 1, 12), LONGEST_PAUSE)
 
 
 async def _end(tasks: Sequence[asyncio.Task[Any]], within: float) -> set[asyncio.Task[Any]]:
