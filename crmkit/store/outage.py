@@ -49,11 +49,10 @@ def watch(engine: sa.Engine, where: str) -> None:
         if context.connection is None:  # there was none to be had, and a driver may not say why
             error.remedy = error.remedy or _REMEDIES["08"]
             return None
-        known = context.connection.info
         if _sqlite(original).startswith(_ROLLED_BACK):
-            known[_KEY] = error
+            context.connection.info[_KEY] = error
         elif str(original).startswith("no such savepoint"):
-            first: BaseException | None = known.get(_KEY)
+            first: BaseException | None = context.connection.info.get(_KEY)
             return first
         return None
 

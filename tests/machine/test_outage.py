@@ -10,12 +10,14 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from click.testing import CliRunner
 from sqlalchemy.exc import DBAPIError
 
 from crmkit.cli import cli
+from crmkit.cli.call import told
 from crmkit.flow.claim import sweep
 from crmkit.store import outage
 from crmkit.store import tables as t
@@ -175,6 +177,23 @@ def test_a_server_that_lets_nobody_in_is_named(tmp_path: Path) -> None:
 class _Stated(Exception):
     def __init__(self, sqlstate: str) -> None:
         self.sqlstate = sqlstate
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+def test_a_server_that_cannot_be_reached_again_is_named(play: Play) -> None:
+    """Its connection was lost, and whoever asks on over it is connected anew."""
+
+    def down(*_: Any) -> None:
+        raise psycopg.OperationalError("the database system is in recovery mode")
+
+    with play.store.engine.connect() as tx:
+        tx.invalidate()
+        sa.event.listen(play.store.engine, "do_connect", down)
+        with pytest.raises(DBAPIError) as caught:
+            tx.exec_driver_sql("SELECT 1")
+    sa.event.remove(play.store.engine, "do_connect", down)
+    said, code = told(caught.value)
+    assert (said.startswith(f"database {play.store.where}: the database system is in"), code) == (True, 2), said
 
 
 def test_the_program_tells_the_error_and_not_what_follows_from_it(caplog: pytest.LogCaptureFixture) -> None:
