@@ -17,6 +17,8 @@ import pytest
 CRMKIT = Path(sys.executable).parent / "crmkit"
 #: And an hour later, past every lease.
 NOW, LATER = "2026-05-08T20:00+02:00", "2026-05-08T21:00+02:00"
+#: A minute after they were shipped. A lease lasts longer, and simulated processes begin one when what they send was due.
+SOON = "2026-05-08T11:01+02:00"
 #: A process gets this long, in seconds: the machine may have much else to do.
 PATIENCE = 600
 CONFIG = """\
@@ -207,6 +209,7 @@ def test_a_database_that_cannot_be_written_is_named_and_nothing_is_sent(
 # SEMANTICS 13
 def test_two_dispatchers_that_begin_at_once_share_the_work(tmp_path: Path, migrated_url: str) -> None:
     place = Place(tmp_path, 60, migrated_url)
+    place.now = SOON
     place.ok("sync")
     both = [place.begin("dispatch", "--json") for _ in range(2)]
     ended = [process.communicate(timeout=PATIENCE) for process in both]
