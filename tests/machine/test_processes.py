@@ -17,7 +17,7 @@ import pytest
 CRMKIT = Path(sys.executable).parent / "crmkit"
 #: And an hour later, past every lease.
 NOW, LATER = "2026-05-08T20:00+02:00", "2026-05-08T21:00+02:00"
-#: A minute after they were shipped. A lease lasts longer, and simulated processes begin one when what they send was due.
+#: A minute after they were shipped: within a lease, which in a simulated run begins when what it sends was due.
 SOON = "2026-05-08T11:01+02:00"
 #: A process gets this long, in seconds: the machine may have much else to do.
 PATIENCE = 600
