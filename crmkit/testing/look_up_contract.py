@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -56,6 +57,7 @@ class LookUpContract(MessageContract):
                     return found
 
             self.patch.setattr("crmkit.adapters.http.READ_PAUSE", 0.0)
+            self.patch.setattr("crmkit.adapters.http.LONGEST_PAUSE", timedelta(0))  # nobody waits here
             try:
                 said = runs(run)
             except AdapterError:
