@@ -172,7 +172,7 @@ class _Step:
             ConfigError: a name that is given is not known.
             click.UsageError: nothing is given.
         """
-        from crmkit.cli.messages import check
+        from crmkit.cli.messages import check, check_names
         from crmkit.cli.whom import customer_meant
         from crmkit.core.message import Reason
         from crmkit.store import accounts
@@ -187,7 +187,7 @@ class _Step:
         known = [*self.known, "sent"] if self.action == "cancel" else self.known
         check(states, known, "--state", f"state that can be {_DID[self.action]},")
         check(reasons, [str(reason) for reason in Reason], "--reason", "reason")
-        self._check_names(tx)
+        check_names(self.call, tx, template=given["template"], gateway=given["gateway"])
         members = None
         if given["customer"] is not None:
             family = customer_meant(tx, given["customer"])
@@ -203,24 +203,6 @@ class _Step:
             order=given["order"],
             since=None if given["since"] is None else read_time(given["since"], "--since", self.call.zone),
         )
-
-    def _check_names(self, tx: "Connection") -> None:
-        """Refuse a template or gateway that neither the configuration nor a message knows: nothing would be meant.
-
-        Raises:
-            ConfigError: it is given, and there is none.
-        """
-        from crmkit.cli.messages import check
-        from crmkit.store import interventions
-
-        host = self.call.host
-        for kind, known in (
-            ("template", set(host.templates.names())),
-            ("gateway", {entry.name for entry in host.config.entries}),
-        ):
-            name = self.given[kind]
-            if name is not None and name not in known:
-                check([name], sorted(known | interventions.names(tx, kind)), f"--{kind}", kind)
 
     def _counted(self, tx: "Connection", meant: "Meant") -> list[Any]:
         """How many are meant, by state and reason.

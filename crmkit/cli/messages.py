@@ -13,6 +13,8 @@ from crmkit.cli.intervention import cancel, release, retry, settle
 from crmkit.core.errors import AdapterError, ConfigError
 
 if TYPE_CHECKING:
+    from sqlalchemy.engine import Connection
+
     from crmkit.core.message import Receipt
 
 
@@ -55,6 +57,7 @@ def list_(
     check(split(states), [str(state) for state in State], "--state", "state")
     check(split(reasons), [str(reason) for reason in Reason], "--reason", "reason")
     with call.reading() as tx:
+        check_names(call, tx, template=template)
         known = accounts.every(tx)
         names = {row["id"]: row["name"] for row in known}
         members = None
@@ -103,6 +106,23 @@ def check(given: list[str], known: list[str], option: str, kind: str) -> None:
     for name in given:
         if name not in known:
             raise ConfigError(f"there is no {kind} {name!r}", who=option, do=nearest(name, known))
+
+
+def check_names(call: Call, tx: "Connection", *, template: str | None = None, gateway: str | None = None) -> None:
+    """Refuse a template or gateway that neither the configuration nor a message knows: nothing would be meant.
+
+    Raises:
+        ConfigError: it is given, and there is none.
+    """
+    from crmkit.store import interventions
+
+    host = call.host
+    for kind, name, known in (
+        ("template", template, host.templates.names),
+        ("gateway", gateway, lambda: [entry.name for entry in host.config.entries]),
+    ):
+        if name is not None and name not in known():
+            check([name], sorted({*known(), *interventions.names(tx, kind)}), f"--{kind}", kind)
 
 
 @messages.command()

@@ -137,10 +137,16 @@ def test_a_name_that_is_misspelt_is_not_taken_for_nothing_to_do(
     assert worked.ok("messages", "cancel", f"--{kind}", nearest, "--yes") == "no message is meant\n"
 
 
+def test_a_list_of_a_template_that_is_misspelt_is_refused(worked: Place) -> None:
+    said = worked.run("messages", "list", "--template", "order-shiped")
+    assert (said.exit_code, 'did you mean "order-shipped"?' in said.output) == (2, True), said.output
+
+
 def test_what_only_the_outbox_knows_any_more_can_be_named(worked: Place) -> None:
     change(worked, "UPDATE message SET template = 'gone', gateway = 'left', state = 'queued' WHERE state = 'sent'")
     for option in (("--template", "gone"), ("--gateway", "left")):
         assert worked.ok("messages", "cancel", *option, "--plan").startswith("2 messages meant\n")
+    assert "gone" in worked.ok("messages", "list", "--template", "gone")
     said = worked.run("messages", "cancel", "--template", "gona")
     assert (said.exit_code, 'did you mean "gone"?' in said.output) == (2, True), said.output
 
