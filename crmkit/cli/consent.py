@@ -186,6 +186,9 @@ def import_(call: Call, file: Path, shops: tuple[str, ...], plan: bool, as_json:
             except (ConfigError, click.BadParameter) as error:
                 reason = error.message if isinstance(error, click.BadParameter) else error.what
                 refused.append(f"{file.name}:{line}: {reason}")
+        if not entries and not refused:
+            do = "take the whole list; where nobody opted out before, say so by `crmkit consent none-before`"
+            raise ConfigError(f"{file} has no rows", who="consent", operation="import", do=do)
         if not plan:
             run = accounts.begin_run(tx, "consent import", call.now)
             rows = [{**entry, "run_id": run} for entry in entries]

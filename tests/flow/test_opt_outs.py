@@ -127,6 +127,17 @@ def test_an_import_ends_it_unless_something_of_it_was_refused(place: Place) -> N
     }
 
 
+def test_a_list_without_rows_says_nothing_of_who_opted_out(place: Place) -> None:
+    place.run("dispatch", now=NOW)
+    for text in ("", "address,state\n"):
+        (place.folder / "old.csv").write_text(text)
+        for more in ([], ["--plan"]):
+            said = place.run("consent", "import", str(place.folder / "old.csv"), *more, now=NOW)
+            assert (said.exit_code, "crmkit consent none-before" in said.output) == (2, bool(text)), said.output
+    place.run("dispatch", now=NOW)
+    assert "who opted out of tea before crmkit is not known" in place.run("doctor", "--offline", now=NOW).output
+
+
 def test_a_person_may_say_that_there_are_none(place: Place) -> None:
     place.run("dispatch", now=NOW)
     assert place.run("consent", "none-before").exit_code == 2
