@@ -42,6 +42,8 @@ def adopt(call: Call, resend: bool, hold: bool, until: str | None, yes: bool, as
         local = Local(call.host, store)
         local.prepare()
         standing = local.fence.standing()
+        if standing.fenced is not None and standing.fenced.kind == "no-note":  # adopted, it could not send either
+            raise ConfigError(standing.fenced.what, who="db adopt", do=standing.fenced.do)
         with store.read() as tx:
             found = _found(
                 local.fence,

@@ -126,10 +126,18 @@ class Fence:
     def _beside(self, tx: Connection, note: Note | None) -> Standing:
         found = instance.read(tx)
         place = self.notes.folder if self.notes is not None else None
+        closed = self._closed(None if found is None else found.name)
         if found is None:
-            return Standing(None, None, self.given, place, self._of_nobody(tx))
-        why = fenced(found, note, self.given, self._where)
-        return Standing(found, note, self.given, self.notes.file(found.name) if self.notes else None, tuple(why))
+            return Standing(None, None, self.given, place, (*closed, *self._of_nobody(tx)))
+        why = (*closed, *fenced(found, note, self.given, self._where))
+        return Standing(found, note, self.given, self.notes.file(found.name) if self.notes else None, why)
+
+    def _closed(self, name: str | None) -> tuple[Fenced, ...]:
+        """Where nothing can be noted, and no name from outside vouches, nothing may leave."""
+        why = "there is no home directory" if self.notes is None else self.notes.closed(name)
+        if why is None or (self.given is not None and self.given.proves):
+            return ()
+        return (self._unnotable(why, name or "NAME"),)
 
     @property
     def _where(self) -> str:

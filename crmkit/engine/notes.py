@@ -6,6 +6,7 @@ disk when it is begun and then at most once a second: what a power failure takes
 harms none that is whole.
 """
 
+import errno
 import fcntl
 import json
 import os
@@ -51,6 +52,17 @@ class Notes:
     def file(self, name: str) -> Path:
         """Where an instance's note is."""
         return self.folder / f"{name}.json"
+
+    def closed(self, name: str | None) -> str | None:
+        """Why nothing can be noted of an instance, or of one without a name yet; None where it can. Changes nothing."""
+        places = (*(() if name is None else (self.file(name),)), self.folder, *self.folder.parents)
+        nearest = next((place for place in places if os.path.lexists(place)), self.folder)
+        is_note = name is not None and nearest == self.file(name)
+        if not is_note and not nearest.is_dir():
+            return f"{nearest}: {os.strerror(errno.ENOTDIR)}"
+        if not os.access(nearest, os.R_OK | os.W_OK | (0 if is_note else os.X_OK)):
+            return f"{nearest}: {os.strerror(errno.EACCES)}"
+        return None
 
     def read(self, name: str) -> Note | None:
         """An instance's note; None where there is none, or none that can be read."""

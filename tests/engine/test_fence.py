@@ -558,6 +558,33 @@ def test_without_a_place_for_notes_nothing_leaves_unless_the_name_is_given(tmp_p
     assert found.mails == 1
 
 
+def test_who_has_no_place_for_notes_hears_that_and_adopts_nothing(tmp_path: Path, migrated_url: str) -> None:
+    town = Town(tmp_path / "shop", migrated_url, tmp_path / "machine")
+    town.orders(1)
+    new = town.machine
+    for has_sent in (False, True):
+        file = tmp_path / f"file-{has_sent}"
+        file.write_text("a file is where a folder should be")
+        town.machine = file
+        before = town.rows(t.instance)
+        for command in (["dispatch"], ["doctor", "--offline"], ["db", "adopt", "--yes"]):
+            said = town.run(*command)
+            assert f"what leaves cannot be noted ({file}: Not a directory)" in said.output, command
+            assert said.exit_code == (2 if "adopt" in command else 1), command
+        assert town.rows(t.instance) == before
+        town.machine = new
+        town.ok("dispatch")
+    assert town.mails == 1
+
+
+def test_a_note_that_can_be_written_is_enough_where_its_folder_cannot_be(tmp_path: Path) -> None:
+    notes = Notes(tmp_path / "notes")
+    assert notes.closed("one") is None
+    notes.rise(Note("one", 0, 5, datetime.now(UTC)))
+    notes.folder.chmod(0o500)
+    assert notes.closed("one") is None
+
+
 # --- notes ------------------------------------------------------------------------------------------------------------
 
 
