@@ -206,7 +206,7 @@ def told(error: Exception) -> tuple[str, int]:
 def of(name: str, error: object) -> str:
     """An error of an account, which is named once."""
     text = str(error)
-    return text if text.startswith(f"{name} ") else f"{name}: {text}"
+    return text if text.startswith((f"{name} ", f"{name}: ")) else f"{name}: {text}"
 
 
 def plugin_command(ctx: click.Context, name: str) -> click.Command | None:

@@ -31,7 +31,9 @@ class Told:
 
     def dispatched(self, run: "DispatchRun") -> None:
         if run.fenced is not None:
-            self._down("database", str(run.fenced), FENCED, kind=run.fenced.kind)
+            self._down(
+                "database", str(run.fenced), FENCED, kind=run.fenced.kind, found=run.fenced.what, do=run.fenced.do
+            )
             return
         self._up("database")
         for name, error in run.delivered.stopped.items():

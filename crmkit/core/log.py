@@ -174,7 +174,7 @@ FENCED = _line(
     "service",
     "fenced",
     "this database was restored, copied or is unknown here: nothing is decided or sent until it is adopted",
-    "kind",
+    "kind found do",
     logging.ERROR,
 )
 

@@ -18,7 +18,9 @@ from sqlalchemy.exc import IntegrityError
 from crmkit.cli import logs
 from crmkit.cli.told import Told
 from crmkit.core.errors import AuthError, PluginError
+from crmkit.core.instance import Fenced
 from crmkit.core.log import LINES
+from crmkit.engine.local import DispatchRun
 from crmkit.store import tables as t
 from tests.web.booth import SECRET, Courier
 from tests.web.conftest import NOON, Town
@@ -158,6 +160,19 @@ def test_a_person_is_told_in_words(capfd: pytest.CaptureFixture[str]):
     assert err[0] == "error: round: booth read orders: refused; check the key"
     assert err[1].endswith("warning crmkit.sync sync-stopped account=booth error=AuthError")
     assert len(err) == 2
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_service_says_what_fences_its_database_and_what_to_do(capfd: pytest.CaptureFixture[str], form: str):
+    found = Fenced("behind", "it ends at try 3", "look at what `crmkit db adopt` would take on")
+    with logs.logging_to_stderr(form, None):
+        Told(as_json=False).dispatched(DispatchRun(fenced=found))
+    [line] = capfd.readouterr().err.splitlines()
+    if form == "text":
+        assert line == f"error: {found}"
+        return
+    said = json.loads(line)
+    assert (said["line"], said["kind"], said["found"], said["do"]) == ("fenced", "behind", found.what, found.do)
 
 
 @click.command()
