@@ -10,6 +10,7 @@ import click
 from crmkit.cli import output
 from crmkit.cli import plan as shown
 from crmkit.cli.call import Call, of, plural, with_call
+from crmkit.cli.given import MANY
 from crmkit.cli.pause import kept_back
 from crmkit.cli.progress import dispatch_bars
 from crmkit.core.message import State
@@ -48,7 +49,7 @@ _SLOW = 1.0
     metavar="KIND=NAME",
     help="Only what is of this template, channel, gateway, customer, order or shop. Repeatable.",
 )
-@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="So many messages at the most.")
+@click.option("--limit", type=click.IntRange(1, MANY), metavar="N", help="So many messages at the most.")
 @output.json_option
 @with_call
 def dispatch(

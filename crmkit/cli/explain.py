@@ -10,6 +10,7 @@ import click
 
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.given import NUMBER
 from crmkit.cli.output import moment
 from crmkit.core.message import Reason
 
@@ -41,7 +42,7 @@ def _print(title: str, story: Story, as_json: bool, facts: dict[str, Any]) -> No
 
 
 @explain.command()
-@click.argument("message", type=int)
+@click.argument("message", type=NUMBER)
 @output.json_option
 @with_call
 def message(call: Call, message: int, as_json: bool) -> None:

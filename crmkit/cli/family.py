@@ -93,7 +93,7 @@ def unmerge(call: Call, customer: str, who: str | None, as_json: bool) -> None:
     with call.writing() as tx:
         merges = family.merged(tx, customer_meant(tx, customer))
         number = customer.strip().removeprefix("#")
-        named = int(number) if number.isdigit() else None
+        named = int(number) if number.isdecimal() else None
         profile = named if named in merges else _only_merge(customer, merges)
         left = family.unmerge(tx, profile, actor=actor_of(who), listened=listened, now=call.now)
     if as_json:

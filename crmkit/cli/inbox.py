@@ -7,6 +7,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.given import NUMBER
 from crmkit.core.duration import write_duration
 from crmkit.core.errors import ConfigError
 
@@ -49,7 +50,7 @@ def list_(call: Call, state: str | None, account: str | None, limit: int, as_jso
 
 
 @inbox.command()
-@click.argument("number", type=int)
+@click.argument("number", type=NUMBER)
 @output.json_option
 @with_call
 def show(call: Call, number: int, as_json: bool) -> None:
@@ -82,7 +83,7 @@ def _unknown(number: int) -> ConfigError:
 
 
 @inbox.command()
-@click.argument("numbers", type=int, nargs=-1)
+@click.argument("numbers", type=NUMBER, nargs=-1)
 @click.option("--failed", is_flag=True, help="All that could not be read.")
 @output.json_option
 @with_call

@@ -8,6 +8,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, read_time, with_call
+from crmkit.cli.given import NUMBER
 from crmkit.core.errors import ConfigError
 
 
@@ -85,7 +86,7 @@ def list_(
 
 
 @interactions.command()
-@click.argument("numbers", type=int, nargs=-1, metavar="[INTERACTION]...")
+@click.argument("numbers", type=NUMBER, nargs=-1, metavar="[INTERACTION]...")
 @click.option("--plugin", metavar="NAME", help="What this plugin failed at.")
 @click.option("--all", "everything", is_flag=True, help="Whatever failed too often.")
 @output.json_option

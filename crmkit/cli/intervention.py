@@ -10,6 +10,7 @@ import click
 
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, plural, read_time, with_call
+from crmkit.cli.given import NUMBER
 from crmkit.cli.interactions import account_of, split
 from crmkit.core.errors import ConfigError
 
@@ -45,7 +46,7 @@ LEFT: Mapping[str, str] = {
 def _filters(function: F) -> F:
     """The options by which messages are meant, and what goes with them."""
     options = (
-        click.argument("ids", type=int, nargs=-1, metavar="[MESSAGE]..."),
+        click.argument("ids", type=NUMBER, nargs=-1, metavar="[MESSAGE]..."),
         click.option("--all", "everything", is_flag=True, help="All there are."),
         click.option("--state", "states", metavar="A,B", help="In these states."),
         click.option("--reason", "reasons", metavar="A,B", help="For these reasons: missing-variable, no-verdict, ..."),

@@ -8,6 +8,7 @@ import click
 
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, with_call
+from crmkit.cli.given import NUMBER
 from crmkit.cli.interactions import account_of, split
 from crmkit.cli.intervention import cancel, release, retry, settle
 from crmkit.core.errors import AdapterError, ConfigError
@@ -126,7 +127,7 @@ def check_names(call: Call, tx: "Connection", *, template: str | None = None, ga
 
 
 @messages.command()
-@click.argument("message", type=int)
+@click.argument("message", type=NUMBER)
 @output.json_option
 @with_call
 def show(call: Call, message: int, as_json: bool) -> None:

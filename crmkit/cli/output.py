@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo
 
 import click
 
+from crmkit.cli.given import MANY
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -45,7 +47,7 @@ def limit_option(default: int = 50) -> Callable[[_F], _F]:
     """`--limit N` of a list that ends with the newest: `last` keeps to it."""
     return click.option(
         "--limit",
-        type=click.IntRange(min=0),
+        type=click.IntRange(0, MANY),
         default=default,
         show_default=True,
         metavar="N",

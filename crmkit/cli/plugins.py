@@ -7,6 +7,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.given import NUMBER
 from crmkit.core.errors import ConfigError, PluginError
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def show(call: Call, name: str, schema: bool, as_json: bool) -> None:
 
 
 @plugins.command()
-@click.argument("interaction", type=int)
+@click.argument("interaction", type=NUMBER)
 @output.json_option
 @with_call
 def trace(call: Call, interaction: int, as_json: bool) -> None:

@@ -8,6 +8,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.given import MANY, NUMBER
 from crmkit.cli.interactions import account_of
 from crmkit.core.errors import ConfigError
 
@@ -19,7 +20,7 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @click.option("--shop", metavar="NAME", help="Of this shop.")
-@click.option("--limit", default=100, show_default=True, help="The oldest so many.")
+@click.option("--limit", type=click.IntRange(0, MANY), default=100, show_default=True, help="The oldest so many.")
 @output.json_option
 @with_call
 def list_(call: Call, shop: str | None, limit: int, as_json: bool) -> None:
@@ -46,7 +47,7 @@ def list_(call: Call, shop: str | None, limit: int, as_json: bool) -> None:
 
 
 @quarantine.command()
-@click.argument("number", type=int)
+@click.argument("number", type=NUMBER)
 @output.json_option
 @with_call
 def show(call: Call, number: int, as_json: bool) -> None:
@@ -79,7 +80,7 @@ def _unknown(number: int) -> ConfigError:
 
 
 @quarantine.command()
-@click.argument("numbers", type=int, nargs=-1)
+@click.argument("numbers", type=NUMBER, nargs=-1)
 @click.option("--all", "everything", is_flag=True, help="Everything that is in quarantine.")
 @click.option("--shop", metavar="NAME", help="Everything of this shop.")
 @output.json_option

@@ -8,6 +8,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, with_call
+from crmkit.cli.given import NUMBER
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -51,7 +52,7 @@ def _told(row: Mapping[str, Any]) -> str:
 
 
 @runs.command()
-@click.argument("run", type=int)
+@click.argument("run", type=NUMBER)
 @click.option("--plan", is_flag=True, help="Say what would go and what would stay; write nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @output.json_option

@@ -41,7 +41,7 @@ def profile_meant(tx: "Connection", text: str) -> int:
 
     family = customer_meant(tx, text)
     number = text.strip().removeprefix("#")
-    if number.isdigit() and int(number) in customers.members(tx, [family])[family]:
+    if number.isdecimal() and int(number) in customers.members(tx, [family])[family]:
         return int(number)
     return family
 

@@ -24,7 +24,7 @@ def families_meant(tx: Connection, text: str, limit: int = 50) -> list[int]:
     text = text.strip()
     numbers: dict[int, None] = {}
     number = text.removeprefix("#")
-    if number.isdigit() and len(number) < 18:
+    if number.isdecimal() and len(number) < 18:
         numbers.update(dict.fromkeys(customers.family_of(tx, [int(number)]).values()))
         if text.startswith("#"):
             return list(numbers)
