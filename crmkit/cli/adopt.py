@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crmkit.cli import output
+from crmkit.cli.asking import must_be_wanted
 from crmkit.cli.call import Call, plural, read_time, with_call
 from crmkit.cli.output import moment
 from crmkit.core.errors import ConfigError
@@ -63,7 +64,7 @@ def adopt(call: Call, resend: bool, hold: bool, until: str | None, yes: bool, as
             for text in _said(call, local.fence, found):
                 output.say(text)
         if not yes:
-            click.confirm("adopt it?", abort=True, err=True)
+            must_be_wanted("adopt it?", "db adopt")
         try:
             how = {"is_copy": found["is_copy"], "resend": resend}
             count = local.fence.adopt(found["name"], found["until"], call.now, **how)

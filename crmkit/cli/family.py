@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crmkit.cli import output, words
+from crmkit.cli.asking import must_be_wanted
 from crmkit.cli.call import Call, plural, with_call
 from crmkit.cli.whom import customer_meant, profile_meant
 from crmkit.core.errors import ConfigError
@@ -47,7 +48,7 @@ def merge(call: Call, customer: str, into: str, who: str | None, yes: bool, as_j
     if not (yes and as_json):
         _show(preview, names)
     if not yes:
-        click.confirm("Are they one customer?", abort=True, err=as_json)
+        must_be_wanted("Are they one customer?", "customers merge")
     listened = call.host.setup({}).listened
     with call.writing() as tx:
         pointing = family.merge(tx, one, other, actor=actor_of(who), listened=listened, now=call.now)

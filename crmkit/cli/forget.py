@@ -3,6 +3,7 @@
 import click
 
 from crmkit.cli import output
+from crmkit.cli.asking import must_be_wanted
 from crmkit.cli.call import Call, with_call
 from crmkit.cli.family import yes_option
 from crmkit.cli.whom import customer_meant
@@ -35,7 +36,7 @@ def forget(call: Call, customer: str, yes: bool, as_json: bool) -> None:
     if found.unreached:
         output.warn(f"not reached, since their plugins are not loaded: {', '.join(found.unreached)}")
     if not yes:
-        click.confirm("Forget this customer? It cannot be taken back.", abort=True, err=as_json)
+        must_be_wanted("Forget this customer? It cannot be taken back.", "customers forget")
     with call.open_store() as store:
         from crmkit.cli.plan import reach
         from crmkit.store import customers, forgotten, migrate

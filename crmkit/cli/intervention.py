@@ -1,7 +1,6 @@
 """`crmkit messages retry|release|settle|cancel`: what a person does to messages, one or many."""
 
 import asyncio
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -9,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from crmkit.cli import output, words
+from crmkit.cli.asking import must_be_wanted
 from crmkit.cli.call import Call, plural, read_time, with_call
 from crmkit.cli.given import NUMBER
 from crmkit.cli.interactions import account_of, split
@@ -230,6 +230,7 @@ class _Step:
 
         Raises:
             ConfigError: there are many, and nobody can be asked.
+            click.exceptions.Exit: whoever was asked does not want it.
         """
         as_json, plan = self.given["as_json"], self.given["plan"]
         if as_json and plan:
@@ -249,11 +250,9 @@ class _Step:
             return False
         if total <= _MANY or self.given["yes"]:
             return True
-        if not sys.stdin.isatty():
-            would = f"would be {_DID[self.action]}{self.as_what}"
-            what = f"{plural(total, 'message')} {would}, and nobody can be asked here"
-            raise ConfigError(what, who="messages", operation=self.action, do="add --yes")
-        return click.confirm(f"{self.action} {total:,}{self.as_what}?", err=True)
+        would = f"{plural(total, 'message')} would be {_DID[self.action]}{self.as_what}"
+        must_be_wanted(f"{self.action} {total:,}{self.as_what}?", f"messages {self.action}", would)
+        return True
 
     async def _take_back(self, store: "Store", meant: "Meant") -> "Done":
         """Ask vendors to take messages back that they have."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from crmkit.cli import output
+from crmkit.cli.asking import must_be_wanted
 from crmkit.cli.call import Call, with_call
 from crmkit.cli.given import NUMBER
 
@@ -74,7 +75,7 @@ def undo(call: Call, run: int, plan: bool, yes: bool, as_json: bool) -> None:
             output.say("a plan: nothing was written")
         return
     if not yes:
-        click.confirm(f"undo run {run}?", abort=True, err=True)
+        must_be_wanted(f"undo run {run}?", "runs undo")
     with call.writing() as tx:
         done = taken_away(tx, run, call.now, by=typist())
     _say(done, "went", as_json)

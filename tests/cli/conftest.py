@@ -99,3 +99,9 @@ def worked(_worked: Place, tmp_path: Path) -> Iterator[Place]:
     shutil.copytree(_worked.folder, tmp_path / "worked")
     take_on(f"sqlite:///{tmp_path / 'worked' / 'crm.db'}")
     yield Place(tmp_path / "worked")
+
+
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Somebody sits at a terminal, and can be asked."""
+    monkeypatch.setattr("crmkit.cli.asking.is_terminal", lambda: True)
