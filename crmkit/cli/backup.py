@@ -6,14 +6,13 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, with_call
+from crmkit.cli.given import FILE
 from crmkit.cli.progress import page_bar
 from crmkit.core.errors import ConfigError
 
-_FILE = click.Path(path_type=Path, dir_okay=False)
-
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @click.option("--force", is_flag=True, help="Replace FILE if it is there.")
 @output.json_option
 @with_call
@@ -37,7 +36,7 @@ def backup(call: Call, file: Path, force: bool, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("file", type=_FILE)
+@click.argument("file", type=FILE)
 @output.json_option
 @with_call
 def restore(call: Call, file: Path, as_json: bool) -> None:

@@ -10,7 +10,7 @@ import click
 from crmkit.cli import output
 from crmkit.cli import plan as shown
 from crmkit.cli.call import Call, of, plural, with_call
-from crmkit.cli.given import MANY
+from crmkit.cli.given import FILE, MANY
 from crmkit.cli.pause import kept_back
 from crmkit.cli.progress import dispatch_bars
 from crmkit.core.message import State
@@ -39,7 +39,7 @@ _SLOW = 1.0
 @click.option(
     "--apply",
     "applying",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     metavar="FILE",
     help="Send exactly what this plan says, as far as it comes to the same now; name what does not.",
 )
@@ -63,6 +63,8 @@ def dispatch(
     Exit code 1 if a decision failed, a gateway stopped, a message failed, will be tried again, is in doubt or is held,
     or what a plan says is not so any more, waits still, or is in the hands of another process.
     """
+    if plan == "":
+        raise click.BadParameter("the name of the file is empty", param_hint="--plan")
     if plan is not None and applying is not None:
         raise click.UsageError("--plan makes a plan and --apply sends one: give one of them")
     if plan is not None:

@@ -7,13 +7,14 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.given import FILE
 from crmkit.cli.whom import customer_meant
 from crmkit.core.errors import ConfigError
 
 
 @click.command()
 @click.argument("customer")
-@click.argument("file", required=False, type=click.Path(path_type=Path, dir_okay=False))
+@click.argument("file", required=False, type=FILE)
 @output.json_option
 @with_call
 def export(call: Call, customer: str, file: Path | None, as_json: bool) -> None:

@@ -1,5 +1,6 @@
-"""What is given on the command line, as several commands take it: the number of a record, a count."""
+"""What is given on the command line, as several commands take it: the number of a record, a count, a file."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -23,4 +24,17 @@ class RecordNumber(click.IntRange):
         return number
 
 
+class FilePath(click.Path):
+    """A file to read or to write; a name that is empty is none."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not str(value):
+            self.fail("the name of the file is empty", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 NUMBER = RecordNumber()
+FILE = FilePath()

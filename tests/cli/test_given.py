@@ -52,3 +52,11 @@ def test_a_limit_beyond_all_is_refused(worked: Place, command: str) -> None:
 def test_a_customers_number_that_is_none_is_nobodys(worked: Place, text: str) -> None:
     said = worked.run("customers", "show", text)
     assert (said.exit_code, "nobody is known as" in said.stderr) == (2, True), said.output
+
+
+@pytest.mark.parametrize(
+    "command", ["db backup", "db restore", "customers export c1", "dispatch --plan", "dispatch --apply"]
+)
+def test_a_file_without_a_name_is_refused(worked: Place, command: str) -> None:
+    said = worked.run(*command.split(), "")
+    assert (said.exit_code, "the name of the file is empty" in said.stderr) == (2, True), said.output
