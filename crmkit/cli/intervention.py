@@ -184,6 +184,8 @@ class _Step:
         names = ("ids", "everything", "states", "reasons", "template", "gateway", "shop", "customer", "order", "since")
         if not any(given[name] for name in names):
             raise click.UsageError("name messages by number or by an option; --all is all of them")
+        if given["everything"] and given["ids"]:
+            raise click.UsageError("either numbers or --all")
         states, reasons = split(given["states"]), split(given["reasons"])
         known = [*self.known, "sent"] if self.action == "cancel" else self.known
         check(states, known, "--state", f"state that can be {_DID[self.action]},")

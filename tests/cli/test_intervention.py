@@ -119,6 +119,7 @@ def test_nothing_is_done_to_messages_nobody_named(worked: Place) -> None:
     said = worked.run("messages", "cancel")
     assert (said.exit_code, "--all is all of them" in said.output) == (2, True)
     assert worked.ok("messages", "cancel", "--all") == "no message is meant\n"
+    assert worked.run("messages", "cancel", "1", "--all").exit_code == 2
     assert worked.run("messages", "cancel", "--state", "delivered").exit_code == 2
 
 
