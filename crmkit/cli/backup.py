@@ -57,7 +57,7 @@ def restore(call: Call, file: Path, as_json: bool) -> None:
         nonlocal older
         found = Store(f"sqlite:///{copy.absolute()}")
         try:
-            older = migrate.is_older(found, call.host.migrations)
+            older = migrate.is_older(found, call.host.migrations, where=str(file))
         finally:
             found.close()
 

@@ -82,12 +82,15 @@ def _copy(source: Path, target: Path, progress: Progress) -> Kept:
             raise DatabaseError(f"{source} cannot be read ({error})", who=_WHO, do=do) from error
         old.backup(new, pages=_PAGES, progress=lambda _, left, total: progress(total - left, total))
         new.execute("PRAGMA journal_mode=DELETE")
-        sequence = look_through(new, target)
+        sequence = look_through(new, source)  # nobody knows the copy by name
     return Kept(target, target.stat().st_size, sequence)
 
 
 def look_through(database: sqlite3.Connection, file: Path) -> int:
     """Make sure that a database is sound and ours. Returns the number of its last try at delivering.
+
+    Args:
+        file: what is called unsound where it is not: of a copy, what it was made of.
 
     Raises:
         DatabaseError: it is not.

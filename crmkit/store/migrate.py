@@ -129,8 +129,11 @@ def check(store: Store, plugins: Mapping[str, Path] = {}) -> None:
             )
 
 
-def is_older(store: Store, plugins: Mapping[str, Path] = {}) -> bool:
+def is_older(store: Store, plugins: Mapping[str, Path] = {}, where: str | None = None) -> bool:
     """Whether a database has to be upgraded before this program can use it.
+
+    Args:
+        where: by what name it is refused; by its own, if not given.
 
     Raises:
         DatabaseError: it is newer than this program knows, or none of ours.
@@ -138,9 +141,11 @@ def is_older(store: Store, plugins: Mapping[str, Path] = {}) -> bool:
     with store.read() as tx:
         found = versions(tx, plugins)
         if found[0].current is None:
-            raise DatabaseError(f"{store.where} is no database of crmkit", who="database", do="name another file")
+            raise DatabaseError(
+                f"{where or store.where} is no database of crmkit", who="database", do="name another file"
+            )
         for version, folder in zip(found, [_CORE, *plugins.values()], strict=True):
-            _refuse_newer(version, folder, store.where)
+            _refuse_newer(version, folder, where or store.where)
     return not all(version.is_current for version in found)
 
 

@@ -241,9 +241,12 @@ def test_what_is_no_backup_is_not_put_anywhere(place: Place, tmp_path: Path) -> 
     with closing(sqlite3.connect(tmp_path / "other.db")) as other:
         other.execute("CREATE TABLE theirs (id INTEGER)")
     (tmp_path / "text.db").write_text("hello " * 1000)
-    for name in ("missing.db", "other.db", "text.db"):
+    (tmp_path / "empty.db").touch()
+    for name in ("missing.db", "other.db", "text.db", "empty.db"):
         result = place.run("db", "restore", str(tmp_path / name))
         assert result.exit_code == 2, result.output
+        assert str(tmp_path / name) in result.output
+        assert ".restored" not in result.output
     newer = tmp_path / "newer.db"
     place.ok("db", "backup", str(newer))
     with closing(sqlite3.connect(newer)) as other:
@@ -251,6 +254,7 @@ def test_what_is_no_backup_is_not_put_anywhere(place: Place, tmp_path: Path) -> 
         other.commit()
     result = place.run("db", "restore", str(newer))
     assert result.exit_code == 2
+    assert f"{newer} is of version 9999" in result.output
     assert "newer than this program knows" in result.output
     assert (place.folder / "crm.db").stat().st_ino == before
 
