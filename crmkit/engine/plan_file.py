@@ -354,4 +354,7 @@ def _read(path: Path, header: Mapping[str, Any], lines: Sequence[bytes]) -> Plan
 
 
 def _time(written: str) -> datetime:
-    return datetime.fromisoformat(written).astimezone(UTC)
+    moment = datetime.fromisoformat(written)
+    if moment.tzinfo is None:  # it would be read in the zone of whatever machine this is
+        raise ValueError(written)
+    return moment.astimezone(UTC)

@@ -456,6 +456,8 @@ def test_a_plan_that_was_altered_with_its_checksum_is_no_whole_plan(stage: Stage
         [{**header, "slices": 2}, slice_, message],
         [{**header, "schema": None}, slice_, message],
         [{**header, "now": 3}, slice_, message],
+        *([{**header, name: header[name][:19]}, slice_, message] for name in ("now", "made_at")),
+        [header, slice_, {**message, "fingerprint": {**print_, "not_before": print_["not_before"][:19]}}],
     ):
         written(*lines)
         with pytest.raises(ConfigError, match="no whole plan"):
