@@ -368,6 +368,12 @@ def test_amounts_need_a_currency(shop: Any) -> None:
         shop.source(ORDERS)
 
 
+def test_a_folder_that_is_missing_is_said_once_for_all_tables(shop: Any) -> None:
+    (said,) = shop.check('path = "nowhere"\npreset = "crmkit"\n')
+    assert said.startswith("shops.mine: there is no folder ")
+    assert said.endswith("; correct shops.mine.path")
+
+
 def test_check_lists_what_is_missing(shop: Any) -> None:
     shop.write("orders.csv", "id,placed,status\n")
     first, second = shop.check(JOINED)

@@ -48,7 +48,7 @@ def find(folder: Path, table: str, pattern: str | list[str] | None, *, optional:
             "the mapping names no file", who=shop, operation=table, do=f'say file = "..." in {shop}.{table}'
         )
     if not folder.is_dir():
-        raise ConfigError(f"there is no folder {folder}", who=shop, operation=table, do=f"correct {shop}.path")
+        raise ConfigError(f"there is no folder {folder}", who=shop, do=f"correct {shop}.path")  # whichever table it is
     found: dict[Path, Export] = {}
     for item in patterns:
         if Path(item).is_absolute() or ".." in Path(item).parts:
