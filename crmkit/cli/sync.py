@@ -48,12 +48,17 @@ def sync(call: Call, shops: tuple[str, ...], since: str | None, ids: str | None,
     else:
         _print(runs, plan)
     for run in runs:
-        for error in run.errors:
+        for error in _said(run):
             output.warn(f"error: {of(run.shop, error)}")
     wrong = max((error.exit_code for run in runs for error in run.errors), default=0)
     missing = [one for one in host.broken if one.needed_by.startswith(("shop ", "source "))]
     if missing or any(run.errors or run.tally.refused or run.tally.flaws for run in runs):
         click.get_current_context().exit(max(1, wrong))
+
+
+def _said(run: "ShopRun") -> list[str]:
+    """What went wrong, in words; what befell many of its streams alike is said once."""
+    return list(dict.fromkeys(str(error) for error in run.errors))
 
 
 def _print(runs: "list[ShopRun]", plan: bool) -> None:
@@ -102,7 +107,7 @@ def _facts(run: "ShopRun") -> dict[str, Any]:
         "interactions": dict(sorted(tally.interactions.items())),
         "refused": [_refusal(one) for one in tally.refused],
         "left_out": [_refusal(one) for one in tally.flaws],
-        "errors": [str(error) for error in run.errors],
+        "errors": _said(run),
     }
 
 

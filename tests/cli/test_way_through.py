@@ -313,3 +313,13 @@ def test_a_slow_playbook_is_named(place: Place) -> None:
     place.config.write_text(place.config.read_text().replace('use = ["care"]', 'use = ["care", "./slow.py"]'))
     place.run("sync", now=NOW)
     assert "slow is slow: 1." in place.run("dispatch", now=NOW).stderr
+
+
+def test_a_missing_folder_of_exports_is_said_once(worked: Place) -> None:
+    (worked.folder / "exports").rename(worked.folder / "elsewhere")
+    why = f"shops.tea: there is no folder {worked.folder / 'exports'}; correct shops.tea.path"
+    said = worked.run("sync", now=NOW)
+    assert (said.exit_code, said.stderr) == (2, f"error: tea: {why}\n"), said.output
+    assert json.loads(worked.run("sync", "--json", now=NOW).stdout)["errors"] == [why]
+    doctor = worked.run("doctor", now=NOW)
+    assert [line for line in doctor.stdout.splitlines() if "there is no folder" in line] == [f"BAD  shop tea: {why}"]
