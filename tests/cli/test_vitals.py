@@ -160,7 +160,7 @@ def test_a_shop_that_could_not_be_read_is_named(worked: Place) -> None:
     assert worked.run("sync", now=NOW.isoformat()).exit_code != 0
     (bad,) = of(worked, "shop tea", "bad")
     what, do = "could not be read when it was last tried", "`crmkit sync tea` says what, and what to do"
-    assert bad["text"] == f"{what} (ConfigError in customers); {do}"
+    assert bad["text"] == f"{what} (ConfigError); {do}"
 
 
 TAOBAO = """
