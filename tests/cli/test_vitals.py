@@ -371,3 +371,10 @@ def test_who_tells_no_balance_has_none_that_could_be_low(worked: Place) -> None:
     refused = worked.run("config", "check")
     assert refused.exit_code == 2
     assert 'should be an amount of money like "20 USD", or a number of messages like 500' in refused.output
+
+
+def test_a_shop_that_could_not_be_read_in_one_table_is_named_with_it(worked: Place) -> None:
+    worked.config.write_text(worked.config.read_text() + '\n[shops.tea.refunds]\nfile = "none.csv"\noptional = false\n')
+    assert worked.run("sync", now=NOW.isoformat()).exit_code != 0
+    (told,) = (one for one in of(worked, "shop tea", "bad") if "could not be read" in one["text"])
+    assert "(ConfigError in refunds)" in told["text"]
