@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,13 +177,13 @@ def import_(call: Call, file: Path, shops: tuple[str, ...], plan: bool, as_json:
     from crmkit.store import accounts
 
     listened = call.host.setup({}).listened
-    refused: list[str] = []
+    now, refused = call.now, list[str]()
     entered, freed = 0, 0
     with call.reading() if plan else call.writing() as tx:
         entries: list[dict[str, Any]] = []
         for line, row in _rows(file):
             try:
-                entries += _entries(call, tx, file, row)
+                entries += _entries(call, tx, file, row, now)
             except (ConfigError, click.BadParameter) as error:
                 reason = error.message if isinstance(error, click.BadParameter) else error.what
                 refused.append(f"{file.name}:{line}: {reason}")
@@ -190,14 +191,14 @@ def import_(call: Call, file: Path, shops: tuple[str, ...], plan: bool, as_json:
             do = "take the whole list; where nobody opted out before, say so by `crmkit consent none-before`"
             raise ConfigError(f"{file} has no rows", who="consent", operation="import", do=do)
         if not plan:
-            run = accounts.begin_run(tx, "consent import", call.now)
+            run = accounts.begin_run(tx, "consent import", now)
             rows = [{**entry, "run_id": run} for entry in entries]
-            entered = len(enter(tx, rows, listened=listened, now=call.now))
+            entered = len(enter(tx, rows, listened=listened, now=now))
             told = {"file": file.name, "entered": entered, "refused": len(refused), "by": typist()}
             accounts.end_run(tx, run, "failed" if refused else "done", told, call.now)
             if not refused:
                 how = f"{len(entries)} entries of {file.name} imported"
-                freed = opt_outs.know(tx, _shops(tx, shops), call.now, actor=typist(), how=how)
+                freed = opt_outs.know(tx, _shops(tx, shops), now, actor=typist(), how=how)
     if as_json:
         output.document({"read": len(entries), "entered": entered, "refused": refused, "freed": freed})
     else:
@@ -275,7 +276,7 @@ def _rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
         raise ConfigError("is not UTF-8", who=str(file), do="save it as UTF-8") from error
 
 
-def _entries(call: Call, tx: "Connection", file: Path, row: dict[str, str]) -> list[dict[str, Any]]:
+def _entries(call: Call, tx: "Connection", file: Path, row: dict[str, str], now: datetime) -> list[dict[str, Any]]:
     state, purpose = row.get("state", ""), row.get("purpose") or "marketing"
     if state not in _STATES:
         raise ConfigError(f"state is {state!r}, not granted or withdrawn")
@@ -290,6 +291,6 @@ def _entries(call: Call, tx: "Connection", file: Path, row: dict[str, str]) -> l
         "actor": "customer",
     }
     at = row.get("occurred_at")
-    moment = read_time(at, "occurred_at", call.zone) if at else call.now
+    moment = read_time(at, "occurred_at", call.zone) if at else now
     subjects = _subjects(tx, row.get("customer") or None, row.get("address") or None)
     return [{**subject, **said, "occurred_at": moment} for subject in subjects]

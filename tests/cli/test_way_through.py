@@ -264,6 +264,8 @@ def test_consent_is_imported_row_by_row(worked: Place) -> None:
     assert "optin.csv:4: nobody is known as 'nobody'" in result.stderr
     assert "optin.csv:5: state is 'maybe'" in result.stderr
     assert "0 entered, 2 known already" in worked.run("consent", "import", str(file)).stdout
+    file.write_text("address,state\n" + "bo@buyers.example,withdrawn\n" * 2)
+    assert "1 entered, 1 known already" in worked.run("consent", "import", str(file)).stdout
     file.write_text("custmer,state\n")
     assert 'did you mean "customer"?' in worked.run("consent", "import", str(file)).stderr
 
