@@ -374,6 +374,16 @@ def test_a_folder_that_is_missing_is_said_once_for_all_tables(shop: Any) -> None
     assert said.endswith("; correct shops.mine.path")
 
 
+def test_a_folder_whose_files_are_called_otherwise_is_said(shop: Any) -> None:
+    settings = 'path = "."\npreset = "crmkit"\n'
+    assert shop.check(settings) == []
+    shop.write("export.csv", HEAD)
+    (said,) = shop.check(settings)
+    assert "none of customers*.csv, orders*.csv" in said and "which holds export.csv; rename them" in said
+    shop.write("orders-1.csv", "external_id,placed_at,status,total,currency\n")
+    assert shop.check(settings) == []
+
+
 def test_check_lists_what_is_missing(shop: Any) -> None:
     shop.write("orders.csv", "id,placed,status\n")
     first, second = shop.check(JOINED)

@@ -86,6 +86,15 @@ class Plan:
         except CrmkitError as error:
             yield str(error)
 
+    def nothing_known(self) -> Iterator[str]:
+        """That the folder holds files, and none by a name that a table has."""
+        there = sorted(path.name for path in self.folder.iterdir() if path.is_file() and path.name[0] != ".")
+        if there and not any(self.find(name) for name in self.tables):
+            files = [one.table.file or [] for one in self.tables.values()]
+            known = ", ".join(item if isinstance(item, str) else item[0] for item in files if item)
+            do = f"rename them, or say file = ... in {self.shop}.orders"
+            yield f"none of {known} is in {self.folder}, which holds {', '.join(there[:20])}; {do}"
+
     def count(self, name: str, exports: Sequence[Export]) -> int | None:
         """How many rows there are, where counting them is cheap."""
         layout = layout_of(self.tables[name].table)

@@ -92,7 +92,8 @@ class FilesSource(Source):
 
     async def check(self) -> Iterable[str]:
         """Files and columns that the mapping names and the folder does not hold."""
-        return dict.fromkeys(problem for name in self.plan.tables for problem in self.plan.problems(name))
+        found = dict.fromkeys(problem for name in self.plan.tables for problem in self.plan.problems(name))
+        return found or self.plan.nothing_known()
 
     async def _stream(self, name: str, start: Start, only: set[str] | None = None) -> AsyncIterator[Page]:
         joined = self._orders.joined if self._orders is not None and name == "orders" else ()
