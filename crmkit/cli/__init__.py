@@ -2,7 +2,7 @@
 
 - `call`: what every command is given: configuration, clock, database; errors and exit codes
 - `asking`: whether what a command is about to do is wanted
-- `given`: numbers of records, counts and files, as commands take them
+- `given`: numbers of records, counts, files and names, as commands take them
 - `output`: tables for people, JSON for programs
 - `progress`: bars for what takes long, on a terminal only
 - `whom`: which customer a text means

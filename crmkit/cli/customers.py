@@ -9,7 +9,7 @@ from crmkit.cli.call import Call, with_call
 from crmkit.cli.export import export
 from crmkit.cli.family import apart, merge, review, unmerge
 from crmkit.cli.forget import forget
-from crmkit.cli.given import MANY
+from crmkit.cli.given import COUNT
 from crmkit.cli.whom import customer_meant
 
 
@@ -20,7 +20,7 @@ def customers() -> None:
 
 @customers.command()
 @click.argument("text")
-@click.option("--limit", type=click.IntRange(0, MANY), default=50, show_default=True, help="At most so many.")
+@click.option("--limit", type=COUNT, default=50, show_default=True, help="At most so many.")
 @output.json_option
 @with_call
 def find(call: Call, text: str, limit: int, as_json: bool) -> None:

@@ -1,9 +1,11 @@
-"""What is given on the command line, as several commands take it: the number of a record, a count, a file."""
+"""What is given on the command line, as several commands take it: the number of a record, a count, a file, a name."""
 
 from pathlib import Path
 from typing import Any
 
 import click
+
+from crmkit.core.errors import ConfigError
 
 #: The largest number of a record: both databases count them in 64 bits.
 _LARGEST = 2**63 - 1
@@ -36,5 +38,20 @@ class FilePath(click.Path):
         return super().convert(value, param, ctx)
 
 
+def check(given: list[str], known: list[str], option: str, kind: str) -> None:
+    """Refuse what is not known.
+
+    Raises:
+        ConfigError: one of these is not among them.
+    """
+    from crmkit.host.document import nearest
+
+    for name in given:
+        if name not in known:
+            raise ConfigError(f"there is no {kind} {name!r}", who=option, do=nearest(name, known))
+
+
 NUMBER = RecordNumber()
+#: How many a list shows; 0 is all of them where a list says so.
+COUNT = click.IntRange(0, MANY)
 FILE = FilePath()

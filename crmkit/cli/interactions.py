@@ -8,7 +8,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, read_time, with_call
-from crmkit.cli.given import NUMBER
+from crmkit.cli.given import NUMBER, check
 from crmkit.core.errors import ConfigError
 
 
@@ -148,8 +148,5 @@ def account_of(accounts: Iterable[Mapping[str, Any]], name: str | None, option: 
 
 def _check_types(types: list[str]) -> None:
     from crmkit.core.events import EVENTS
-    from crmkit.host.document import nearest
 
-    for name in types:
-        if name not in EVENTS:
-            raise ConfigError(f"there is no interaction {name!r}", who="--type", do=nearest(name, EVENTS))
+    check(types, list(EVENTS), "--type", "interaction")

@@ -10,7 +10,7 @@ import click
 from crmkit.cli import output, words
 from crmkit.cli.asking import must_be_wanted
 from crmkit.cli.call import Call, plural, read_time, with_call
-from crmkit.cli.given import NUMBER
+from crmkit.cli.given import NUMBER, check
 from crmkit.cli.interactions import account_of, split
 from crmkit.core.errors import ConfigError
 
@@ -173,7 +173,7 @@ class _Step:
             ConfigError: a name that is given is not known.
             click.UsageError: nothing is given.
         """
-        from crmkit.cli.messages import check, check_names
+        from crmkit.cli.messages import check_names
         from crmkit.cli.whom import customer_meant
         from crmkit.core.message import Reason
         from crmkit.store import accounts

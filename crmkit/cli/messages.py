@@ -8,7 +8,7 @@ import click
 
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, with_call
-from crmkit.cli.given import NUMBER
+from crmkit.cli.given import NUMBER, check
 from crmkit.cli.interactions import account_of, split
 from crmkit.cli.intervention import cancel, release, retry, settle
 from crmkit.core.errors import AdapterError, ConfigError
@@ -94,19 +94,6 @@ def list_(
     ]
     columns = ("message", "sent, else decided", "template", "channel", "to", "order", "state", "reason")
     output.table(cells, columns, zone=call.zone)
-
-
-def check(given: list[str], known: list[str], option: str, kind: str) -> None:
-    """Refuse what is not known.
-
-    Raises:
-        ConfigError: one of these is not among them.
-    """
-    from crmkit.host.document import nearest
-
-    for name in given:
-        if name not in known:
-            raise ConfigError(f"there is no {kind} {name!r}", who=option, do=nearest(name, known))
 
 
 def check_names(call: Call, tx: "Connection", *, template: str | None = None, gateway: str | None = None) -> None:

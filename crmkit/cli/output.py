@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import click
 
-from crmkit.cli.given import MANY
+from crmkit.cli.given import COUNT
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,7 +47,7 @@ def limit_option(default: int = 50) -> Callable[[_F], _F]:
     """`--limit N` of a list that ends with the newest: `last` keeps to it."""
     return click.option(
         "--limit",
-        type=click.IntRange(0, MANY),
+        type=COUNT,
         default=default,
         show_default=True,
         metavar="N",

@@ -7,6 +7,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
+from crmkit.cli.given import check
 from crmkit.core.errors import ConfigError, CrmkitError
 
 if TYPE_CHECKING:
@@ -202,8 +203,6 @@ def _named(call: Call, scope: str, name: str | None, channels: "Mapping[str, str
     Raises:
         ConfigError: there is no such thing.
     """
-    from crmkit.host.document import nearest
-
     if scope == "all":
         _check_all("pause", scope, name)
         return ""
@@ -213,8 +212,7 @@ def _named(call: Call, scope: str, name: str | None, channels: "Mapping[str, str
         known = sorted(channels if scope == "gateway" else set(channels.values()))
     if name is None:
         raise ConfigError(f"no {scope} is named", who="pause", do=f"known are: {', '.join(known) or 'none'}")
-    if name not in known:
-        raise ConfigError(f"there is no {scope} {name!r}", who="pause", do=nearest(name, known))
+    check([name], known, "pause", scope)
     return name
 
 

@@ -10,6 +10,7 @@ import click
 
 from crmkit.cli import output, words
 from crmkit.cli.call import Call, plural
+from crmkit.cli.given import check
 from crmkit.cli.interactions import account_of
 from crmkit.core.errors import ConfigError
 
@@ -92,8 +93,6 @@ def must_be_known(call: Call, choice: "Choice") -> None:
     Raises:
         ConfigError: one is not known.
     """
-    from crmkit.cli.messages import check
-
     channels = call.host.channels
     names = {entry.name for many in channels.values() for entry in many}
     for kind, given, known in (

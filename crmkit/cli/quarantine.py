@@ -8,7 +8,7 @@ import click
 
 from crmkit.cli import output
 from crmkit.cli.call import Call, plural, with_call
-from crmkit.cli.given import MANY, NUMBER
+from crmkit.cli.given import COUNT, NUMBER
 from crmkit.cli.interactions import account_of
 from crmkit.core.errors import ConfigError
 
@@ -20,7 +20,7 @@ def quarantine() -> None:
 
 @quarantine.command("list")
 @click.option("--shop", metavar="NAME", help="Of this shop.")
-@click.option("--limit", type=click.IntRange(0, MANY), default=100, show_default=True, help="The oldest so many.")
+@click.option("--limit", type=COUNT, default=100, show_default=True, help="The oldest so many.")
 @output.json_option
 @with_call
 def list_(call: Call, shop: str | None, limit: int, as_json: bool) -> None:

@@ -135,9 +135,12 @@ class Fence:
     def _closed(self, name: str | None) -> tuple[Fenced, ...]:
         """Where nothing can be noted, and no name from outside vouches, nothing may leave."""
         why = "there is no home directory" if self.notes is None else self.notes.closed(name)
-        if why is None or (self.given is not None and self.given.proves):
-            return ()
-        return (self._unnotable(why, name or "NAME"),)
+        return () if why is None or self._is_vouched else (self._unnotable(why, name or "NAME"),)
+
+    @property
+    def _is_vouched(self) -> bool:
+        """Whether the name from outside is enough where no note can be reached."""
+        return self.given is not None and self.given.proves
 
     @property
     def _where(self) -> str:
@@ -213,18 +216,15 @@ class Fence:
 
     def _begin(self, found: Instance) -> Fenced | None:
         """Note how far it has come, and from now on whatever is delivered."""
-        given, why = self.given, "there is no home directory"
         self._known, self._highest = found, found.sequence
         try:
             if self.notes is not None:
                 self._note(found.sequence)
                 self.store.delivered = self.delivered
-                return None
         except OSError as error:
-            why = f"{error.filename or self._where}: {error.strerror}"
-        if given is not None and given.proves:
-            return None  # there is no note that could be reached: the name alone vouches
-        return self._unnotable(why, found.name)
+            if not self._is_vouched:
+                return self._unnotable(f"{error.filename or self._where}: {error.strerror}", found.name)
+        return None
 
     @staticmethod
     def _unnotable(why: str, name: str) -> Fenced:

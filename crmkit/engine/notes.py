@@ -55,14 +55,14 @@ class Notes:
 
     def closed(self, name: str | None) -> str | None:
         """Why nothing can be noted of an instance, or of one without a name yet; None where it can. Changes nothing."""
-        places = (*(() if name is None else (self.file(name),)), self.folder, *self.folder.parents)
-        nearest = next((place for place in places if os.path.lexists(place)), self.folder)
-        is_note = name is not None and nearest == self.file(name)
-        if not is_note and not nearest.is_dir():
-            return f"{nearest}: {os.strerror(errno.ENOTDIR)}"
-        if not os.access(nearest, os.R_OK | os.W_OK | (0 if is_note else os.X_OK)):
-            return f"{nearest}: {os.strerror(errno.EACCES)}"
-        return None
+        if name is not None and os.path.lexists(self.file(name)):
+            place, needed = self.file(name), os.R_OK | os.W_OK
+        else:
+            place = next(one for one in (self.folder, *self.folder.parents) if os.path.lexists(one))
+            needed = os.R_OK | os.W_OK | os.X_OK
+            if not place.is_dir():
+                return f"{place}: {os.strerror(errno.ENOTDIR)}"
+        return None if os.access(place, needed) else f"{place}: {os.strerror(errno.EACCES)}"
 
     def read(self, name: str) -> Note | None:
         """An instance's note; None where there is none, or none that can be read."""

@@ -47,8 +47,7 @@ def judge(
     bulk.lock(tx, f"pause of gateway {gateway}")
     if pauses.of_gateway(tx, gateway) is not None:
         return None
-    row = {"scope": "gateway", "name": gateway, "reason": why, "actor": CRMKIT, "since": now, "fingerprint": None}
-    pauses.put(tx, row)
+    pauses.begin(tx, "gateway", gateway, now, reason=why, actor=CRMKIT)
     tell(tx, gateway, why, now, listened=listened)
     return why
 

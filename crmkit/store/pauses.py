@@ -29,11 +29,6 @@ def of_gateway(tx: Connection, name: str) -> Row | None:
     return found[0] if found else None
 
 
-def put(tx: Connection, row: Mapping[str, Any]) -> None:
-    """Pause something, or say anew why it is paused."""
-    bulk.upsert(tx, t.pause, ("scope", "name"), [row])
-
-
 def begin(
     tx: Connection,
     scope: str,
@@ -44,7 +39,7 @@ def begin(
     actor: str,
     fingerprint: str | None = None,
 ) -> dict[str, Any]:
-    """Let nothing of this leave until it is resumed: one row, which every mark from now on asks for. Returns the row.
+    """Let nothing of this leave until it is resumed, or say anew why. Returns the row, which every mark now asks for.
 
     It waits for nobody, and takes as long however much is queued: what waits says so later (`flow.spread`).
     """
@@ -56,7 +51,7 @@ def begin(
         "since": now,
         "fingerprint": fingerprint,
     }
-    put(tx, row)
+    bulk.upsert(tx, t.pause, ("scope", "name"), [row])
     return row
 
 

@@ -36,13 +36,18 @@ class Export:
         return _EPOCH + timedelta(microseconds=self.mtime_ns // 1000)
 
 
+def patterns_of(pattern: str | list[str] | None) -> list[str]:
+    """The names and patterns a table's files go by; none where nothing is said."""
+    return [pattern] if isinstance(pattern, str) else pattern or []
+
+
 def find(folder: Path, table: str, pattern: str | list[str] | None, *, optional: bool, shop: str) -> list[Export]:
     """The files of a table, oldest first. `orders.csv` also finds `orders.csv.gz`; the plain one is preferred.
 
     Raises:
         ConfigError: there is no such folder or file.
     """
-    patterns = [pattern] if isinstance(pattern, str) else pattern or []
+    patterns = patterns_of(pattern)
     if not patterns:
         raise ConfigError(
             "the mapping names no file", who=shop, operation=table, do=f'say file = "..." in {shop}.{table}'

@@ -8,7 +8,7 @@ from typing import Any
 
 from crmkit import Account, ConfigError, CrmkitError, PayloadError
 
-from .exports import Export, check_header, find, layout_of
+from .exports import Export, check_header, find, layout_of, patterns_of
 from .mapping import ChildTable, CustomerTable, FilesSettings, LineTable, OrderTable, Table
 from .tabular import format_of, open_table
 from .translate import Columns, Translation, zone_of
@@ -90,8 +90,7 @@ class Plan:
         """That the folder holds files, and none by a name that a table has."""
         there = sorted(path.name for path in self.folder.iterdir() if path.is_file() and path.name[0] != ".")
         if there and not any(self.find(name) for name in self.tables):
-            files = [one.table.file or [] for one in self.tables.values()]
-            known = ", ".join(item if isinstance(item, str) else item[0] for item in files if item)
+            known = ", ".join(name for one in self.tables.values() for name in patterns_of(one.table.file)[:1])
             do = f"rename them, or say file = ... in {self.shop}.orders"
             yield f"none of {known} is in {self.folder}, which holds {', '.join(there[:20])}; {do}"
 
