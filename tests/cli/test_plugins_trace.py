@@ -195,7 +195,7 @@ def test_what_differs_from_what_was_recorded_is_said(points: Place) -> None:
 @pytest.mark.parametrize(
     ("told", "said"),
     [
-        ("StampsGiven(points=4)", ["points tells stamps-given with another points"]),
+        ("StampsGiven(points=40)", ["points tells stamps-given with another points"]),
         ("StampsGiven(points=3), key='once'", ["points tells stamps-given with another key"]),
         ("StampsGiven(points=3)", []),
     ],
